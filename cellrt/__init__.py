@@ -1,0 +1,3 @@
+"""3D cell segmentation where the microscope is."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,36 @@
+"""Errors a user can cause or meet, each with the exit code the command line ends with."""
+
+from __future__ import annotations
+
+
+class CellrtError(Exception):
+    """Base of all errors whose message is meant for the user.
+
+    The message is one line: what was wrong, what was expected, what to do.
+    """
+
+    exit_code = 3
+
+
+class UsageError(CellrtError):
+    """Options that contradict each other or do not exist."""
+
+    exit_code = 2
+
+
+class InputError(CellrtError):
+    """Data or a model file that cannot be used as it is."""
+
+    exit_code = 3
+
+
+class EngineError(CellrtError):
+    """An inference engine that cannot be had on this machine."""
+
+    exit_code = 4
+
+
+class ResourceError(CellrtError):
+    """Too little memory or disk for what was asked."""
+
+    exit_code = 5
