@@ -1,0 +1,75 @@
+"""ONNX Runtime on the CPU: the portable fallback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellrt.errors import EngineError
+from cellrt.runtime.model_file import ModelFile
+
+
+def available() -> str:
+    """Return ONNX Runtime's version.
+
+    Raises
+    ------
+    EngineError
+        ONNX Runtime is not installed or does not load.
+    """
+    return f"ONNX Runtime {_library().__version__} on CPU"
+
+
+def load(model: ModelFile, tile: tuple[int, int, int], *, precision: str = "auto") -> Any:
+    """Create a CPU session; its shape is free, so ``tile`` only documents the use.
+
+    Raises
+    ------
+    EngineError
+        bf16 was asked for, which this provider does not have, or the session cannot be created.
+    """
+    if precision == "bf16":
+        raise EngineError(
+            "ONNX Runtime computes in fp32 on the CPU; use --engine openvino for bf16"
+        )
+    library = _library()
+    options = library.SessionOptions()
+    options.log_severity_level = 3
+    # The arena keeps every tile's peak for good; without it memory goes back between tiles.
+    options.enable_cpu_mem_arena = False
+    try:
+        session = library.InferenceSession(
+            str(model.path), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # the library raises its own untyped errors
+        first_line = str(error).strip().splitlines()[0]
+        raise EngineError(f"ONNX Runtime cannot load {model.path.name}: {first_line}") from error
+    return OnnxRuntimeSession(session)
+
+
+class OnnxRuntimeSession:
+    """An inference session on the CPU provider."""
+
+    device = "CPU"
+    precision = "fp32"
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._input = session.get_inputs()[0].name
+
+    def infer(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the network on a (1, 1, z, y, x) tile."""
+        result: NDArray[np.float32] = self._session.run(None, {self._input: image})[0]
+        return result
+
+
+def _library() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineError(
+            f"onnxruntime does not load ({error}); run `pip install 'cellrt[onnxruntime]'`"
+        ) from None
+    return onnxruntime

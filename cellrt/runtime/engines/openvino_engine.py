@@ -1,0 +1,85 @@
+"""OpenVINO: the engine for CPUs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellrt.errors import EngineError
+from cellrt.runtime.model_file import ModelFile
+
+
+def available() -> str:
+    """Return OpenVINO's version and the CPU it will use.
+
+    Raises
+    ------
+    EngineError
+        OpenVINO is not installed or does not load.
+    """
+    core = _core()
+    import openvino
+
+    version = str(openvino.__version__).split("-")[0]
+    return f"OpenVINO {version} on {core.get_property('CPU', 'FULL_DEVICE_NAME').strip()}"
+
+
+def load(model: ModelFile, tile: tuple[int, int, int], *, precision: str = "auto") -> Any:
+    """Compile a model for tiles of one shape.
+
+    ``auto`` computes in bf16 where the CPU has matrix instructions for it, else in fp32.
+
+    Raises
+    ------
+    EngineError
+        The CPU has no bf16 although it was asked for, or OpenVINO cannot compile the graph.
+    """
+    core = _core()
+    has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "bf16" and not has_bf16:
+        raise EngineError("this CPU has no bf16 instructions; use --precision fp32 or auto")
+    chosen = "bf16" if has_bf16 and precision in ("auto", "bf16") else "fp32"
+    try:
+        graph = core.read_model(str(model.path))
+        graph.reshape([1, model.card.channels, *tile])
+        compiled = core.compile_model(
+            graph,
+            "CPU",
+            {
+                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_PRECISION_HINT": "bf16" if chosen == "bf16" else "f32",
+            },
+        )
+    except RuntimeError as error:
+        first_line = str(error).strip().splitlines()[-1]
+        raise EngineError(
+            f"OpenVINO cannot load {model.path.name}: {first_line}; try --engine onnxruntime"
+        ) from error
+    return OpenVinoSession(compiled, chosen)
+
+
+class OpenVinoSession:
+    """A compiled model and one inference request."""
+
+    device = "CPU"
+
+    def __init__(self, compiled: Any, precision: str) -> None:
+        self.precision = precision
+        self._request = compiled.create_infer_request()
+
+    def infer(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the network on a (1, 1, z, y, x) tile; the result is the caller's own."""
+        self._request.infer([np.ascontiguousarray(image)], share_inputs=True)
+        result: NDArray[np.float32] = self._request.get_output_tensor(0).data.copy()
+        return result
+
+
+def _core() -> Any:
+    """OpenVINO's core object; constructing it is what proves that the library loads."""
+    try:
+        import openvino
+    except ImportError as error:
+        raise EngineError(f"openvino does not load ({error}); run `pip install openvino`") from None
+    return openvino.Core()
