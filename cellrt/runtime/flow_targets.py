@@ -15,9 +15,6 @@ Eschweiler et al., "Robust 3D Cell Segmentation: Extending the View of Cellpose"
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -26,6 +23,7 @@ import numpy.typing as npt
 from numba import njit
 
 from cellrt.errors import InputError
+from cellrt.runtime.threads import in_threads
 
 FloatArray = npt.NDArray[np.float32]
 LabelArray = npt.NDArray[np.int32]
@@ -91,25 +89,6 @@ def canonical_labels(labels: npt.NDArray[np.integer[Any]]) -> LabelArray:
             "expected a three-dimensional integer array (z, y, x)"
         )
     return np.ascontiguousarray(array, dtype=np.int32)
-
-
-def in_threads(
-    count: int, work: Callable[[int, int], object], *, voxels: int, smallest: int = 1 << 18
-) -> None:
-    """Run ``work(lo, hi)`` over a partition of ``range(count)`` on the machine's cores.
-
-    Kernels release the interpreter's lock, so plain threads do what numba's ``parallel=True``
-    does, without its compile time (several seconds per kernel).
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    parts = min(cores or 1, count, max(1, voxels // smallest))
-    if parts <= 1:
-        work(0, count)
-        return
-    # More parts than threads evens out slabs with unequal amounts of foreground.
-    edges = np.linspace(0, count, min(count, 4 * parts) + 1).astype(int).tolist()
-    with ThreadPoolExecutor(parts) as pool:
-        list(pool.map(work, edges[:-1], edges[1:]))
 
 
 def _tanh_table(longest: int) -> FloatArray:

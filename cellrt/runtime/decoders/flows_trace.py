@@ -1,0 +1,277 @@
+"""Where each foreground voxel flows to: pointers along the flow field, followed to their sinks.
+
+The next position of a voxel depends on its present one only, so the moves of all voxels form a
+functional graph: every path ends in a sink (a voxel that does not move) or in a cycle. One pass
+writes each voxel's next voxel, a second one follows the pointers and shortens them as it goes, so
+that a path is walked once, however many voxels share it.
+
+Packed field, one uint32 per voxel (8 bits each, most significant first)::
+
+    foreground probability * 255 | flow z | flow y | flow x      (flow byte = 128 + 127 * g)
+
+It keeps the working set of a random access to one word; 1/127 of the step (0.03 voxels for a step
+of 4) is far below the half voxel to which positions are rounded.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from cellrt.runtime.threads import in_threads
+
+PackedField = npt.NDArray[np.uint32]
+Pointers = npt.NDArray[np.int32]
+
+BACKGROUND = -1
+
+
+def pack_field(
+    flow: npt.NDArray[np.floating[Any]], foreground: npt.NDArray[np.generic]
+) -> PackedField:
+    """Pack flow and foreground into one word per voxel.
+
+    Parameters
+    ----------
+    flow : (3, z, y, x) float16 or float32 array
+        Flow towards the cell's centre; clipped to [-1, 1].
+    foreground : (z, y, x) float16, float32, bool or uint8 array
+        Probability in [0, 1], or a mask (non-zero is foreground).
+
+    Returns
+    -------
+    (z, y, x) uint32 array
+        The packed field; voxels with a value that is not a number are background without flow.
+    """
+    if foreground.dtype.kind not in "f":
+        foreground = (foreground != 0).astype(np.float16)
+    packed = np.empty(foreground.shape, np.uint32)
+    count = int(np.prod(packed.shape[:1]))
+    if flow.dtype == np.float16:
+        table = _flow_byte(np.arange(1 << 16, dtype=np.uint16).view(np.float16))
+        foreground = np.ascontiguousarray(foreground, np.float16).view(np.uint16)
+        flow = np.ascontiguousarray(flow).view(np.uint16)
+        chances = _chance_byte(np.arange(1 << 16, dtype=np.uint16).view(np.float16))
+        work = partial(_pack_half, flow, foreground, table, chances, packed)
+    else:
+        flow = np.ascontiguousarray(flow, np.float32)
+        foreground = np.ascontiguousarray(foreground, np.float32)
+        work = partial(_pack_single, flow, foreground, packed)
+    in_threads(count, work, voxels=packed.size)
+    return packed
+
+
+def _flow_byte(values: npt.NDArray[np.float16]) -> npt.NDArray[np.uint8]:
+    """Byte of each flow value; 0 stands for not-a-number."""
+    clipped = np.clip(np.nan_to_num(values.astype(np.float32)), -1.0, 1.0)
+    byte = np.floor(clipped * 127.0 + 128.5).astype(np.uint8)
+    byte[np.isnan(values)] = 0
+    return byte
+
+
+def _chance_byte(values: npt.NDArray[np.float16]) -> npt.NDArray[np.uint8]:
+    clipped = np.clip(np.nan_to_num(values.astype(np.float32)), 0.0, 1.0)
+    return np.floor(clipped * 255.0 + 0.5).astype(np.uint8)
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _pack_half(
+    flow: Any, foreground: Any, table: Any, chances: Any, packed: Any, lo: int, hi: int
+) -> None:
+    _, ny, nx = packed.shape
+    for z in range(lo, hi):
+        for y in range(ny):
+            for x in range(nx):
+                a = np.uint32(table[flow[0, z, y, x]])
+                b = np.uint32(table[flow[1, z, y, x]])
+                c = np.uint32(table[flow[2, z, y, x]])
+                p = np.uint32(chances[foreground[z, y, x]])
+                if a == 0 or b == 0 or c == 0:
+                    packed[z, y, x] = np.uint32(0x808080)
+                else:
+                    packed[z, y, x] = (
+                        (p << np.uint32(24)) | (a << np.uint32(16)) | (b << np.uint32(8)) | c
+                    )
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _byte_of(value: Any) -> Any:
+    return np.uint32(
+        min(max(value, np.float32(-1.0)), np.float32(1.0)) * np.float32(127.0) + np.float32(128.5)
+    )
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _pack_single(flow: Any, foreground: Any, packed: Any, lo: int, hi: int) -> None:
+    _, ny, nx = packed.shape
+    for z in range(lo, hi):
+        for y in range(ny):
+            for x in range(nx):
+                a = flow[0, z, y, x]
+                b = flow[1, z, y, x]
+                c = flow[2, z, y, x]
+                p = foreground[z, y, x]
+                total = a + b + c + p
+                if total != total:
+                    packed[z, y, x] = np.uint32(0x808080)
+                    continue
+                chance = np.uint32(
+                    min(max(p, np.float32(0.0)), np.float32(1.0)) * np.float32(255.0)
+                    + np.float32(0.5)
+                )
+                packed[z, y, x] = (
+                    (chance << np.uint32(24))
+                    | (_byte_of(a) << np.uint32(16))
+                    | (_byte_of(b) << np.uint32(8))
+                    | _byte_of(c)
+                )
+
+
+def follow_pointers(pointers: Pointers) -> None:
+    """Replace each pointer of the flat array, in place, by the sink its path ends in.
+
+    A cycle's sink is its lowest index. Threads may shorten the same path: each writes pointers
+    that stay on the path, so every thread arrives at the same sink.
+    """
+    in_threads(pointers.size, partial(_follow, pointers), voxels=pointers.size)
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _follow(pointers: Any, lo: int, hi: int) -> None:
+    for start in range(lo, hi):
+        at = np.int64(pointers[start])
+        if at < 0:
+            continue
+        if pointers[at] != at:
+            # Brent's cycle search: a mark that moves up after 1, 2, 4, ... steps.
+            mark = at
+            power = 1
+            walked = 0
+            after = np.int64(pointers[at])
+            while after != at and after != mark:
+                if walked == power:
+                    mark = at
+                    power *= 2
+                    walked = 0
+                at = after
+                after = np.int64(pointers[at])
+                walked += 1
+            if after != at:
+                lowest = at
+                mark = at
+                at = after
+                while at != mark:
+                    lowest = min(lowest, at)
+                    at = np.int64(pointers[at])
+                at = lowest
+                after = np.int64(pointers[at])
+                pointers[at] = at
+                while after != at:
+                    following = np.int64(pointers[after])
+                    pointers[after] = at
+                    after = following
+        sink = at
+        at = start
+        while at != sink:
+            after = np.int64(pointers[at])
+            pointers[at] = sink
+            at = after
+
+
+def lattice_pointers(packed: PackedField, step: float, threshold: float) -> Pointers:
+    """Each foreground voxel's next voxel: the position ``x + step * g(x)``, rounded.
+
+    A move is cut in half, per axis, where the flow at half way or at the end points back (it
+    jumped over the centre), and as a whole where it would leave the foreground: the rule as
+    published, with steps of 4 voxels, throws voxels of small or thin cells into their neighbours.
+
+    Returns
+    -------
+    (z * y * x,) int32 array
+        Flat index of the next voxel, -1 in the background.
+    """
+    pointers = np.empty(packed.size, np.int32)
+    reach = np.float32(step) / np.float32(127.0)
+    least = np.uint32(max(1, int(np.floor(threshold * 255.0 + 0.5))))
+    in_threads(
+        packed.shape[0],
+        partial(_lattice_pointers, packed, pointers, reach, least),
+        voxels=packed.size,
+    )
+    return pointers
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _turned(a: Any, b: Any) -> Any:
+    """Whether two flow bytes point opposite ways."""
+    return (np.int64(a) - 128) * (np.int64(b) - 128) < 0
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _lattice_pointers(packed: Any, pointers: Any, reach: Any, least: Any, lo: int, hi: int) -> None:
+    nz, ny, nx = packed.shape
+    half = np.float32(0.5)
+    for z in range(lo, hi):
+        for y in range(ny):
+            for x in range(nx):
+                here = (z * ny + y) * nx + x
+                word = packed[z, y, x]
+                if (word >> np.uint32(24)) < least:
+                    pointers[here] = BACKGROUND
+                    continue
+                gz = (word >> np.uint32(16)) & np.uint32(255)
+                gy = (word >> np.uint32(8)) & np.uint32(255)
+                gx = word & np.uint32(255)
+                dz = reach * np.float32(np.int64(gz) - 128)
+                dy = reach * np.float32(np.int64(gy) - 128)
+                dx = reach * np.float32(np.int64(gx) - 128)
+                target = here
+                # First the point half way, then the end; each may cut the move.
+                attempt = 0
+                part = half
+                while attempt < 5:
+                    tz = z + np.int64(np.floor(part * dz + half))
+                    ty = y + np.int64(np.floor(part * dy + half))
+                    tx = x + np.int64(np.floor(part * dx + half))
+                    tz = min(max(tz, 0), nz - 1)
+                    ty = min(max(ty, 0), ny - 1)
+                    tx = min(max(tx, 0), nx - 1)
+                    there = (tz * ny + ty) * nx + tx
+                    if there == here:
+                        if part == half:
+                            part = np.float32(1.0)
+                            continue
+                        break
+                    other = packed[tz, ty, tx]
+                    if (other >> np.uint32(24)) < least:
+                        dz *= half
+                        dy *= half
+                        dx *= half
+                        attempt += 1
+                        continue
+                    cut = False
+                    if attempt < 3:
+                        if tz != z and _turned(gz, (other >> np.uint32(16)) & np.uint32(255)):
+                            dz *= half
+                            cut = True
+                        if ty != y and _turned(gy, (other >> np.uint32(8)) & np.uint32(255)):
+                            dy *= half
+                            cut = True
+                        if tx != x and _turned(gx, other & np.uint32(255)):
+                            dx *= half
+                            cut = True
+                    if cut:
+                        attempt += 1
+                        if part == half:
+                            part = np.float32(1.0)
+                        continue
+                    if part == half:
+                        part = np.float32(1.0)
+                        continue
+                    target = there
+                    break
+                pointers[here] = target
