@@ -1,0 +1,26 @@
+"""Stacks with known cells, for training, tests, benchmarks and the demo.
+
+No torch here. Seeded: the same parameters and the same seed give the same bytes.
+"""
+
+from __future__ import annotations
+
+from cellrt.simulation.imaging import ImagingParameters, degrade
+from cellrt.simulation.membranes import (
+    MembraneParameters,
+    simulate_membranes,
+    simulate_membranes_from_labels,
+)
+from cellrt.simulation.nuclei import NucleiParameters, simulate_nuclei
+from cellrt.simulation.stack import SimulatedStack
+
+__all__ = [
+    "ImagingParameters",
+    "MembraneParameters",
+    "NucleiParameters",
+    "SimulatedStack",
+    "degrade",
+    "simulate_membranes",
+    "simulate_membranes_from_labels",
+    "simulate_nuclei",
+]

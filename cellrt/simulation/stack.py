@@ -1,0 +1,41 @@
+"""The result of a simulation: an image together with the cells that are in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class SimulatedStack:
+    """A simulated stack and its ground truth.
+
+    Attributes
+    ----------
+    image : ndarray of uint16, (z, y, x)
+        What the camera would have stored.
+    labels : ndarray of int32, (z, y, x)
+        Instance labels 1..n without gaps, 0 is background. Every label is one
+        6-connected component.
+    voxel_size_um : tuple of float
+        Voxel size (z, y, x) in µm.
+    kind : str
+        ``"nuclei"`` or ``"membranes"``.
+    parameters : dict
+        Everything that went into the stack, ready for JSON. With the same
+        parameters and the same seed the stack comes out byte for byte.
+    """
+
+    image: NDArray[np.uint16]
+    labels: NDArray[np.int32]
+    voxel_size_um: tuple[float, float, float]
+    kind: str
+    parameters: dict[str, Any]
+
+    @property
+    def cell_count(self) -> int:
+        """Number of cells in `labels`."""
+        return int(self.labels.max(initial=0))

@@ -1,0 +1,79 @@
+"""Fluorescence of walls: from labels to the signal of a membrane stain."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+
+@njit(cache=True, nogil=True)  # type: ignore[misc]
+def deposit_walls(
+    labels: NDArray[np.int32], strength_seed: int, spread: float, outer: float
+) -> NDArray[np.float32]:
+    """Put stain on both sides of every face between two different labels.
+
+    Each pair of cells has its own strength (log-normal, from a hash of the two
+    labels), so that a wall is weak or strong as a whole. A voxel sums what its faces
+    receive, averaged over the faces per neighbour: junctions of three cells come out
+    brighter, as they do in real stains.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, (z, y, x)
+    strength_seed : int
+        Seeds the hash.
+    spread : float
+        Standard deviation of the logarithm of a wall's strength.
+    outer : float
+        Relative strength of walls towards the background (label 0).
+
+    Returns
+    -------
+    ndarray of float32, (z, y, x)
+    """
+    out = np.zeros(labels.shape, np.float32)
+    nz, ny, nx = labels.shape
+    steps = ((-1, 0, 0), (1, 0, 0), (0, -1, 0), (0, 1, 0), (0, 0, -1), (0, 0, 1))
+    for z in range(nz):
+        for y in range(ny):
+            for x in range(nx):
+                a = labels[z, y, x]
+                first = -1
+                total = 0.0
+                others = 0
+                for dz, dy, dx in steps:
+                    u, v, w = z + dz, y + dy, x + dx
+                    if u < 0 or v < 0 or w < 0 or u >= nz or v >= ny or w >= nx:
+                        continue
+                    b = labels[u, v, w]
+                    if b == a or b == first:
+                        continue
+                    strength = pair_strength(a, b, strength_seed, spread)
+                    if a == 0 or b == 0:
+                        strength *= outer
+                    # The second neighbour adds half: a junction, not two walls.
+                    total += strength if others == 0 else 0.5 * strength
+                    others += 1
+                    first = b
+                out[z, y, x] = total
+    return out
+
+
+@njit(cache=True, nogil=True)  # type: ignore[misc]
+def pair_strength(a: int, b: int, seed: int, spread: float) -> float:
+    """Log-normal number of median 1 that depends on an unordered pair and a seed only."""
+    low, high = (a, b) if a < b else (b, a)
+    state = np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)
+    state ^= np.uint64(low) * np.uint64(0xBF58476D1CE4E5B9)
+    state ^= np.uint64(high) * np.uint64(0x94D049BB133111EB)
+    total = 0.0
+    # The sum of four uniform numbers is close enough to normal.
+    for _ in range(4):
+        state += np.uint64(0x9E3779B97F4A7C15)
+        mixed = state
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed = mixed ^ (mixed >> np.uint64(31))
+        total += float(mixed >> np.uint64(11)) / 9007199254740992.0
+    return float(np.exp(spread * (total - 2.0) * np.sqrt(3.0)))
