@@ -1,0 +1,154 @@
+"""Which dimension of an array is z, which is y, which holds channels: read, checked, never guessed.
+
+Letters: X, Y, Z space; C channel; S samples of a colour image (treated as channels); T time;
+Q and I a dimension without a meaning in the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellrt.errors import InputError
+
+# Files without axes whose short dimension is at most this may well hold channels or colours there.
+_FEWEST_SLICES = 5
+
+_AXIS_NAMES = {
+    "T": "time",
+    "C": "channel",
+    "Z": "z",
+    "Y": "y",
+    "X": "x",
+    "A": "angle",
+    "P": "phase or position",
+    "R": "tile",
+    "H": "lifetime",
+    "L": "exposure",
+    "V": "event",
+    "M": "mosaic",
+    "N": "number",
+    "E": "wavelength",
+}
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Axes of an array in its own order, one letter per dimension, and how they are known."""
+
+    letters: str
+    origin: str
+    text: str
+
+
+def resolve_axes(
+    shape: tuple[int, ...], file_axes: str, origin_text: str, user_axes: str | None, where: str
+) -> Axes:
+    """Decide the meaning of every dimension, or refuse.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the array.
+    file_axes : str
+        One letter per dimension as found in the file; Q and I stand for "not said".
+    origin_text : str
+        Where ``file_axes`` come from, for the provenance.
+    user_axes : str or None
+        What the user says; wins over the file.
+    where : str
+        The file's or array's name, for messages.
+
+    Raises
+    ------
+    InputError
+        Where the user's axes do not fit the array, or the file does not say enough.
+    """
+    if user_axes is not None:
+        return Axes(_checked_user_axes(user_axes, shape, where), "user", "given by the user")
+    unknown = [i for i, letter in enumerate(file_axes) if letter in "QI"]
+    if not unknown:
+        return Axes(_samples_as_channels(file_axes, shape, where), "file", origin_text)
+    counted = [i for i in unknown if shape[i] > 1]
+    described = "x".join(str(n) for n in shape)
+    if len(counted) > 1 or "Z" in file_axes or any(c in file_axes for c in "CTS"):
+        raise InputError(
+            f"{where}: {described} voxels, and the file does not say what its axes mean; "
+            f"say it with --axes, for example --axes {_example_axes(len(shape))}"
+        )
+    letters = list(file_axes)
+    for i in unknown:
+        letters[i] = "Z" if (not counted and i == unknown[-1]) or i in counted else "T"
+    if counted and (shape[counted[0]] < _FEWEST_SLICES or shape[-1] < _FEWEST_SLICES):
+        raise InputError(
+            f"{where}: {described} voxels without axes in the file could be slices or channels; "
+            "say which with --axes ZYX, --axes CYX or --axes YXC"
+        )
+    return Axes(
+        "".join(letters),
+        "assumed",
+        f"the file names no axes; its {shape[counted[0]] if counted else 1} pages are taken as z",
+    )
+
+
+def to_czyx(array: NDArray[np.generic], letters: str, time: int | None) -> NDArray[np.generic]:
+    """View an array with axes ``letters`` as (c, z, y, x), one time point; no copy.
+
+    ``time`` counts from 0 and must be given when the T axis is longer than 1.
+    """
+    if "T" in letters:
+        index: list[slice | int] = [slice(None)] * array.ndim
+        index[letters.index("T")] = time or 0
+        array = array[tuple(index)]
+        letters = letters.replace("T", "")
+    order = [letters.index(letter) for letter in "CZYX" if letter in letters]
+    array = array.transpose(order)
+    if "Z" not in letters:
+        array = array[..., np.newaxis, :, :]
+    if "C" not in letters:
+        array = array[np.newaxis]
+    return array
+
+
+def _checked_user_axes(user_axes: str, shape: tuple[int, ...], where: str) -> str:
+    letters = user_axes.upper().replace("S", "C").replace(",", "").replace(" ", "")
+    described = "x".join(str(n) for n in shape)
+    if (
+        len(letters) != len(set(letters))
+        or not set(letters) <= set("TCZYX")
+        or not {"Y", "X"} <= set(letters)
+    ):
+        raise InputError(
+            f"axes {user_axes!r} make no image: use each of T, C, Z, Y, X at most once, "
+            f"Y and X always, for example --axes {_example_axes(len(shape))}"
+        )
+    if len(letters) != len(shape):
+        raise InputError(
+            f"{where}: has {len(shape)} dimensions ({described}) but --axes {user_axes} names "
+            f"{len(letters)}; name one letter per dimension"
+        )
+    return letters
+
+
+def _samples_as_channels(letters: str, shape: tuple[int, ...], where: str) -> str:
+    for letter, length in zip(letters, shape, strict=True):
+        if letter not in "TCZYXS" and length > 1:
+            raise InputError(
+                f"{where}: has {length} images along axis {letter!r} "
+                f"({_AXIS_NAMES.get(letter, 'unknown')}), which cannot be segmented together; "
+                "save one of them as its own file, or name the axes with --axes"
+            )
+    if "S" in letters:
+        if "C" not in letters:
+            return letters.replace("S", "C")
+        raise InputError(
+            f"{where}: has both channels and colour samples (axes {letters}); "
+            "save the channels as separate grey images"
+        )
+    return letters
+
+
+def _example_axes(dimensions: int) -> str:
+    return {2: "YX", 3: "ZYX", 4: "ZCYX"}.get(dimensions, "TZCYX")

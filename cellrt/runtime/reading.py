@@ -1,0 +1,248 @@
+"""Read TIFF, BigTIFF, ImageJ hyperstacks and OME-TIFF as a `Volume`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from cellrt.errors import InputError, ResourceError
+from cellrt.runtime.axes import resolve_axes
+from cellrt.runtime.volume import (
+    Provenance,
+    Volume,
+    assemble,
+    check_voxel_size,
+    dimensions_message,
+)
+from cellrt.runtime.voxel_size import voxel_size_from_file
+
+# A second image this much smaller than the first is a thumbnail or a label of the slide.
+_THUMBNAIL_FRACTION = 0.05
+
+
+def read_volume(
+    path: str | Path,
+    *,
+    axes: str | None = None,
+    voxel_size_um: Sequence[float] | None = None,
+    channel: int | str | None = None,
+    time: int | None = None,
+) -> Volume:
+    """Read one time point of a TIFF file, all channels, memory-mapped where the file allows it.
+
+    Axes, voxel size and channels come from the file's metadata unless given here. What the file
+    does not say stays unknown, and the provenance of each says where it came from.
+
+    Parameters
+    ----------
+    path : str or Path
+        TIFF, BigTIFF, ImageJ hyperstack or OME-TIFF; plain pages, tiled, compressed or pyramidal
+        (the full resolution is read).
+    axes : str, optional
+        One letter per dimension of the file out of T, C, Z, Y, X, such as ``"ZCYX"``.
+    voxel_size_um : sequence of 3 floats, optional
+        (z, y, x) in µm.
+    channel : int or str, optional
+        Channel to segment by number, counted from 1 as ImageJ does, or by name; needed when the
+        file holds several.
+    time : int, optional
+        Time point, counted from 1; needed when the file holds several.
+
+    Returns
+    -------
+    Volume
+
+    Raises
+    ------
+    InputError
+        Missing, truncated or damaged file, no TIFF, ambiguous axes, several channels or time
+        points with none chosen, impossible voxel size, NaN or infinite voxels in the channel to
+        segment, empty or complex images.
+    ResourceError
+        Not enough memory for a file that cannot be memory-mapped.
+    """
+    path = Path(path)
+    user_size = None if voxel_size_um is None else check_voxel_size(voxel_size_um)
+    _refuse_missing(path)
+    with _open_tiff(path) as tif:
+        series = _only_series(tif, path)
+        if len(series.shape) < 2:
+            raise InputError(dimensions_message(path.name, tuple(series.shape)))
+        shape = tuple(int(n) for n in series.shape)
+        resolved = resolve_axes(shape, series.axes, _axes_text(tif), axes, path.name)
+        size, size_source = voxel_size_from_file(tif)
+        names = _channel_names(tif)
+        array = _read_array(path, tif, series)
+    if user_size is not None:
+        size, size_source = user_size, Provenance("user", "given by the user")
+    return assemble(
+        array,
+        letters=resolved.letters,
+        axes_source=Provenance(resolved.origin, resolved.text),
+        voxel_size_um=size,
+        voxel_size_source=size_source,
+        channel_names=names,
+        channel=channel,
+        time=time,
+        path=path,
+    )
+
+
+def _refuse_missing(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; expected one TIFF file")
+    if not path.exists():
+        raise InputError(f"{path} does not exist; expected a TIFF file")
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}); check its permissions"
+        ) from error
+    if empty:
+        raise InputError(f"{path} is empty (0 bytes); copy or save it again")
+
+
+@contextmanager
+def _open_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
+    """Open a TIFF file; whatever goes wrong inside, while decoding too, is one `InputError`."""
+    complaints = _Complaints()
+    logger = logging.getLogger("tifffile")
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(complaints)
+    try:
+        with tifffile.TiffFile(path) as tif:
+            yield tif
+        if complaints.damage:
+            raise _damaged(path, complaints.damage)
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise ResourceError(f"{path.name} does not fit into memory ({error}); use a crop") from None
+    except tifffile.TiffFileError as error:
+        if complaints.damage or _has_tiff_magic(path):
+            raise _damaged(path, str(error)) from error
+        raise InputError(
+            f"{path.name} is not a TIFF file; save the image as TIFF or OME-TIFF, for example "
+            "with Fiji"
+        ) from error
+    except Exception as error:
+        missing_codec = _missing_codec(str(error))
+        if missing_codec:
+            raise InputError(
+                f"{path.name} is compressed in a way ({missing_codec}) that needs the package "
+                "imagecodecs; install it, or save the image without compression"
+            ) from error
+        raise _damaged(path, str(error) or type(error).__name__) from error
+    finally:
+        logger.removeHandler(complaints)
+        logger.propagate = propagate
+
+
+class _Complaints(logging.Handler):
+    """Keeps what tifffile logs instead of raising: it reads past damage with zeros in its place."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.damage = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        words = ("corrupt", "invalid", "missing", "failed", "truncated")
+        if record.levelno >= logging.ERROR or any(w in message.lower() for w in words):
+            self.damage = self.damage or message
+
+
+def _damaged(path: Path, detail: str) -> InputError:
+    detail = " ".join(detail.split())[:160]
+    return InputError(f"{path.name} is truncated or damaged ({detail}); copy or save it again")
+
+
+def _has_tiff_magic(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def _missing_codec(message: str) -> str:
+    if "requires the 'imagecodecs' package" not in message:
+        return ""
+    return message.split()[0].rsplit(".", 1)[-1].strip("<>:0123456789 ")
+
+
+def _only_series(tif: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
+    series = list(tif.series)
+    if not series:
+        raise InputError(f"{path.name} holds no image")
+    largest = max(series, key=lambda s: s.size)
+    rivals = [s for s in series if s is not largest and s.size > _THUMBNAIL_FRACTION * largest.size]
+    if rivals:
+        shapes = ", ".join("x".join(map(str, s.shape)) for s in [largest, *rivals][:4])
+        raise InputError(
+            f"{path.name} holds {len(rivals) + 1} images of different kinds ({shapes}); save the "
+            "one to segment as its own file"
+        )
+    return largest
+
+
+def _axes_text(tif: tifffile.TiffFile) -> str:
+    if tif.is_ome:
+        return "OME-XML"
+    if tif.is_imagej:
+        return "ImageJ description"
+    return "TIFF tags"
+
+
+def _channel_names(tif: tifffile.TiffFile) -> list[str] | None:
+    if not (tif.is_ome and tif.ome_metadata):
+        return None
+    try:
+        root = ElementTree.fromstring(tif.ome_metadata)
+    except ElementTree.ParseError:
+        return None
+    pixels = next((e for e in root.iter() if e.tag.rsplit("}", 1)[-1] == "Pixels"), None)
+    if pixels is None:
+        return None
+    channels = [e for e in pixels if e.tag.rsplit("}", 1)[-1] == "Channel"]
+    return [c.get("Name") or f"channel {i + 1}" for i, c in enumerate(channels)]
+
+
+def _read_array(
+    path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries
+) -> NDArray[np.generic]:
+    _refuse_missing_bytes(path, series)
+    page = series.keyframe
+    if series.dataoffset is not None and page.is_memmappable:
+        mapped: NDArray[np.generic] = np.memmap(
+            path,
+            dtype=tif.byteorder + series.dtype.char,
+            mode="r",
+            offset=series.dataoffset,
+            shape=tuple(series.shape),
+        )
+        return mapped
+    array: NDArray[np.generic] = np.asarray(series.asarray())
+    return array
+
+
+def _refuse_missing_bytes(path: Path, series: tifffile.TiffPageSeries) -> None:
+    """Compare where the voxels should be with the file's size: tifffile fills gaps with zeros."""
+    available = path.stat().st_size
+    if series.dataoffset is not None:
+        end = series.dataoffset + series.nbytes
+        if end > available:
+            raise _damaged(path, f"{end - available} bytes are missing at its end")
+        return
+    for number, page in enumerate(series.pages):
+        if page is None:
+            raise _damaged(path, f"page {number + 1} of {len(series.pages)} is missing")
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+            if offset + count > available:
+                raise _damaged(path, f"page {number + 1} reaches beyond its end")
