@@ -108,7 +108,7 @@ class Scores:
         values = asdict(self)
         values["matching"] = [dict(row) for row in values["matching"]]
         values["definitions"] = {
-            name: DEFINITIONS[name]
+            name: str(DEFINITIONS[name])
             for name in [field.name for field in fields(self)]
             + [field.name for field in fields(ThresholdScores)]
             if name in DEFINITIONS

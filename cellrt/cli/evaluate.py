@@ -1,0 +1,56 @@
+"""``cellrt evaluate``: score a label image against ground truth."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+
+def evaluate(
+    labels: Annotated[
+        str,
+        typer.Argument(help="Label image to score: TIFF, .npy, .npz or file.h5:dataset."),
+    ],
+    truth: Annotated[str, typer.Argument(help="Ground truth of the same shape, 0 = background.")],
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object with all scores and definitions.")
+    ] = False,
+    ignore_unlabelled: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-unlabelled",
+            help="For sparse ground truth: 0 means unknown, and predicted cells that lie mostly "
+            "there are left out.",
+        ),
+    ] = False,
+    threshold: Annotated[
+        Optional[list[float]],  # noqa: UP045 (typer evaluates it on Python 3.10)
+        typer.Option(
+            "--threshold",
+            help="IoU threshold of the one-to-one matching; can be repeated. "
+            "Default: 0.5 to 0.95 in steps of 0.05.",
+        ),
+    ] = None,
+) -> None:
+    """Score a label image against ground truth, cell by cell and as a whole."""
+    from cellrt.evaluation import IOU_THRESHOLDS
+    from cellrt.evaluation import evaluate as score
+    from cellrt.evaluation.label_files import read_labels, without_single_axes
+
+    image, true_image = without_single_axes(read_labels(labels), read_labels(truth))
+    scores = score(
+        image,
+        true_image,
+        ignore_unlabelled=ignore_unlabelled,
+        thresholds=threshold or IOU_THRESHOLDS,
+    )
+    if json:
+        from json import dumps
+
+        result = {"prediction": labels, "truth": truth, **scores.to_dict()}
+        typer.echo(dumps(result, indent=2, allow_nan=False))
+    else:
+        from cellrt.evaluation.report import print_scores
+
+        print_scores(scores, title=f"{labels} against {truth}")
