@@ -31,11 +31,12 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "mean_dice": Definition(
         "mean over true cells of the best match's Dice: 2 x shared voxels/(sum of both volumes)",
-       , _WANG),
+        _WANG,
+    ),
     "median_dice": Definition("median over true cells of the same Dice", _WANG),
     "mean_jaccard": Definition(
-        "mean over true cells of the best match's Jaccard: shared voxels/union of both",
-       , _WANG),
+        "mean over true cells of the best match's Jaccard: shared voxels/union of both", _WANG
+    ),
     "dice_above_50": Definition("share of true cells with best Dice > 0.5", _WANG),
     "dice_above_70": Definition("share of true cells with best Dice > 0.7", _WANG),
     "jaccard_above_50": Definition("share of true cells with best Jaccard > 0.5", _WANG),
