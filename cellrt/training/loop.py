@@ -1,0 +1,192 @@
+"""Run a recipe: data, network, checkpoints, and going on after an interruption."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader, Subset
+
+from cellrt.training.init import initial_network
+from cellrt.training.module import TrainingModule
+from cellrt.training.patches import PatchDataset, StepSampler
+from cellrt.training.recipe import Recipe
+from cellrt.training.scoring import ScoreCallback
+from cellrt.training.stacks import load_training_stacks, load_validation_stacks
+
+LAST = "last.ckpt"
+_VALIDATION_PATCHES = 8
+
+Report = Callable[[str], None]
+
+
+def train(
+    recipe: Recipe,
+    output: Path,
+    *,
+    fresh: bool = False,
+    report: Report = print,
+) -> Path:
+    """Train a recipe's network; with a checkpoint in `output`, go on from it.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    output : Path
+        Folder for checkpoints and logs.
+    fresh : bool
+        Start over even when there is a checkpoint.
+    report : callable
+        Called with one line of progress at a time.
+
+    Returns
+    -------
+    Path
+        The last checkpoint.
+
+    Raises
+    ------
+    InputError
+        When the recipe's data cannot be used.
+    KeyboardInterrupt
+        When interrupted; the checkpoint is written first.
+    """
+    checkpoint = output / LAST
+    resume = checkpoint.exists() and not fresh
+    table = recipe.optim
+    if table.threads:
+        torch.set_num_threads(table.threads)
+    L.seed_everything(table.seed, verbose=False)
+    output.mkdir(parents=True, exist_ok=True)
+
+    report("loading stacks")
+    training = load_training_stacks(recipe)
+    validation = load_validation_stacks(recipe)
+    voxels = sum(stack.image.size for stack in training)
+    report(
+        f"{len(training)} training stacks ({voxels / 1e6:.0f} million voxels), "
+        f"{len(validation)} validation stacks"
+    )
+    module = TrainingModule(recipe)
+    if recipe.init and not resume:
+        module.start_from(initial_network(recipe, training))
+        report(f"weights start from {recipe.init}")
+    if torch.cuda.is_available():
+        precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    else:
+        precision = "bf16-mixed" if _cpu_has_bf16() else "32-true"
+        module = module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    trainer = L.Trainer(
+        accelerator="auto",
+        devices="auto",
+        precision=precision,  # type: ignore[arg-type]
+        max_epochs=1,
+        max_steps=table.max_steps if table.max_steps is not None else -1,
+        gradient_clip_val=table.gradient_clip,
+        use_distributed_sampler=False,
+        logger=CSVLogger(output, name="", version="log", flush_logs_every_n_steps=20),
+        log_every_n_steps=10,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+        callbacks=[
+            ModelCheckpoint(
+                output,
+                filename="last",
+                save_top_k=1,
+                train_time_interval=timedelta(minutes=table.checkpoint_minutes),
+                enable_version_counter=False,
+            ),
+            ProgressLines(report),
+            ScoreCallback(validation, recipe, report),
+        ],
+    )
+    first_step = _step_of(checkpoint) if resume else 0
+    if resume:
+        report(f"going on from step {first_step}")
+    loader = _loader(recipe, training, first_step, trainer)
+    with warnings.catch_warnings():
+        # Workers are the recipe's choice; an endless data set cannot restore mid-epoch state.
+        warnings.filterwarnings("ignore", message=".*(num_workers|mid-epoch|resumable).*")
+        try:
+            trainer.fit(module, loader, ckpt_path=str(checkpoint) if resume else None)
+        except KeyboardInterrupt:
+            trainer.save_checkpoint(checkpoint)
+            raise
+    trainer.save_checkpoint(checkpoint)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return checkpoint
+
+
+class ProgressLines(Callback):
+    """Report loss, speed and progress every so many steps."""
+
+    def __init__(self, report: Report, every: int = 20) -> None:
+        self.report = report
+        self.every = every
+        self._sums: dict[str, float] = {}
+        self._since = (0, 0.0)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note where this run starts, for the speed."""
+        self._since = (trainer.global_step, pl_module.progress.seconds)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any, **__: Any
+    ) -> None:
+        """Add up losses and print their means."""
+        for key in ("train_foreground", "train_flow"):
+            value = float(trainer.callback_metrics.get(key, 0.0))
+            self._sums[key] = self._sums.get(key, 0.0) + value / self.every
+        step = trainer.global_step
+        if step % self.every:
+            return
+        seconds = pl_module.progress.seconds
+        before, then = self._since
+        speed = (step - before) / max(1e-9, seconds - then)
+        self._since = (step, seconds)
+        share = pl_module.progress.share(step)
+        self.report(
+            f"step {step}  {100 * share:5.1f} %  foreground {self._sums['train_foreground']:.4f}"
+            f"  flow {self._sums['train_flow']:.4f}  {speed:.2f} steps/s  {seconds / 60:.1f} min"
+        )
+        self._sums.clear()
+
+
+def validation_patches(recipe: Recipe, stacks: list[Any]) -> Subset[Any]:
+    """Return a fixed set of plain patches from the validation stacks."""
+    return Subset(PatchDataset(stacks, recipe, augmented=False), range(_VALIDATION_PATCHES))
+
+
+def _loader(
+    recipe: Recipe, stacks: list[Any], first_step: int, trainer: L.Trainer
+) -> DataLoader[Any]:
+    table = recipe.optim
+    sampler = StepSampler(first_step, table.batch, trainer.global_rank, trainer.world_size)
+    return DataLoader(
+        PatchDataset(stacks, recipe),
+        batch_size=table.batch,
+        sampler=sampler,
+        num_workers=table.workers,
+        persistent_workers=table.workers > 0,
+    )
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=False)["global_step"])
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether bf16 arithmetic pays on this CPU: AVX-512 BF16 or AMX."""
+    return bool(torch.backends.cpu.get_cpu_capability().startswith("AMX")) or bool(
+        getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    )
