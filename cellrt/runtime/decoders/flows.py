@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellrt.errors import InputError
-from cellrt.runtime.decoders.flows_sinks import basin_contacts, join_undivided, number_sinks
+from cellrt.runtime.decoders.flows_sinks import basin_contacts, join_basins, number_sinks
 from cellrt.runtime.decoders.flows_trace import follow_pointers, lattice_pointers, pack_field
 
 Mode = Literal["fast", "exact"]
@@ -50,9 +50,11 @@ def decode_flows(
     sinks = number_sinks(pointers)
     basins = pointers.reshape(packed.shape)
     contacts = basin_contacts(basins, packed)
-    group = join_undivided(sinks.size, contacts, 0.5)
-    volume = np.bincount(group[basins.reshape(-1)], minlength=group.size)
+    volume = np.bincount(pointers, minlength=sinks.size + 1).astype(np.int64)
     volume[0] = 0
+    smallest = 4.0 / 3.0 * np.pi * parameters.radius_range[0] ** 3
+    group = join_basins(volume, contacts, smallest)
+    volume = np.bincount(group, volume, minlength=group.size)
     radius = np.cbrt(volume * (3.0 / (4.0 * np.pi)))
     keep = (radius >= parameters.radius_range[0]) & (radius <= parameters.radius_range[1])
     new = np.zeros(group.size, np.int32)
