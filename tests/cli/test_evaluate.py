@@ -1,0 +1,139 @@
+"""`cellrt evaluate` on files: text for people, JSON for machines, clear errors."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+import typer
+from typer.testing import CliRunner
+
+from cellrt.cli.evaluate import evaluate
+from cellrt.errors import InputError, UsageError
+
+app = typer.Typer()
+app.command()(evaluate)
+
+
+@pytest.fixture
+def labels():
+    truth = np.zeros((4, 6, 8), np.uint16)
+    truth[:, :3], truth[:, 3:] = 1, 2
+    prediction = truth.copy()
+    prediction[:, 3:, 4:] = 3
+    return prediction, truth
+
+
+@pytest.fixture
+def files(tmp_path, labels):
+    paths = tmp_path / "labels.tif", tmp_path / "truth.tif"
+    for path, image in zip(paths, labels, strict=True):
+        tifffile.imwrite(path, image, photometric="minisblack")
+    return [str(path) for path in paths]
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, list(arguments))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_json_is_one_object_with_numbers_and_definitions(files):
+    result = json.loads(run(*files, "--json").stdout)
+    assert (result["true_cells"], result["predicted_cells"]) == (2, 3)
+    assert result["matching"][0]["average_precision"] == pytest.approx(2 / 3)
+    assert len(result["matching"]) == 10
+    assert result["prediction"] == files[0]
+    assert result["ignore_unlabelled"] is False
+    assert "TP/(TP+FP+FN)" in result["definitions"]["average_precision"]
+
+
+def test_options_reach_the_scores(files):
+    result = json.loads(
+        run(
+            *files, "--json", "--ignore-unlabelled", "--threshold", "0.4", "--threshold", "0.9"
+        ).stdout
+    )
+    assert [row["threshold"] for row in result["matching"]] == [0.4, 0.9]
+    assert result["ignore_unlabelled"] is True
+
+
+def test_text_states_numbers_and_what_they_mean(files):
+    text = run(*files).stdout
+    assert "3 predicted cells, 2 true cells" in text
+    assert "mean Dice" in text
+    assert "AP = TP/(TP+FP+FN)" in text
+    assert "0.667" in text
+    assert text.isascii()
+
+
+def test_text_says_when_unlabelled_voxels_were_ignored(files):
+    assert "unlabelled voxels ignored" in run(*files, "--ignore-unlabelled").stdout
+
+
+def test_other_formats(tmp_path, files, labels):
+    expected = json.loads(run(*files, "--json").stdout)["matching"]
+    np.save(tmp_path / "labels.npy", labels[0])
+    np.savez(tmp_path / "both.npz", found=labels[0], truth=labels[1])
+    arguments = [str(tmp_path / "labels.npy"), str(tmp_path / "both.npz:truth")]
+    assert json.loads(run(*arguments, "--json").stdout)["matching"] == expected
+
+
+def test_hdf5(tmp_path, files, labels):
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    expected = json.loads(run(*files, "--json").stdout)["matching"]
+    path = tmp_path / "stack.h5"
+    with h5py.File(path, "w") as file:
+        file["volumes/truth"] = labels[1]
+        file["raw"] = labels[1]
+    arguments = [files[0], f"{path}:/volumes/truth", "--json"]
+    assert json.loads(run(*arguments).stdout)["matching"] == expected
+    with pytest.raises(InputError, match=r"raw, volumes/truth.*stack\.h5:NAME"):
+        run(files[0], str(path))
+    with pytest.raises(InputError, match="no dataset 'lost'"):
+        run(files[0], f"{path}:lost")
+
+
+def test_axes_of_length_one_do_not_count(tmp_path, files, labels):
+    np.save(tmp_path / "five.npy", labels[0][None, None])
+    result = json.loads(run(str(tmp_path / "five.npy"), files[1], "--json").stdout)
+    assert result["true_cells"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.tif", None, "does not exist"),
+        ("empty.tif", b"", "cannot be read as TIF"),
+        ("text.tif", b"not an image at all", "cannot be read as TIF"),
+        ("broken.npy", b"\x93NUMPY", "cannot be read as NPY"),
+        ("broken.npz", b"PK", "cannot be read as NPZ"),
+        ("image.jpg", b"\xff\xd8", "ending '.jpg'"),
+    ],
+)
+def test_unreadable_files_are_refused_in_one_line(tmp_path, files, name, content, message):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        run(str(path), files[1])
+    assert "\n" not in str(caught.value)
+    assert name in str(caught.value)
+
+
+def test_truncated_tiff(tmp_path, files):
+    whole = (tmp_path / "labels.tif").read_bytes()
+    (tmp_path / "cut.tif").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"cut\.tif"):
+        run(str(tmp_path / "cut.tif"), files[1])
+
+
+def test_shapes_and_thresholds_are_checked(tmp_path, files):
+    np.save(tmp_path / "small.npy", np.zeros((4, 6, 7), int))
+    with pytest.raises(InputError, match=r"\(4, 6, 7\)"):
+        run(str(tmp_path / "small.npy"), files[1])
+    with pytest.raises(UsageError, match="above 0"):
+        run(*files, "--threshold", "50")
