@@ -21,7 +21,6 @@ def paint_nuclei(
     rival: NDArray[np.float32],
     centres: NDArray[np.float64],
     diameters: NDArray[np.float64],
-    tables: NDArray[np.float32],
     mitotic: NDArray[np.bool_],
     diameter_voxels: float,
     nuclei: NucleiParameters,
@@ -33,7 +32,7 @@ def paint_nuclei(
     ----------
     owner, depth, rival
         From :func:`cellrt.simulation.shapes.rasterise`.
-    centres, diameters, tables, mitotic
+    centres, diameters, mitotic
         The nuclei, in the order of `owner`.
     diameter_voxels : float
         Mean diameter; the texture's grains scale with it.
@@ -63,8 +62,9 @@ def paint_nuclei(
         tilt.astype(np.float32),
         texture,
         strength.astype(np.float32),
+        np.float32(nuclei.core),
         np.float32(nuclei.rim),
-        np.float32(0.25 * diameter_voxels),
+        np.float32(nuclei.rim_width * diameter_voxels),
         np.float32(nuclei.gap_voxels),
     )
     holes = _spots(n, nuclei.nucleoli, diameters, centres, ~mitotic, (0.1, 0.2), rng)
@@ -92,7 +92,7 @@ def _spots(
     return of, positions, diameters[of] * rng.uniform(*sizes, len(of))
 
 
-@njit(cache=True, nogil=True)  # type: ignore[misc]
+@njit(cache=True, nogil=True)
 def _paint(
     owner: NDArray[np.int32],
     depth: NDArray[np.float32],
@@ -102,6 +102,7 @@ def _paint(
     tilt: NDArray[np.float32],
     texture: NDArray[np.float32],
     strength: NDArray[np.float32],
+    core: np.float32,
     rim: np.float32,
     rim_width: np.float32,
     gap: np.float32,
@@ -122,7 +123,7 @@ def _paint(
                 if rival[z, y, x] > -gap and seam < 0.5 * gap:
                     cover *= max(0.0, seam / (0.5 * gap))
                 value = 1.0 + strength[i] * texture[z, y, x]
-                value *= 1.0 + rim * math.exp(-max(d, 0.0) / rim_width)
+                value *= core + rim * math.exp(-max(d, 0.0) / rim_width)
                 value *= (
                     1.0
                     + tilt[i, 0] * (z - centres[i, 0])
@@ -133,7 +134,7 @@ def _paint(
     return signal
 
 
-@njit(cache=True, nogil=True)  # type: ignore[misc]
+@njit(cache=True, nogil=True)
 def _apply_spots(
     signal: NDArray[np.float32],
     owner: NDArray[np.int32],

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from cellrt.simulation.chromatin import paint_nuclei
 from cellrt.simulation.components import keep_largest_components
 from cellrt.simulation.fields import smooth_noise
-from cellrt.simulation.imaging import ImagingParameters, degrade, slice_positions
+from cellrt.simulation.imaging import ImagingParameters, degrade, log_uniform
 from cellrt.simulation.packing import place_nuclei
+from cellrt.simulation.sampling import sampling_grid
 from cellrt.simulation.shapes import random_radius_tables, rasterise
-from cellrt.simulation.stack import SimulatedStack
+from cellrt.simulation.stack import SimulatedStack, json_seed
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,10 @@ class NucleiParameters:
         Mean number of bright chromocentres per nucleus.
     rim : float
         Extra brightness at the envelope (negative: nuclei fade towards the rim).
+    rim_width : float
+        Depth over which the rim falls to 1/e, relative to the diameter.
+    core : float
+        Brightness inside of the rim; below 1 for stains of the envelope.
     haze : float
         Level of the cytoplasm's or tissue's autofluorescence.
     haze_contrast : float
@@ -80,6 +85,8 @@ class NucleiParameters:
     nucleoli: float = 1.0
     chromocentres: float = 2.0
     rim: float = 0.1
+    rim_width: float = 0.2
+    core: float = 1.0
     haze: float = 0.05
     haze_contrast: float = 0.5
     debris: float = 5.0
@@ -101,6 +108,7 @@ class NucleiParameters:
             "shell": (0.2, 0.6),
             "sheet": (0.2, 0.6),
         }[arrangement]
+        envelope = bool(rng.uniform() < 0.06)
         return cls(
             arrangement=arrangement,
             filling=rng.uniform(low, high),
@@ -117,8 +125,10 @@ class NucleiParameters:
             texture_scale=rng.uniform(0.08, 0.35),
             nucleoli=rng.uniform(0, 3) if rng.uniform() < 0.6 else 0.0,
             chromocentres=rng.uniform(0, 10) if rng.uniform() < 0.35 else 0.0,
-            rim=rng.uniform(-0.5, 0.5),
-            haze=float(np.exp(rng.uniform(np.log(0.005), np.log(0.3)))),
+            rim=rng.uniform(0.6, 1.5) if envelope else rng.uniform(-0.5, 0.5),
+            rim_width=rng.uniform(0.06, 0.12) if envelope else rng.uniform(0.1, 0.3),
+            core=rng.uniform(0.1, 0.6) if envelope else 1.0,
+            haze=log_uniform(rng, 0.005, 0.3),
             haze_contrast=rng.uniform(0.2, 1.0),
             debris=rng.uniform(0, 40) if rng.uniform() < 0.5 else 0.0,
         )
@@ -142,23 +152,35 @@ def simulate_nuclei(
     diameter_voxels : float
         Mean diameter of the sphere of a nucleus's volume, in voxels along y and x.
     voxel_size_um : tuple of float
-        Voxel size (z, y, x) in µm; z larger than y and x samples coarser along z.
+        Voxel size (z, y, x) in µm. Nuclei have their shape in µm: a size along z
+        larger than along y and x samples them coarser along z.
     nuclei : NucleiParameters, optional
-        Drawn at random by default.
+        Drawn with `NucleiParameters.random` by default.
     imaging : ImagingParameters, optional
-        Drawn at random by default.
+        Drawn with `ImagingParameters.random` by default.
     seed : int or numpy.random.Generator
+        With the same seed and parameters the stack comes out byte for byte.
 
     Returns
     -------
     SimulatedStack
+
+    Raises
+    ------
+    UsageError
+        When shape, voxel size or diameter make no sense.
+
+    Examples
+    --------
+    >>> stack = simulate_nuclei((16, 48, 48), voxel_size_um=(1.0, 0.5, 0.5), seed=1)
+    >>> stack.image.shape, stack.image.dtype.name, stack.labels.dtype.name
+    ((16, 48, 48), 'uint16', 'int32')
     """
+    grid = sampling_grid(shape, voxel_size_um, diameter_voxels)
     rng = np.random.default_rng(seed)
     nuclei = NucleiParameters.random(rng) if nuclei is None else nuclei
     imaging = ImagingParameters.random(rng) if imaging is None else imaging
-    z_step = voxel_size_um[0] / voxel_size_um[2]
-    fine = (max(1, round(shape[0] * z_step)), shape[1], shape[2])
-
+    fine = grid.fine_shape
     centres, diameters = place_nuclei(
         fine,
         diameter_voxels,
@@ -180,28 +202,22 @@ def simulate_nuclei(
     owner, depth, rival = rasterise(fine, centres, tables)
     labels = np.where(depth > 0, owner, 0).astype(np.int32)
     signal = paint_nuclei(
-        owner, depth, rival, centres, diameters, tables, mitotic, diameter_voxels, nuclei, rng
+        owner, depth, rival, centres, diameters, mitotic, diameter_voxels, nuclei, rng
     )
     signal += _haze(fine, diameter_voxels, nuclei, rng)
-    image = degrade(signal, imaging, rng, z_step=z_step, slices=shape[0])
-    chosen = np.rint(slice_positions(fine[0], z_step, shape[0])).astype(np.intp)
+    image = degrade(signal, imaging, rng, z_step=grid.z_step, slices=grid.slices)
     labels = keep_largest_components(
-        labels[chosen], min_voxels=max(3, int(0.02 * diameter_voxels**3 / z_step))
+        grid.take_slices(labels), min_voxels=max(3, int(0.02 * diameter_voxels**3 / grid.z_step))
     )
-    return SimulatedStack(
-        image=image,
-        labels=labels,
-        voxel_size_um=voxel_size_um,
-        kind="nuclei",
-        parameters={
-            "shape": list(shape),
-            "diameter_voxels": diameter_voxels,
-            "voxel_size_um": list(voxel_size_um),
-            "seed": seed if isinstance(seed, int) else None,
-            "nuclei": asdict(nuclei),
-            "imaging": asdict(imaging),
-        },
-    )
+    parameters = {
+        "seed": json_seed(seed),
+        "shape": list(grid.shape),
+        "diameter_voxels": diameter_voxels,
+        "voxel_size_um": list(grid.voxel_size_um),
+        "nuclei": asdict(nuclei),
+        "imaging": asdict(imaging),
+    }
+    return SimulatedStack(image, labels, grid.voxel_size_um, "nuclei", parameters)
 
 
 def _axis_ratios(

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from cellrt.errors import UsageError
 from cellrt.simulation.fields import smooth_noise
 
 ARRANGEMENTS = ("scattered", "clumps", "dense", "embryo", "shell", "sheet")
@@ -87,7 +88,9 @@ def place_nuclei(
             + tilt
         )
     else:
-        raise ValueError(f"unknown arrangement {arrangement!r}; known: {', '.join(ARRANGEMENTS)}")
+        raise UsageError(
+            f"arrangement '{arrangement}' is not known; choose from {', '.join(ARRANGEMENTS)}"
+        )
     diameters = diameter * np.exp(rng.normal(-(diameter_cv**2) / 2, diameter_cv, len(centres)))
     push_apart(centres, diameters / 2, contact, 30)
     kept = keep_separate(centres, diameters / 2, 0.88 * contact)
@@ -100,7 +103,7 @@ def _at_least_one(count: float, rng: np.random.Generator) -> int:
     return max(1, math.floor(count + rng.uniform()))
 
 
-@njit(cache=True, nogil=True)  # type: ignore[misc]
+@njit(cache=True, nogil=True)
 def push_apart(
     centres: NDArray[np.float64], radii: NDArray[np.float64], contact: float, rounds: int
 ) -> None:
@@ -132,7 +135,7 @@ def push_apart(
             break
 
 
-@njit(cache=True, nogil=True)  # type: ignore[misc]
+@njit(cache=True, nogil=True)
 def keep_separate(
     centres: NDArray[np.float64], radii: NDArray[np.float64], contact: float
 ) -> NDArray[np.bool_]:

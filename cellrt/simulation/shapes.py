@@ -144,7 +144,7 @@ def random_radius_tables(
     return tables
 
 
-@njit(cache=True, nogil=True)  # type: ignore[misc]
+@njit(cache=True, nogil=True)
 def rasterise(
     shape: tuple[int, int, int],
     centres: NDArray[np.float64],

@@ -39,3 +39,8 @@ class SimulatedStack:
     def cell_count(self) -> int:
         """Number of cells in `labels`."""
         return int(self.labels.max(initial=0))
+
+
+def json_seed(seed: int | np.random.Generator) -> int | None:
+    """The seed as it goes into the parameters; a generator's state is not recorded."""
+    return None if isinstance(seed, np.random.Generator) else int(seed)

@@ -20,7 +20,7 @@ def tessellate(
     weights: NDArray[np.float64],
     metric: NDArray[np.float64],
     warp: NDArray[np.float32],
-) -> NDArray[np.int32]:
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Label every voxel with 1 + index of its cell in a warped power diagram.
 
     A voxel at x belongs to the seed s with the smallest
@@ -41,16 +41,20 @@ def tessellate(
 
     Returns
     -------
-    ndarray of int32, (z, y, x)
+    labels : ndarray of int32, (z, y, x)
+    distances : ndarray of float32, (z, y, x)
+        Distance to the cell's own seed in the metric's space.
     """
     labels = np.zeros(shape, np.int32)
-    _tessellate(labels, seeds @ metric.T, weights, np.ascontiguousarray(metric), warp)
-    return labels
+    distances = np.zeros(shape, np.float32)
+    _tessellate(labels, distances, seeds @ metric.T, weights, np.ascontiguousarray(metric), warp)
+    return labels, distances
 
 
-@njit(cache=True, nogil=True)  # type: ignore[misc]
+@njit(cache=True, nogil=True)
 def _tessellate(
     labels: NDArray[np.int32],
+    distances: NDArray[np.float32],
     seeds: NDArray[np.float64],
     weights: NDArray[np.float64],
     metric: NDArray[np.float64],
@@ -119,36 +123,34 @@ def _tessellate(
                                     best = here
                                     winner = i
                             labels[z, y, x] = winner + 1
+                            distances[z, y, x] = math.sqrt(max(0.0, best + weights[winner]))
                             c += 1
 
 
-def relaxed_seeds(
-    box: NDArray[np.float64],
-    count: int,
+def relax(
+    seeds: NDArray[np.float64],
+    samples: NDArray[np.float64],
     metric: NDArray[np.float64],
     rounds: int,
-    rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Points spread evenly over a box by Lloyd's relaxation on random samples.
+    """Spread seeds evenly by Lloyd's relaxation.
 
     Parameters
     ----------
-    box : ndarray, (2, 3)
-        Lower and upper corner in voxels.
-    count : int
-        Number of points.
+    seeds : ndarray of float64, (n, 3)
+    samples : ndarray of float64, (m, 3)
+        Points that fill the region; some dozens per seed are enough.
     metric : ndarray, (3, 3)
         Linear map in which distances are measured.
     rounds : int
-        Rounds of relaxation; 0 gives plain random points.
-    rng : numpy.random.Generator
+        0 returns the seeds as they are.
 
     Returns
     -------
-    ndarray of float64, (count, 3)
+    ndarray of float64, (n, 3)
     """
-    seeds = rng.uniform(box[0], box[1], (count, 3))
-    samples = rng.uniform(box[0], box[1], (40 * count, 3))
+    seeds = seeds.copy()
+    count = len(seeds)
     mapped = samples @ metric.T
     for _ in range(rounds):
         _, nearest = cKDTree(seeds @ metric.T).query(mapped)
