@@ -50,7 +50,7 @@ def deposit_walls(
                     if u < 0 or v < 0 or w < 0 or u >= nz or v >= ny or w >= nx:
                         continue
                     b = labels[u, v, w]
-                    if b in (a, first):
+                    if b == a or b == first:  # noqa: SIM109 - numba has no `in` here
                         continue
                     strength = math.exp(spread * pair_noise(a, b, strength_seed))
                     if missing > 0 and pair_share(a, b, strength_seed + 1) < missing:
