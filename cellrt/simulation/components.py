@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -18,8 +19,8 @@ def keep_largest_components(
     min_voxels : int
         Cells whose largest component is smaller vanish.
     fill : bool
-        Give removed voxels to the nearest remaining cell instead of background,
-        for tissue without gaps.
+        Give removed voxels to a neighbouring cell instead of background, for
+        tissue without gaps. What touches no cell becomes background.
 
     Returns
     -------
@@ -40,10 +41,34 @@ def keep_largest_components(
         count += 1
         out[box][mask] = count
     if fill and count:
-        lost = (labels > 0) & (out == 0)
-        if lost.any():
-            nearest = ndimage.distance_transform_edt(
-                out == 0, return_distances=False, return_indices=True
-            )
-            out[lost] = out[tuple(index[lost] for index in nearest)]
+        _grow(out, np.argwhere((labels > 0) & (out == 0)))
     return out
+
+
+@njit(cache=True, nogil=True)
+def _grow(labels: NDArray[np.int32], lost: NDArray[np.int64]) -> None:
+    """Give lost voxels to a face neighbour's cell, layer by layer, which keeps cells connected."""
+    found = np.zeros(len(lost), np.int32)
+    changed = True
+    while changed:
+        changed = False
+        for i in range(len(lost)):
+            z, y, x = lost[i]
+            if labels[z, y, x] != 0:
+                continue
+            for axis in range(3):
+                for step in (-1, 1):
+                    u = z + (step if axis == 0 else 0)
+                    v = y + (step if axis == 1 else 0)
+                    w = x + (step if axis == 2 else 0)
+                    if u < 0 or v < 0 or w < 0:
+                        continue
+                    if u >= labels.shape[0] or v >= labels.shape[1] or w >= labels.shape[2]:
+                        continue
+                    if labels[u, v, w] > 0:
+                        found[i] = labels[u, v, w]
+        for i in range(len(lost)):
+            if found[i] > 0:
+                labels[lost[i, 0], lost[i, 1], lost[i, 2]] = found[i]
+                found[i] = 0
+                changed = True

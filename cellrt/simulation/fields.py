@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 
@@ -35,25 +36,43 @@ def smooth_noise(
         Mean 0 and standard deviation 1 in expectation.
     """
     scales = [scale_voxels] * 3 if isinstance(scale_voxels, int | float) else list(scale_voxels)
-    matrices = [
-        _interpolation_matrix(n, max(float(s), 1.0), rng)
-        for n, s in zip(shape, scales, strict=True)
-    ]
-    field = rng.standard_normal([m.shape[1] for m in matrices], dtype=np.float32)
-    for axis in (2, 1, 0):
-        field = np.moveaxis(np.tensordot(matrices[axis], field, axes=(1, axis)), 0, axis)
-    return np.ascontiguousarray(field)
+    axes = [_spline(n, max(float(scale), 1.0), rng) for n, scale in zip(shape, scales, strict=True)]
+    nodes = [int(first[-1]) + 4 for first, _ in axes]
+    field = rng.standard_normal(nodes, dtype=np.float32)
+    for axis, (first, weights) in enumerate(axes):
+        outer = math.prod(field.shape[:axis])
+        inner = math.prod(field.shape[axis + 1 :])
+        done = _interpolate_axis(field.reshape(outer, nodes[axis], inner), first, weights)
+        field = done.reshape(*shape[: axis + 1], *nodes[axis + 1 :])
+    return field
 
 
-def _interpolation_matrix(n: int, scale: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Cubic B-spline weights (n, nodes), scaled to keep the mean variance at 1."""
+def _spline(
+    n: int, scale: float, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """First node (n,) and the four cubic B-spline weights (n, 4) of every voxel of an axis."""
     position = np.arange(n) / scale + rng.uniform()
-    nodes = math.floor(position[-1]) + 4
-    distance = np.abs(position[:, None] + 1.0 - np.arange(nodes)[None, :])
-    weights = np.where(
-        distance < 1,
-        2 / 3 - distance**2 + distance**3 / 2,
-        np.clip(2 - distance, 0, None) ** 3 / 6,
+    first = np.floor(position).astype(np.int64)
+    t = position - first
+    weights = np.stack(
+        [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, 3 * (t + t**2 - t**3) + 1, t**3], axis=1
     )
+    # Interpolation averages noise; this keeps its variance at 1 everywhere.
     weights /= np.sqrt((weights**2).sum(axis=1, keepdims=True))
-    return weights.astype(np.float32)
+    return first, weights.astype(np.float32)
+
+
+@njit(cache=True, nogil=True)
+def _interpolate_axis(
+    field: NDArray[np.float32], first: NDArray[np.int64], weights: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    outer, _, inner = field.shape
+    out = np.zeros((outer, len(first), inner), np.float32)
+    for o in range(outer):
+        for j in range(len(first)):
+            for k in range(4):
+                weight = weights[j, k]
+                node = first[j] + k
+                for i in range(inner):
+                    out[o, j, i] += weight * field[o, node, i]
+    return out
