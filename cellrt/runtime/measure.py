@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from cellrt.runtime.label_sums import intensity_sums, shape_sums
 from cellrt.runtime.surface_weights import perimeter_weights, surface_weights
 
+_MOST_ROWS = 1_000_000
+
 
 @dataclass(frozen=True, eq=False)
 class CellTable:
@@ -70,7 +72,7 @@ def measure(
         Columns for a stack, with unit u as in `CellTable` (``_um``, ``_um2``, ``_um3``):
 
         - ``id``;
-        - ``centroid_{z,y,x}_u`` and ``centroid_{z,y,x}_voxels``, from the centre of the first voxel;
+        - ``centroid_{z,y,x}_u`` and ``..._voxels``, from the centre of the first voxel;
         - ``volume_u3`` and ``volume_voxels``;
         - ``surface_u2``: Crofton estimate of a closed surface, cut faces at the image border
           included, see `cellrt.runtime.surface_weights`;
@@ -88,12 +90,21 @@ def measure(
     labels = np.asarray(labels)
     if labels.ndim != 3:
         raise ValueError(f"labels have shape {labels.shape}; expected (z, y, x)")
+    largest = int(labels.max(initial=0))
+    if labels.min(initial=0) < 0:
+        raise ValueError("labels below 0; expected 0 for background and positive ids")
+    names: NDArray[Any] | None = None
+    if largest > max(_MOST_ROWS, labels.size):
+        # Sums are kept for every id up to the largest one: make scattered ids consecutive.
+        names, consecutive = np.unique(labels, return_inverse=True)
+        labels = consecutive.reshape(labels.shape).astype(np.int32) + np.int32(names[0] > 0)
+        names = names if names[0] == 0 else np.concatenate([[0], names])
+        largest = len(names) - 1
     unit = "um" if voxel_size_um is not None else "voxels"
     z, y, x = voxel_size_um if voxel_size_um is not None else (anisotropy, 1.0, 1.0)
     spacing = (float(z), float(y), float(x))
     flat = labels.shape[0] == 1
     weights = perimeter_weights(spacing) if flat else surface_weights(spacing)
-    largest = int(labels.max(initial=0))
     boxes, moments, surface = shape_sums(labels, largest, weights)
     ids = np.flatnonzero(moments[:, 3])
     columns = _shape_columns(
@@ -102,6 +113,8 @@ def measure(
     if intensity is not None:
         for number, image in enumerate(intensity, start=1):
             columns.update(_intensity_columns(intensity_sums(labels, image, largest)[ids], number))
+    if names is not None:
+        columns["id"] = names[ids].astype(np.int64)
     return CellTable(columns, unit)
 
 

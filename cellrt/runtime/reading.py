@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from cellrt.errors import InputError, ResourceError
 from cellrt.runtime.axes import resolve_axes
+from cellrt.runtime.pillow_tiff import read_with_pillow
 from cellrt.runtime.volume import (
     Provenance,
     Volume,
@@ -23,6 +25,13 @@ from cellrt.runtime.volume import (
 )
 from cellrt.runtime.voxel_size import voxel_size_from_file
 
+# Size, kind and place of the voxels, and the description that holds the axes.
+_ESSENTIAL_TAGS = {*range(256, 260), 262, 270, 273, *range(277, 280), 284, 317, *range(322, 326)}
+_ESSENTIAL_TAGS |= {330, 339}
+_TAG = re.compile(r"TiffTag (\d+)")
+_DAMAGE = re.compile(
+    r"TiffPages|corrupt|[Mm]issing|out of range|invalid TiffData|failed to re(ad|shape)|series raised"
+)
 # A second image this much smaller than the first is a thumbnail or a label of the slide.
 _THUMBNAIL_FRACTION = 0.05
 
@@ -123,7 +132,10 @@ def _open_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
             yield tif
         if complaints.damage:
             raise _damaged(path, complaints.damage)
-    except InputError:
+    except InputError as error:
+        # A damaged file may look like one with odd axes.
+        if complaints.damage:
+            raise _damaged(path, complaints.damage) from error
         raise
     except MemoryError as error:
         raise ResourceError(f"{path.name} does not fit into memory ({error}); use a crop") from None
@@ -148,7 +160,10 @@ def _open_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
 
 
 class _Complaints(logging.Handler):
-    """Keeps what tifffile logs instead of raising: it reads past damage with zeros in its place."""
+    """Keeps what tifffile logs instead of raising: it reads past damage with zeros in its place.
+
+    It also logs what does no harm, such as odd private tags and file names, which is let pass.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -156,8 +171,8 @@ class _Complaints(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
-        words = ("corrupt", "invalid", "missing", "failed", "truncated")
-        if record.levelno >= logging.ERROR or any(w in message.lower() for w in words):
+        tag = _TAG.search(message)
+        if int(tag.group(1)) in _ESSENTIAL_TAGS if tag else _DAMAGE.search(message):
             self.damage = self.damage or message
 
 
@@ -228,7 +243,13 @@ def _read_array(
             shape=tuple(series.shape),
         )
         return mapped
-    array: NDArray[np.generic] = np.asarray(series.asarray())
+    try:
+        array: NDArray[np.generic] = np.asarray(series.asarray())
+    except ValueError as error:
+        through_pillow = read_with_pillow(path, series) if _missing_codec(str(error)) else None
+        if through_pillow is None:
+            raise
+        return through_pillow
     return array
 
 
