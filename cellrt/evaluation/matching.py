@@ -13,6 +13,9 @@ from cellrt.evaluation.cells import CellOverlaps
 # Recall levels at which COCO samples the precision-recall curve: 0, 0.01, ..., 1.
 _COCO_LEVELS = 101
 
+# Largest rows x columns of a block that is assigned as a full matrix (8 MB).
+_DENSE_BLOCK = 1_000_000
+
 
 @dataclass(frozen=True)
 class ThresholdScores:
@@ -163,16 +166,51 @@ def _assign(
     rows: NDArray[np.int64], columns: NDArray[np.int64], iou: NDArray[np.float64]
 ) -> NDArray[np.int64]:
     """Choose pairs of one block: the most pairs first, then the highest total IoU."""
-    from scipy.optimize import linear_sum_assignment
-
     row_ids, first = np.unique(rows, return_inverse=True)
     column_ids, second = np.unique(columns, return_inverse=True)
+    shape = row_ids.size, column_ids.size
     # One more pair always outweighs any gain in IoU, which is at most 1 for each pair.
-    bonus = min(row_ids.size, column_ids.size) + 1.0
-    value = np.zeros((row_ids.size, column_ids.size))
-    value[first, second] = bonus + iou
-    taken_rows, taken_columns = linear_sum_assignment(value, maximize=True)
-    pair = np.full(value.shape, -1, np.int64)
-    pair[first, second] = np.arange(rows.size)
-    chosen: NDArray[np.int64] = pair[taken_rows, taken_columns]
+    value = min(shape) + 1.0 + iou
+    if shape[0] * shape[1] <= _DENSE_BLOCK:
+        return _assign_dense(first, second, value, shape)
+    return _assign_sparse(first, second, value, shape)
+
+
+def _assign_dense(
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    value: NDArray[np.float64],
+    shape: tuple[int, int],
+) -> NDArray[np.int64]:
+    from scipy.optimize import linear_sum_assignment
+
+    values = np.zeros(shape)
+    values[rows, columns] = value
+    pair = np.full(shape, -1, np.int64)
+    pair[rows, columns] = np.arange(rows.size)
+    chosen: NDArray[np.int64] = pair[linear_sum_assignment(values, maximize=True)]
     return chosen[chosen >= 0]
+
+
+def _assign_sparse(
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    value: NDArray[np.float64],
+    shape: tuple[int, int],
+) -> NDArray[np.int64]:
+    """Assign in memory proportional to the pairs; a column of its own lets each row go without."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+    own = np.arange(shape[0])
+    alone = value.max() + 1.0
+    cost = np.concatenate([alone - value, np.full(shape[0], alone)])
+    where = np.concatenate([rows, own]), np.concatenate([columns, shape[1] + own])
+    graph = coo_array((cost, where), shape=(shape[0], shape[1] + shape[0])).tocsr()
+    taken_rows, taken_columns = min_weight_full_bipartite_matching(graph)
+    order = np.argsort(rows * shape[1] + columns)
+    keys = (rows * shape[1] + columns)[order]
+    real = taken_columns < shape[1]
+    taken = taken_rows[real].astype(np.int64) * shape[1] + taken_columns[real]
+    chosen: NDArray[np.int64] = order[np.searchsorted(keys, taken)]
+    return chosen

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cellrt.evaluation import cell_overlaps, evaluate, match_cells, overlap_table
+from cellrt.evaluation import cell_overlaps, evaluate, match_cells, matching, overlap_table
 from cellrt.evaluation.matching import score_matching
 
 
@@ -149,6 +149,24 @@ def test_forgiving_does_not_clip_predictions():
     assert outcome(strict) == (0, 1, 1)  # IoU 6 / 11, and most of it lies on the cell
 
 
+@settings(deadline=None, max_examples=50)
+@given(
+    arrays(np.int64, (6, 8), elements=st.integers(0, 9)),
+    arrays(np.int64, (6, 8), elements=st.integers(0, 9)),
+    st.sampled_from([0.02, 0.1, 0.3]),
+)
+def test_blocks_too_large_for_a_matrix_are_matched_as_well(prediction, truth, threshold):
+    overlaps = cell_overlaps(overlap_table(prediction, truth))
+    expected = match_cells(overlaps, threshold)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matching, "_DENSE_BLOCK", 0)
+        sparse = match_cells(overlaps, threshold)
+    assert np.unique(overlaps.pair_prediction[sparse]).size == sparse.size
+    assert np.unique(overlaps.pair_truth[sparse]).size == sparse.size
+    assert sparse.size == expected.size
+    assert overlaps.iou[sparse].sum() == pytest.approx(overlaps.iou[expected].sum())
+
+
 def test_large_blocks_of_low_overlaps_are_assigned():
     # A staircase: each cell overlaps two others by half, all in one connected block.
     cells = np.repeat(np.arange(1, 301), 4)
@@ -159,11 +177,11 @@ def test_large_blocks_of_low_overlaps_are_assigned():
 
 @pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.75])
 def test_agrees_with_stardist(threshold):
-    matching = pytest.importorskip("stardist.matching", reason="stardist is not installed")
+    stardist = pytest.importorskip("stardist.matching", reason="stardist is not installed")
     rng = np.random.default_rng(7)
     truth = np.kron(rng.integers(0, 30, (8, 8, 8)), np.ones((3, 3, 3), int))
     prediction = np.where(rng.random(truth.shape) < 0.1, 0, np.roll(truth, 1, axis=2))
-    theirs = matching.matching(truth, prediction, thresh=threshold)
+    theirs = stardist.matching(truth, prediction, thresh=threshold)
     ours = row(prediction, truth, threshold)
     assert outcome(ours) == (theirs.tp, theirs.fp, theirs.fn)
     assert ours.average_precision == pytest.approx(theirs.accuracy)
