@@ -1,0 +1,53 @@
+# The two targets a newcomer needs are `make demo` and `make test`; both start from nothing.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+
+.PHONY: demo test test-slow lint types docs wheel-check benchmarks clean
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.lean: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.lean
+	$(PIP) -e '.[train,onnxruntime,dev]'
+	@touch $@
+
+demo: $(VENV)/.lean
+	$(BIN)/cellrt simulate nuclei -o demo --count 1 --shape 64 192 192 --seed 7 --overwrite
+	$(BIN)/cellrt segment demo/nuclei_000.tif --model nuclei --overwrite
+	@echo
+	@echo "Open demo/nuclei_000.preview.png to see the cells, demo/nuclei_000.labels.tif in Fiji or napari,"
+	@echo "demo/nuclei_000.cells.csv for one row per cell. How well it did against the simulated truth:"
+	@$(BIN)/cellrt evaluate demo/nuclei_000.labels.tif demo/nuclei_000.truth.tif
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy cellrt
+
+docs: $(VENV)/.dev
+	$(BIN)/mkdocs build --strict --quiet
+
+wheel-check:
+	PYTHON=$(PYTHON) bash .ci/wheel-check
+
+benchmarks: $(VENV)/.dev
+	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/decoder.py
+	$(BIN)/python benchmarks/end_to_end.py
+
+clean:
+	rm -rf $(VENV) demo site build dist
