@@ -1,3 +1,34 @@
-"""3D cell segmentation where the microscope is."""
+"""3D cell segmentation where the microscope is.
+
+>>> import cellrt
+>>> result = cellrt.segment("stack.tif", model="nuclei")  # doctest: +SKIP
+>>> result.labels, result.table, result.record  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "evaluate", "load_model", "segment"]
+
+if TYPE_CHECKING:
+    from cellrt.evaluation import evaluate
+    from cellrt.runtime.model_file import open_model as load_model
+    from cellrt.runtime.pipeline import segment
+
+_HOMES = {
+    "segment": ("cellrt.runtime.pipeline", "segment"),
+    "load_model": ("cellrt.runtime.model_file", "open_model"),
+    "evaluate": ("cellrt.evaluation", "evaluate"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public functions when they are first used: `import cellrt` stays instant."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cellrt' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, attribute = _HOMES[name]
+    return getattr(import_module(module), attribute)

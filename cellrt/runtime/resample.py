@@ -15,6 +15,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from cellrt.runtime.threads import usable_cores
+
 Shape = tuple[int, int, int]
 
 
@@ -70,7 +72,7 @@ def resample_planes(
         return z, out
 
     wanted = list(range(shape[0]) if planes is None else planes)
-    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="resample") as pool:
+    with ThreadPoolExecutor(usable_cores(), thread_name_prefix="resample") as pool:
         for begin in range(0, len(wanted), 8):
             yield from pool.map(make, wanted[begin : begin + 8])
 

@@ -1,0 +1,107 @@
+"""The network inside the engine against the machine's matrix-product rate, and what lies around it.
+
+    python benchmarks/network.py
+
+Writes docs/network.md. The floor: the network's multiplications over the rate of one large matrix
+product, measured in the same run with the same precision.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import numpy as np
+import torch
+from report import machine, table, write
+from torch.utils.flop_counter import FlopCounterMode
+
+from cellrt.models.cellpose3d import Cellpose3D
+from cellrt.runtime.card import Normalisation
+from cellrt.runtime.engines import choose_engine
+from cellrt.runtime.engines.openvino_engine import load
+from cellrt.runtime.fields import network_fields, prepare_image
+from cellrt.runtime.model_file import open_model
+from cellrt.runtime.plan import MAX_TILE_VOXELS
+from cellrt.runtime.tiling import plan_tiles
+
+REPEATS = 5
+SHAPE = (128, 256, 256)
+
+
+def product_rate(dtype: torch.dtype, size: int = 4096) -> float:
+    """Best rate of a square matrix product in floating-point operations per second."""
+    a, b = torch.rand(size, size).to(dtype), torch.rand(size, size).to(dtype)
+    best = min(_seconds(lambda: a @ b) for _ in range(REPEATS))
+    return 2 * size**3 / best
+
+
+def operations_per_voxel(widths: tuple[int, ...]) -> float:
+    """Floating-point operations of one forward pass per voxel."""
+    network = Cellpose3D(widths).eval()
+    image = torch.zeros(1, 1, 32, 32, 32)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(image)
+    return counter.get_total_flops() / image.numel()
+
+
+def main() -> None:
+    model = open_model("membranes")
+    card = model.card
+    operations = operations_per_voxel((16, 32, 64, 128))
+    grid = plan_tiles(
+        SHAPE, halo=card.halo, blend=card.blend, multiple=8, max_voxels=MAX_TILE_VOXELS
+    )
+    rows = []
+    session = load(model, grid.tile, precision="auto")
+    dtype = torch.bfloat16 if session.precision == "bf16" else torch.float32
+    rate = product_rate(dtype)
+    tile = np.random.default_rng(0).random((1, 1, *grid.tile), dtype=np.float32)
+    session.infer(tile)
+    seconds = statistics.median(_seconds(lambda: session.infer(tile)) for _ in range(REPEATS))
+    reached = operations * tile.size / seconds
+    rows.append(
+        [session.precision, f"{rate / 1e9:.0f}", f"{reached / 1e9:.0f}", f"{reached / rate:.0%}"]
+    )
+    rows[-1].append(f"{tile.size / seconds / 1e6:.2f}")
+
+    volume = np.random.default_rng(1).integers(0, 4000, SHAPE).astype(np.uint16)
+    around = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        output = network_fields(prepare_image(volume, SHAPE, Normalisation()), grid, session)
+        total = time.perf_counter() - begin
+        around.append((total - output.network_seconds) / output.network_seconds)
+    share = statistics.median(around)
+    header = [
+        "precision",
+        "matrix product, GFLOP/s",
+        "network in the engine, GFLOP/s",
+        "share",
+        "Mvoxel/s",
+    ]
+    text = f"""# Network
+
+`python benchmarks/network.py` on {machine()}; {choose_engine().detail}.
+
+Predicted: {operations / 1e3:.0f} thousand operations per voxel at the machine's matrix-product rate
+allow {rate / operations / 1e6:.2f} million voxels per second.
+
+{table(header, rows)}
+Target: at least 60 %.
+
+Reading, normalising, tiling and merging a {SHAPE} volume of 16-bit voxels
+({len(grid)} tiles of {grid.tile}) took **{share:.1%}** of the time inside the engine
+(median of 3). Target: at most 10 %.
+"""
+    write("network", text, {"share_of_peak": reached / rate, "around": share})
+
+
+def _seconds(work: object) -> float:
+    begin = time.perf_counter()
+    work()  # type: ignore[operator]
+    return time.perf_counter() - begin
+
+
+if __name__ == "__main__":
+    main()

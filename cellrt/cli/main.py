@@ -1,0 +1,115 @@
+"""The ``cellrt`` command: registers the subcommands and turns errors into one line and a code.
+
+Exit codes: 0 done, 1 a bug in cellrt, 2 wrong usage, 3 unusable input, 4 an engine that cannot be
+had, 5 too little memory or disk, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from cellrt import __version__
+from cellrt.cli.evaluate import evaluate
+from cellrt.cli.export import export
+from cellrt.cli.models import models
+from cellrt.cli.segment import segment
+from cellrt.cli.simulate import simulate
+from cellrt.cli.train import train
+from cellrt.errors import CellrtError
+
+app = typer.Typer(
+    name="cellrt",
+    help="3D cell segmentation where the microscope is.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (segment, models, simulate, train, export, evaluate):
+    app.command(no_args_is_help=command is not models)(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cellrt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the full traceback of an error.")
+    ] = False,
+) -> None:
+    """3D cell segmentation where the microscope is."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with the documented code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # People add --debug at the end of the line that failed, wherever the parser would want it.
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    sys.exit(_run(words, debug=debug))
+
+
+def _run(words: list[str], *, debug: bool) -> int:
+    """Run one command line; return its exit code."""
+    try:
+        code = app(words, prog_name="cellrt", standalone_mode=False)
+    except KeyboardInterrupt:
+        return _fail("interrupted; nothing was written", 130, debug)
+    except CellrtError as error:
+        return _fail(str(error), error.exit_code, debug)
+    except MemoryError:
+        return _fail(
+            "out of memory; close other programs, crop the stack, or give a larger --diameter",
+            5,
+            debug,
+        )
+    except BrokenPipeError:
+        return 0
+    except Exception as error:
+        if type(error).__name__ == "Abort":
+            return _fail("interrupted; nothing was written", 130, debug)
+        # Errors of the parser itself: an unknown option, a missing argument, a wrong type.
+        describe = getattr(error, "format_message", None)
+        if describe is not None:
+            return _fail(f"{describe()} See `cellrt --help`.", 2, debug)
+        return _fail(
+            f"internal error: {type(error).__name__}: {error}; "
+            "run the command again with --debug and report the traceback",
+            1,
+            debug,
+        )
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int, debug: bool) -> int:
+    """Print an error as one line, or its traceback when that was asked for."""
+    if debug and sys.exc_info()[0] is not None:
+        import traceback
+
+        traceback.print_exc()
+    line = " ".join(message.split())
+    print(f"cellrt: {line}", file=sys.stderr)
+    if "--json" in sys.argv:
+        import json
+
+        print(json.dumps({"event": "error", "message": line, "exit_code": code}), flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    main()

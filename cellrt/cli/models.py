@@ -1,0 +1,44 @@
+"""``cellrt models``: what is bundled, what it is for and how good it is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+
+def models(
+    name: Annotated[
+        Optional[str],  # noqa: UP045 (evaluated on Python 3.10)
+        typer.Argument(help="Show one model, bundled or a file, in full."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the model cards as JSON.")] = False,
+) -> None:
+    """List the bundled models: what each is for, its scores, and on which data."""
+    from cellrt.runtime.model_file import bundled_models, open_model
+
+    files = [open_model(name)] if name else [open_model(n) for n in bundled_models()]
+    if json:
+        cards = ", ".join(file.card.to_json() for file in files)
+        typer.echo(cards if name else f"[{cards}]")
+        return
+    for file in files:
+        card = file.card
+        typer.echo(f"{card.name}  ({file.path.stat().st_size / 1e6:.1f} MB, {card.precision})")
+        typer.echo(f"  {card.summary}")
+        typer.echo(
+            f"  cells of about {card.diameter_voxels:g} voxels in its grid "
+            f"({card.diameter_um:.3g} µm if the voxel size is all that is known)"
+        )
+        for score in card.scores:
+            seen = "  [trained on it]" if score.seen else ""
+            typer.echo(f"  {score.metric} {score.value:.2f}  {score.data}{seen}")
+        typer.echo(
+            "  trained on " + "; ".join(f"{d.name} ({d.licence})" for d in card.training_data)
+        )
+        if name:
+            typer.echo(f"  method {card.method}, decoder {card.decoder} {card.decoder_parameters}")
+            for data in card.training_data:
+                typer.echo(f"  {data.name}: {data.source}")
+            typer.echo(f"  recipe {card.recipe}, sha256 {file.sha256}")
+        typer.echo("")

@@ -1,0 +1,220 @@
+"""``cellrt segment``: a stack in, labels, table, preview and run record out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from cellrt.cli.reporting import JsonEvents, Terminal
+    from cellrt.runtime.pipeline import Job, Segmentation
+
+Triple = Optional[tuple[float, float, float]]  # noqa: UP045 (evaluated on Python 3.10)
+IntTriple = Optional[tuple[int, int, int]]  # noqa: UP045
+Text = Optional[str]  # noqa: UP045
+Number = Optional[float]  # noqa: UP045
+Count = Optional[int]  # noqa: UP045
+
+
+def segment(
+    stack: Annotated[Path, typer.Argument(help="TIFF, BigTIFF, ImageJ hyperstack or OME-TIFF.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Bundled model, or path of an .onnx file.")
+    ] = "nuclei",
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--output", "-o", help="Label file; the other results go beside it [STACK.labels.tif]."
+        ),
+    ] = None,
+    voxel_size: Annotated[
+        Triple, typer.Option("--voxel-size", metavar="Z Y X", help="In µm, if the file is wrong.")
+    ] = None,
+    diameter: Annotated[
+        Number, typer.Option(help="Cell diameter in pixels; otherwise known or estimated.")
+    ] = None,
+    anisotropy: Annotated[
+        Number, typer.Option(help="Spacing in z over spacing in x, if the voxel size is unknown.")
+    ] = None,
+    channel: Annotated[
+        Text, typer.Option(help="Channel to segment, counted from 1, or its name.")
+    ] = None,
+    time: Annotated[Count, typer.Option(help="Time point, counted from 1.")] = None,
+    axes: Annotated[Text, typer.Option(help="Axes of the file, such as ZCYX, if unclear.")] = None,
+    engine: Annotated[
+        Text, typer.Option(help="openvino or onnxruntime; obeyed or refused [the best].")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Trace every voxel on its own: slower, for comparison.")
+    ] = False,
+    tile: Annotated[
+        IntTriple, typer.Option("--tile", metavar="Z Y X", help="Tile on the model's grid.")
+    ] = None,
+    halo: Annotated[
+        Count, typer.Option(help="Voxels dropped at inner tile faces [the model's].")
+    ] = None,
+    preview: Annotated[bool, typer.Option(help="Draw the preview picture.")] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and the time it would take.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Events as JSON lines on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
+) -> None:
+    """Segment the cells of a stack.
+
+    Writes STACK.labels.tif, STACK.cells.csv, STACK.preview.png and STACK.run.json beside the stack.
+    """
+    from cellrt.cli.reporting import JsonEvents, Terminal
+    from cellrt.runtime.model_file import open_model
+    from cellrt.runtime.outputs import atomic_outputs, check_outputs
+    from cellrt.runtime.pipeline import Options, prepare, run
+    from cellrt.runtime.progress import StageClock
+    from cellrt.runtime.reading import read_volume
+
+    events: JsonEvents | Terminal = JsonEvents() if json else Terminal(quiet=quiet)
+    paths = result_paths(stack, output)
+    if not preview:
+        del paths["preview"]
+    clock = StageClock(events)
+    try:
+        if not dry_run:
+            check_outputs(paths, overwrite=overwrite, inputs=[stack])
+        model_file = open_model(model)
+        with clock.stage("read"):
+            volume = read_volume(
+                stack,
+                axes=axes,
+                voxel_size_um=voxel_size,
+                channel=int(channel) if channel and channel.isdigit() else channel,
+                time=time,
+            )
+        options = Options(
+            diameter=diameter,
+            anisotropy=anisotropy,
+            engine=engine,
+            precision=precision,
+            mode="exact" if exact else "fast",
+            tile=tile,
+            halo=halo,
+        )
+        job = prepare(volume, model_file, options, clock)
+        if dry_run:
+            _print_plan(job, events)
+            return
+        needed = 5 * volume.image.size
+        with atomic_outputs(
+            paths, overwrite=overwrite, needed_bytes=needed, inputs=[stack]
+        ) as temporary:
+            result = run(job)
+            _write(result, temporary, clock, title=stack.name)
+    finally:
+        if isinstance(events, Terminal):
+            events.close()
+    _print_result(result, paths, events, quiet=quiet)
+
+
+def result_paths(stack: Path, output: Path | None) -> dict[str, Path]:
+    """Final paths of all results.
+
+    Examples
+    --------
+    >>> [p.name for p in result_paths(Path("a.ome.tif"), None).values()]
+    ['a.labels.tif', 'a.cells.csv', 'a.preview.png', 'a.run.json']
+    >>> [p.name for p in result_paths(Path("a.tif"), Path("out/b.tif")).values()]
+    ['b.tif', 'b.cells.csv', 'b.preview.png', 'b.run.json']
+    """
+    labels = output or stack.with_name(f"{_stem(stack)}.labels.tif")
+    stem = _stem(labels).removesuffix(".labels")
+    return {
+        "labels": labels,
+        "cells": labels.with_name(f"{stem}.cells.csv"),
+        "preview": labels.with_name(f"{stem}.preview.png"),
+        "run": labels.with_name(f"{stem}.run.json"),
+    }
+
+
+def _stem(path: Path) -> str:
+    """File name without its TIFF endings."""
+    name = path.name
+    for ending in (".tif", ".tiff", ".btf", ".tf8", ".lsm", ".ome"):
+        if name.lower().endswith(ending):
+            name = name[: -len(ending)]
+    return name
+
+
+def _write(result: Segmentation, paths: dict[str, Path], clock, title: str) -> None:  # type: ignore[no-untyped-def]
+    """Write all results to the given (temporary) paths."""
+    import json
+
+    from cellrt.runtime.preview import write_preview
+    from cellrt.runtime.writing import write_labels
+
+    volume = result.volume
+    labels = result.labels.reshape(volume.shape)
+    with clock.stage("write"):
+        write_labels(paths["labels"], labels, volume)
+        result.table.write_csv(paths["cells"])
+    if "preview" in paths:
+        with clock.stage("preview"):
+            write_preview(
+                paths["preview"], volume.image, labels, volume.full_voxel_size_um, title=title
+            )
+    for name in ("write", "preview"):
+        result.record["seconds"][name] = round(clock.seconds.get(name, 0.0), 4)
+    paths["run"].write_text(json.dumps(result.record, indent=2, ensure_ascii=False) + "\n")
+
+
+def _print_result(
+    result: Segmentation, paths: dict[str, Path], events: JsonEvents | Terminal, *, quiet: bool
+) -> None:
+    """Say what came out and where it is."""
+    from cellrt.cli.reporting import JsonEvents
+
+    if isinstance(events, JsonEvents):
+        files = {name: str(path) for name, path in paths.items()}
+        events.emit("result", cells=len(result.table), files=files, record=result.record)
+        return
+    if not quiet:
+        seconds = sum(
+            v for k, v in result.record["seconds"].items() if not k.startswith("network_")
+        )
+        typer.echo(
+            f"{len(result.table)} cells in {seconds:.1f} s, {result.record['engine']['reason']}"
+        )
+        for path in paths.values():
+            typer.echo(f"  {path}")
+
+
+def _print_plan(job: Job, events: JsonEvents | Terminal) -> None:
+    """Print what would be computed."""
+    from cellrt.cli.reporting import JsonEvents
+    from cellrt.runtime.plan import estimate_seconds
+
+    seconds = estimate_seconds(job.plan, job.choice, job.model, job.options.precision)
+    grid = job.plan.grid
+    plan = {
+        "input": f"{job.volume.shape} voxels (z, y, x), {job.volume.data.dtype}",
+        "axes": f"{job.volume.file_axes}, {job.volume.axes_source}",
+        "channel": f"{job.volume.channel_names[job.volume.segmented_channel]}, "
+        f"{job.volume.channel_source}",
+        "voxel size": f"{job.volume.voxel_size_um or 'unknown'} µm, {job.volume.voxel_size_source}",
+        "cell diameter": f"{job.scale.diameter_pixels:.3g} pixels, {job.scale.diameter_origin}",
+        "model": f"{job.model.card.name}, sha256 {job.model.sha256[:12]}",
+        "model grid": f"{grid.shape} voxels",
+        "tiles": f"{len(grid)} of {grid.tile}, {job.plan.overhead:.2f} voxels computed per voxel",
+        "engine": job.choice.reason,
+        "memory": f"about {job.plan.memory_bytes / 1e9:.1f} GB at the peak",
+        "time": f"about {seconds:.0f} s",
+    }
+    if isinstance(events, JsonEvents):
+        events.emit("plan", seconds=seconds, memory_bytes=job.plan.memory_bytes, **plan)
+        return
+    events.close()
+    for name, text in plan.items():
+        typer.echo(f"{name:14} {text}")
+    for text in job.warnings:
+        typer.echo(f"{'warning':14} {text}")

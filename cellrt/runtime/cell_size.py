@@ -1,0 +1,175 @@
+"""Estimate of the cell diameter from a coarse first pass over part of the image.
+
+The network knows cells of about one size on its grid. A probe shows it the busiest part of the
+image at a guessed scale, decodes the result and looks at two things: how large the cells come out,
+and how well the flow it predicted agrees with the flow of the cells it makes. At the right scale
+both fit; at a wrong one the network contradicts itself.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellrt.runtime.card import ModelCard
+from cellrt.runtime.cell_scale import CellScale
+from cellrt.runtime.decoders import Decoder
+from cellrt.runtime.engines import EngineChoice, Session
+from cellrt.runtime.fields import network_fields, prepare_image
+from cellrt.runtime.flow_targets import tanh_flow
+from cellrt.runtime.model_file import ModelFile
+from cellrt.runtime.tiling import Shape, plan_tiles
+
+# Diameters in pixels that are tried when nothing is known, a factor of 1.5 apart.
+LADDER = (6.0, 9.0, 13.5, 20.0, 30.0, 45.0, 68.0)
+# Voxels of a probe on the model's grid: enough for some dozen cells, about half a second.
+PROBE = (40, 80, 80)
+# Measured sizes within this factor of the nominal one are what the network was trained for.
+TRUSTED_FACTOR = 1.4
+FEWEST_CELLS = 3
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one probe saw at a guessed diameter.
+
+    ``diameter_pixels`` is the median diameter of the cells that came out, in input pixels, and
+    ``agreement`` (0 to 1) how far predicted and recomputed flow agree over the foreground.
+    """
+
+    guess_pixels: float
+    cells: int
+    diameter_pixels: float
+    agreement: float
+
+
+def refine_scale(
+    image: NDArray[np.generic],
+    start: CellScale | None,
+    spacing: tuple[float, float, float],
+    spacing_origin: str,
+    *,
+    model: ModelFile,
+    choice: EngineChoice,
+    decoder: Decoder,
+    precision: str,
+    warnings: list[str],
+) -> CellScale:
+    """Check the scale that is known, or find one.
+
+    Parameters
+    ----------
+    image : ndarray, shape (z, y, x)
+    start : CellScale or None
+        What voxel size or user say. A diameter given by the user is never changed.
+    spacing, spacing_origin
+        Relative voxel spacing and where it comes from.
+    model, choice, decoder, precision
+        What the probes run with.
+    warnings : list of str
+        Receives what the user should know.
+
+    Returns
+    -------
+    CellScale
+    """
+    if start is not None and start.certain:
+        return start
+    card = model.card
+    session = choice.load(model, PROBE, precision)
+    base = start or CellScale(card.diameter_voxels, spacing, "", spacing_origin)
+
+    def look(diameter: float) -> Probe:
+        return _probe(image, replace(base, diameter_pixels=diameter), card, session, decoder)
+
+    if start is not None:
+        first = look(start.diameter_pixels)
+        if first.cells < FEWEST_CELLS or _close(first.diameter_pixels, start.diameter_pixels):
+            return start
+        probes = [first, look(first.diameter_pixels)]
+    else:
+        probes = [look(diameter) for diameter in LADDER]
+    best = max(probes, key=lambda probe: _plausibility(probe))
+    if best.cells < FEWEST_CELLS:
+        warnings.append(
+            f"the cell diameter could not be estimated and is taken as {base.diameter_pixels:.3g} "
+            "pixels; give --diameter"
+        )
+        return replace(base, diameter_origin="a default: no voxel size, and no estimate succeeded")
+    origin = f"estimated from {best.cells} cells in a coarse first pass"
+    if start is not None:
+        origin += f", where the voxel size suggested {start.diameter_pixels:.3g} pixels"
+    else:
+        warnings.append(
+            f"no voxel size is known: the cell diameter was estimated as {best.diameter_pixels:.3g} "
+            "pixels; give --diameter or --voxel-size to be sure"
+        )
+    return replace(base, diameter_pixels=best.diameter_pixels, diameter_origin=origin)
+
+
+def _probe(
+    image: NDArray[np.generic],
+    scale: CellScale,
+    card: ModelCard,
+    session: Session,
+    decoder: Decoder,
+) -> Probe:
+    """Segment the busiest part of the image at one scale."""
+    factors = scale.factors(card)
+    want = [
+        min(n, max(1, math.ceil(p / f)))
+        for n, p, f in zip(image.shape, PROBE, factors, strict=True)
+    ]
+    crop = image[busiest_box(image, (want[0], want[1], want[2]))]
+    shape = tuple(
+        min(p, max(1, round(n * f))) for n, p, f in zip(crop.shape, PROBE, factors, strict=True)
+    )
+    grid = plan_tiles((shape[0], shape[1], shape[2]), halo=0, multiple=card.multiple, tile=PROBE)
+    prepared = prepare_image(crop, grid.shape, card.normalisation)
+    output = network_fields(prepared, grid, session)
+    labels = decoder.decode(output.flow, output.foreground, mode="fast")
+    volumes = np.bincount(labels.ravel())[1:]
+    if not len(volumes):
+        return Probe(scale.diameter_pixels, 0, math.nan, 0.0)
+    diameter = float(np.cbrt(np.median(volumes) * 6 / math.pi))
+    inside = output.foreground > 0.5
+    error = np.abs(tanh_flow(labels) - output.flow).mean(axis=0)
+    agreement = float(1 - np.minimum(error[inside], 1).mean()) if inside.any() else 0.0
+    pixels = diameter / card.diameter_voxels * scale.diameter_pixels
+    return Probe(scale.diameter_pixels, len(volumes), pixels, agreement)
+
+
+def busiest_box(image: NDArray[np.generic], size: Shape) -> tuple[slice, slice, slice]:
+    """Box of a given size where the image varies most, found on a grid of candidate positions."""
+    best, found = -1.0, tuple(slice(0, n) for n in size)
+    for z in _positions(image.shape[0], size[0]):
+        for y in _positions(image.shape[1], size[1]):
+            for x in _positions(image.shape[2], size[2]):
+                box = (slice(z, z + size[0]), slice(y, y + size[1]), slice(x, x + size[2]))
+                stride = tuple(max(1, n // 24) for n in size)
+                sample = image[box][:: stride[0], :: stride[1], :: stride[2]].astype(np.float32)
+                spread = float(np.subtract(*np.percentile(sample, [90, 30])))
+                if spread > best:
+                    best, found = spread, box
+    return found[0], found[1], found[2]
+
+
+def _positions(length: int, size: int) -> list[int]:
+    """Up to five starts, evenly spread."""
+    span = length - size
+    count = min(5, 1 + math.ceil(2 * span / size)) if span > 0 else 1
+    return [round(i * span / max(1, count - 1)) for i in range(count)] if count > 1 else [span // 2]
+
+
+def _close(measured: float, nominal: float) -> bool:
+    return abs(math.log(measured / nominal)) <= math.log(TRUSTED_FACTOR)
+
+
+def _plausibility(probe: Probe) -> float:
+    """Agreement, less what the measured size is off from the guess (in octaves)."""
+    if probe.cells < FEWEST_CELLS:
+        return -math.inf
+    return probe.agreement - 0.3 * abs(math.log2(probe.diameter_pixels / probe.guess_pixels))

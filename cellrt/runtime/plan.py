@@ -1,0 +1,136 @@
+"""The plan of a run: grid, tiles and memory, known before anything is computed."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from cellrt.errors import ResourceError
+from cellrt.runtime.card import ModelCard
+from cellrt.runtime.engines import EngineChoice
+from cellrt.runtime.memory import available_memory_bytes
+from cellrt.runtime.model_file import ModelFile
+from cellrt.runtime.tiling import Shape, TileGrid, plan_tiles
+
+# Measured with the bundled networks (widths 16-32-64-128) in OpenVINO: interpreter, libraries and
+# compiled kernels, and the activations alive at once per voxel of a tile.
+BASE_BYTES = 330_000_000
+ENGINE_BYTES_PER_TILE_VOXEL = 360
+# Flow and foreground in float16, the decoder's field, pointers and labels.
+FIELD_BYTES_PER_VOXEL = 8
+DECODER_BYTES_PER_VOXEL = 6
+LABEL_BYTES_PER_VOXEL = 4
+# The largest tile: with it the whole process stays within 1 GB beside what grows with the image.
+MAX_TILE_VOXELS = 1_200_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be computed, and what it takes.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Input (z, y, x).
+    grid : TileGrid
+        Tiles on the model's grid.
+    memory_bytes : int
+        Estimated peak of the whole process.
+    """
+
+    shape: Shape
+    grid: TileGrid
+    memory_bytes: int
+
+    @property
+    def model_voxels(self) -> int:
+        """Voxels on the model's grid."""
+        return math.prod(self.grid.shape)
+
+    @property
+    def overhead(self) -> float:
+        """Voxels computed per voxel of the model's grid; 1 without overlap and padding."""
+        return self.grid.computed_voxels / self.model_voxels
+
+    def check_memory(self) -> None:
+        """Raise ResourceError where the machine has less memory than the plan needs."""
+        available = available_memory_bytes()
+        if available is not None and self.memory_bytes - BASE_BYTES / 2 > available:
+            raise ResourceError(
+                f"this stack needs about {self.memory_bytes / 1e9:.1f} GB of memory and "
+                f"{available / 1e9:.1f} GB are free; close other programs, crop the stack, "
+                "or give a larger --diameter so that it is computed on a coarser grid"
+            )
+
+
+def make_plan(
+    shape: Shape,
+    model_shape: Shape,
+    card: ModelCard,
+    *,
+    image_bytes: int,
+    tile: Shape | None = None,
+    halo: int | None = None,
+) -> Plan:
+    """Lay out tiles and estimate memory.
+
+    Parameters
+    ----------
+    shape, model_shape : (int, int, int)
+        Image on its own and on the model's grid.
+    card : ModelCard
+    image_bytes : int
+        Size of the input in memory.
+    tile, halo : optional
+        Override what the card and the search for the cheapest tiling say.
+
+    Raises
+    ------
+    UsageError
+        Tile and halo do not fit together.
+    """
+    grid = plan_tiles(
+        model_shape,
+        halo=card.halo if halo is None else halo,
+        blend=card.blend,
+        multiple=card.multiple,
+        max_voxels=MAX_TILE_VOXELS,
+        tile=tile,
+    )
+    voxels, model_voxels = math.prod(shape), math.prod(model_shape)
+    resampled = 0 if shape == model_shape else 2 * model_voxels
+    network = resampled + FIELD_BYTES_PER_VOXEL * model_voxels + _buffer_bytes(grid)
+    network += ENGINE_BYTES_PER_TILE_VOXEL * math.prod(grid.tile)
+    decoding = (FIELD_BYTES_PER_VOXEL + DECODER_BYTES_PER_VOXEL) * model_voxels
+    if shape != model_shape:
+        decoding += LABEL_BYTES_PER_VOXEL * voxels
+    return Plan(shape, grid, BASE_BYTES + image_bytes + max(network, decoding))
+
+
+def _buffer_bytes(grid: TileGrid) -> int:
+    """Memory of the merge: a row of tiles, and what is carried to the next layer."""
+    depth, height, _ = grid.tile
+    _, y, x = (axis.padded for axis in grid.axes)
+    carried = max(0, depth - min(grid.axes[0].starts[1:], default=depth))
+    return 16 * x * (depth * min(height, y) + carried * y)
+
+
+def estimate_seconds(plan: Plan, choice: EngineChoice, model: ModelFile, precision: str) -> float:
+    """Time the network on one small tile and scale up to the plan.
+
+    Returns
+    -------
+    float
+        Seconds of the network stage, and a tenth for everything around it.
+    """
+    edge = max(model.card.multiple, 32 // model.card.multiple * model.card.multiple)
+    probe = (edge, 2 * edge, 2 * edge)
+    session = choice.load(model, probe, precision)
+    image = np.zeros((1, 1, *probe), np.float32)
+    session.infer(image)
+    begin = time.perf_counter()
+    session.infer(image)
+    return 1.1 * (time.perf_counter() - begin) * plan.grid.computed_voxels / math.prod(probe)
