@@ -12,6 +12,7 @@ from cellrt.simulation.membranes import (
     simulate_membranes_from_labels,
 )
 from cellrt.simulation.nuclei import NucleiParameters, simulate_nuclei
+from cellrt.simulation.paper_nuclei import simulate_paper_nuclei
 from cellrt.simulation.stack import SimulatedStack
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "simulate_membranes",
     "simulate_membranes_from_labels",
     "simulate_nuclei",
+    "simulate_paper_nuclei",
 ]

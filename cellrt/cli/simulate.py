@@ -1,0 +1,80 @@
+"""``cellrt simulate``: stacks with known cells, for trying things out and for training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+IntTriple = Optional[tuple[int, int, int]]  # noqa: UP045 (evaluated on Python 3.10)
+Triple = Optional[tuple[float, float, float]]  # noqa: UP045
+
+
+def simulate(
+    kind: Annotated[str, typer.Argument(help="nuclei or membranes.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the stacks.")],
+    count: Annotated[int, typer.Option(min=1, help="How many stacks.")] = 1,
+    style: Annotated[
+        str,
+        typer.Option(
+            help="typical, or random: as varied as in training; nuclei also paper (1000x140x140, "
+            "HarmonicNet), scattered, clumps, dense, embryo, shell, sheet; membranes also tissue, "
+            "ball, cylinder, half, sheet, shell."
+        ),
+    ] = "typical",
+    shape: Annotated[
+        IntTriple, typer.Option("--shape", metavar="Z Y X", help="In voxels [64 128 128].")
+    ] = None,
+    diameter: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Mean cell diameter in pixels [16 for nuclei, 24 for membranes]."),
+    ] = None,
+    voxel_size: Annotated[
+        Triple,
+        typer.Option("--voxel-size", metavar="Z Y X", help="In µm; y and x equal [0.5 0.5 0.5]."),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, help="The first stack's; each further one takes the next number.")
+    ] = 0,
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="File names start with it [the kind]."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace stacks.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
+) -> None:
+    """Simulate stacks with known cells.
+
+    Writes NAME_000.tif (image), NAME_000.labels.tif (ground truth) and NAME_000.json (parameters).
+    """
+    from cellrt.errors import UsageError
+    from cellrt.runtime.outputs import check_outputs
+    from cellrt.simulation.storing import save_stack, stack_paths
+    from cellrt.simulation.styles import simulate_style
+
+    prefix = kind if name is None else name
+    if not prefix or Path(prefix).name != prefix:
+        raise UsageError(f"name is '{prefix}'; give a file name without folder, and -o for that")
+    names = [f"{prefix}_{index:03d}" for index in range(count)]
+    for each in names:
+        # Before the long work; every stack is checked once more when it is written.
+        check_outputs(stack_paths(output, each), overwrite=overwrite)
+    for index, each in enumerate(names):
+        stack = simulate_style(
+            kind,
+            style,
+            index=index,
+            seed=seed,
+            shape=shape,
+            diameter_voxels=diameter,
+            voxel_size_um=voxel_size,
+        )
+        paths = save_stack(stack, output, each, overwrite=overwrite)
+        if not quiet:
+            z, y, x = stack.image.shape
+            cells = "nuclei" if stack.kind == "nuclei" else "cells"
+            typer.echo(
+                f"[{index + 1}/{count}] {paths['image']}: {z} x {y} x {x} voxels, "
+                f"{stack.cell_count} {cells}; ground truth in {paths['labels'].name}"
+            )
