@@ -30,7 +30,8 @@ _ESSENTIAL_TAGS = {*range(256, 260), 262, 270, 273, *range(277, 280), 284, 317, 
 _ESSENTIAL_TAGS |= {330, 339}
 _TAG = re.compile(r"TiffTag (\d+)")
 _DAMAGE = re.compile(
-    r"TiffPages|corrupt|[Mm]issing|out of range|invalid TiffData|failed to re(ad|shape)|series raised"
+    r"TiffPages|corrupt|[Mm]issing|out of range|invalid TiffData|failed to re(ad|shape)"
+    r"|series raised"
 )
 # A second image this much smaller than the first is a thumbnail or a label of the slide.
 _THUMBNAIL_FRACTION = 0.05

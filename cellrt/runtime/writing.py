@@ -40,14 +40,16 @@ def write_labels(path: str | Path, labels: NDArray[np.integer[Any]], volume: Vol
     largest = int(labels.max(initial=0))
     axes = "ZYX" if "Z" in volume.file_axes or not volume.is_2d else "YX"
     if largest <= LARGEST_IMAGEJ_LABEL and 2 * labels.size < _CLASSIC_TIFF_BYTES:
-        _write_imagej(Path(path), labels, axes, volume)
+        # ImageJ knows no difference between one slice with and without a z axis.
+        _write_imagej(Path(path), labels, volume)
     else:
         _write_ome(Path(path), labels, axes, volume)
 
 
-def _write_imagej(path: Path, labels: NDArray[Any], axes: str, volume: Volume) -> None:
+def _write_imagej(path: Path, labels: NDArray[Any], volume: Volume) -> None:
     z, y, x = volume.voxel_size_um or (None, None, None)
-    metadata: dict[str, Any] = {"axes": axes, "max": float(labels.max(initial=1)), "min": 0.0}
+    # The full form keeps images that are one voxel wide from being taken for something else.
+    metadata: dict[str, Any] = {"axes": "TZCYXS", "min": 0.0, "max": float(labels.max(initial=1))}
     resolution = (1.0, 1.0)
     if y is not None and x is not None:
         resolution = (1.0 / x, 1.0 / y)
@@ -57,8 +59,9 @@ def _write_imagej(path: Path, labels: NDArray[Any], axes: str, volume: Volume) -
     tifffile.imwrite(
         path,
         _pages(labels, np.uint16),
-        shape=labels.shape if axes == "ZYX" else labels.shape[1:],
+        shape=(1, labels.shape[0], 1, *labels.shape[1:], 1),
         dtype=np.uint16,
+        photometric="minisblack",
         imagej=True,
         compression="zlib",
         resolution=resolution,
