@@ -116,8 +116,11 @@ class ImagingParameters:
             ``"nuclei"`` or ``"membranes"``: walls are thin, so nobody can see them
             at photon counts at which a nucleus still shows.
         """
-        blur_xy = log_uniform(rng, 0.5, 1.8)
-        photons = log_uniform(rng, 4.0, 600.0) if kind == "nuclei" else log_uniform(rng, 9, 1000)
+        blur_xy = log_uniform(rng, 0.4, 1.6)
+        fewest, most, brightest_background = (
+            (4.0, 600.0, 0.45) if kind == "nuclei" else (12.0, 1000.0, 0.3)
+        )
+        photons = log_uniform(rng, fewest, most)
         eight_bit = bool(rng.uniform() < 0.4)
         gain = log_uniform(rng, 1.0, 25.0)
 
@@ -127,14 +130,15 @@ class ImagingParameters:
 
         return cls(
             blur_xy_voxels=blur_xy,
-            blur_z_voxels=blur_xy * float(rng.uniform(1.0, 3.5)),
+            # More would merge cells of the nominal size beyond what anybody can tell apart.
+            blur_z_voxels=min(3.6, blur_xy * float(rng.uniform(1.0, 3.5))),
             tail_weight=float(rng.uniform(0.0, 0.45)),
             tail_scale=float(rng.uniform(3.0, 8.0)),
             depth_decay=at_times(0.6, 0.0, 0.7),
             depth_blur=at_times(0.5, 0.0, 1.0),
             depth_reversed=bool(rng.uniform() < 0.5),
             shading=float(rng.uniform(0.0, 0.2)),
-            background=log_uniform(rng, 0.005, 0.45),
+            background=log_uniform(rng, 0.005, brightest_background),
             photons=photons,
             gain=gain,
             em_gain=bool(rng.uniform() < 0.25),

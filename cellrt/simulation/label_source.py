@@ -82,6 +82,6 @@ def cut_from_labels(
 def _mirror(index: NDArray[np.int32], n: int) -> NDArray[np.int32]:
     """Fold any whole number into 0..n-1 by reflection at the ends."""
     if n == 1:
-        return np.zeros_like(index)
+        return index * 0
     folded = np.mod(index, 2 * (n - 1))
-    return np.minimum(folded, 2 * (n - 1) - folded)
+    return np.asarray(np.minimum(folded, 2 * (n - 1) - folded))

@@ -112,7 +112,7 @@ class MembraneParameters:
             missing_walls=rng.uniform(0.0, 0.08) if rng.uniform() < 0.3 else 0.0,
             weak_share=rng.uniform(0.0, 0.8),
             outer_strength=rng.uniform(0.6, 2.0),
-            cytoplasm=log_uniform(rng, 0.01, 0.4),
+            cytoplasm=log_uniform(rng, 0.01, 0.35),
             cytoplasm_spread=rng.uniform(0.0, 0.6),
             cytoplasm_texture=rng.uniform(0.1, 0.6),
             nuclei=rng.uniform(0.05, 0.5) if rng.uniform() < 0.25 else 0.0,

@@ -40,7 +40,8 @@ class NucleiParameters:
     roughness : float
         Relative standard deviation of the radius around the ellipsoid.
     flat_share : float
-        Share of nuclei that lie flat in the plane (oblate, short axis along z).
+        Share of nuclei that are flattened along the tissue's normal: the radius
+        of an embryo, z elsewhere.
     gap_voxels : float
         Width of the dark seam between nuclei that touch.
     brightness_cv : float
@@ -101,22 +102,23 @@ class NucleiParameters:
             )
         )
         low, high = {
-            "scattered": (0.02, 0.15),
-            "clumps": (0.05, 0.25),
+            "scattered": (0.04, 0.15),
+            "clumps": (0.08, 0.25),
             "dense": (0.2, 0.55),
             "embryo": (0.15, 0.5),
             "shell": (0.2, 0.6),
             "sheet": (0.2, 0.6),
         }[arrangement]
+        flattened = 0.6 if arrangement in ("shell", "sheet") else 0.12
         envelope = bool(rng.uniform() < 0.06)
         return cls(
             arrangement=arrangement,
             filling=rng.uniform(low, high),
             contact=rng.uniform(0.72, 1.08),
-            diameter_cv=rng.uniform(0.05, 0.28),
+            diameter_cv=rng.uniform(0.04, 0.3) if rng.uniform() < 0.8 else rng.uniform(0.3, 0.4),
             elongation=1.0 + rng.gamma(2.0, 0.22),
             roughness=rng.uniform(0.01, 0.1),
-            flat_share=rng.uniform(0, 1) if rng.uniform() < 0.2 else 0.0,
+            flat_share=rng.uniform(0, 1) if rng.uniform() < flattened else 0.0,
             gap_voxels=rng.uniform(0.0, 2.0),
             brightness_cv=rng.uniform(0.1, 0.5),
             mitotic_share=rng.uniform(0, 0.12) if rng.uniform() < 0.6 else 0.0,
@@ -181,7 +183,7 @@ def simulate_nuclei(
     nuclei = NucleiParameters.random(rng) if nuclei is None else nuclei
     imaging = ImagingParameters.random(rng) if imaging is None else imaging
     fine = grid.fine_shape
-    centres, diameters = place_nuclei(
+    centres, diameters, normals = place_nuclei(
         fine,
         diameter_voxels,
         nuclei.diameter_cv,
@@ -194,10 +196,15 @@ def simulate_nuclei(
     mitotic = rng.uniform(size=n) < nuclei.mitotic_share
     ratios = _axis_ratios(n, nuclei, mitotic, rng)
     flat = rng.uniform(size=n) < nuclei.flat_share
-    ratios[flat, 2] = np.minimum(ratios[flat].min(axis=1), 0.75)
-    volume_factor = np.where(mitotic, 0.7, 1.0)
+    ratios[flat, 2] = ratios[flat].min(axis=1) * rng.uniform(0.45, 0.85, np.count_nonzero(flat))
+    normals[~flat] = np.nan
+    # Condensed chromosomes take less room than the nucleus they come from.
     tables = random_radius_tables(
-        diameters * volume_factor, ratios, np.full(n, nuclei.roughness), rng, lie_flat=flat
+        diameters * np.where(mitotic, 0.7, 1.0),
+        ratios,
+        np.full(n, nuclei.roughness),
+        rng,
+        normals=normals,
     )
     owner, depth, rival = rasterise(fine, centres, tables)
     labels = np.where(depth > 0, owner, 0).astype(np.int32)

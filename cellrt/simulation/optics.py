@@ -82,7 +82,7 @@ def interpolate(
     shape = [1, 1, 1]
     shape[axis] = len(at)
     weight = (at - low).astype(np.float32).reshape(shape)
-    below = np.take(volume, low, axis=axis)
+    below: NDArray[np.float32] = np.take(volume, low, axis=axis)
     if not weight.any():
         return below
     return np.asarray(below + weight * (np.take(volume, high, axis=axis) - below))

@@ -22,8 +22,8 @@ def place_nuclei(
     contact: float,
     arrangement: str,
     rng: np.random.Generator,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Draw centres and diameters of nuclei.
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Draw centres, diameters and the local normal of the tissue.
 
     Centres are drawn at random in the region of the arrangement, pushed apart
     where they are too close, and thinned where that did not suffice.
@@ -47,10 +47,13 @@ def place_nuclei(
     -------
     centres : ndarray, (n, 3)
     diameters : ndarray, (n,)
+    normals : ndarray, (n, 3)
+        Radial in balls, along z elsewhere.
     """
     size = np.asarray(shape, dtype=np.float64)
     margin = 0.6 * diameter
     box = size + 2 * margin
+    middle: NDArray[np.float64] | None = None
     cell = math.pi / 6 * diameter**3 * (1 + 3 * diameter_cv**2)
     if arrangement in ("scattered", "dense"):
         count = filling * box.prod() / cell
@@ -96,7 +99,9 @@ def place_nuclei(
     kept = keep_separate(centres, diameters / 2, 0.88 * contact)
     near = ((centres > -margin) & (centres < size + margin)).all(axis=1)
     kept &= near
-    return centres[kept], diameters[kept]
+    centres = centres[kept]
+    normals = np.tile([1.0, 0.0, 0.0], (len(centres), 1)) if middle is None else centres - middle
+    return centres, diameters[kept], normals + 1e-9
 
 
 def _at_least_one(count: float, rng: np.random.Generator) -> int:

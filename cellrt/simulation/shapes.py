@@ -90,7 +90,7 @@ def random_radius_tables(
     rng: np.random.Generator,
     *,
     order: int = 5,
-    lie_flat: NDArray[np.bool_] | None = None,
+    normals: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float32]:
     """Radii of random shapes over the direction grid.
 
@@ -111,8 +111,8 @@ def random_radius_tables(
     rng : numpy.random.Generator
     order : int
         Largest degree of the harmonics.
-    lie_flat : ndarray of bool, (n,), optional
-        Shapes whose third axis points along z (only turned in the plane).
+    normals : ndarray, (n, 3), optional
+        Direction of each shape's third axis; NaN for a random orientation, the default.
 
     Returns
     -------
@@ -130,18 +130,25 @@ def random_radius_tables(
     tables = np.empty((len(diameters), POLAR_NODES, AZIMUTH_NODES), dtype=np.float32)
     for i, diameter in enumerate(diameters):
         rotation = random_rotation(rng)
-        ratios = axis_ratios[i]
-        if lie_flat is not None and lie_flat[i]:
-            angle = rng.uniform(0, 2 * np.pi)
-            c, s = math.cos(angle), math.sin(angle)
-            rotation = np.array([[0.0, 0.0, 1.0], [c, s, 0.0], [-s, c, 0.0]])
+        if normals is not None and np.isfinite(normals[i]).all():
+            rotation = _turn_third_axis(rotation, normals[i])
         local = directions @ rotation
-        radius = 1.0 / np.sqrt(((local / ratios) ** 2).sum(axis=-1))
+        radius = 1.0 / np.sqrt(((local / axis_ratios[i]) ** 2).sum(axis=-1))
         coefficients = rng.standard_normal(len(spread)) * spread * roughness[i]
         radius = radius * np.clip(1.0 + harmonics @ coefficients, 0.4, 1.8)
         volume = (radius**3 / 3 * solid_angle).sum()
         tables[i] = radius * (diameter / (6 * volume / np.pi) ** (1 / 3))
     return tables
+
+
+def _turn_third_axis(
+    rotation: NDArray[np.float64], normal: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The rotation with its third column along `normal`, the others made orthogonal to it."""
+    third = normal / np.linalg.norm(normal)
+    first = rotation[:, 0] - (rotation[:, 0] @ third) * third
+    first /= max(float(np.linalg.norm(first)), 1e-9)
+    return np.stack([first, np.cross(third, first), third], axis=1)
 
 
 @njit(cache=True, nogil=True)

@@ -104,6 +104,9 @@ def outline_distance(
     # Balls that leave background at the faces and balls that only clip the corners.
     radius = max(float(np.median(size)) * rng.uniform(0.35, 0.7), 1.2 * diameter)
     stretch = np.exp(rng.normal(0, 0.2, 3))
+    if outline == "shell":
+        # A larger one would leave mere corners of the stack with cells.
+        radius *= 0.7
     half_thickness = 0.5 * diameter * float(rng.uniform(0.8, 3.0))
     level = float(size.min() * rng.uniform(0.0, 0.3))
     if outline == "sheet" and rng.uniform() < 0.6:
