@@ -1,0 +1,195 @@
+"""From a checkpoint to a model file: fold, trace, check, describe, write."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+
+from cellrt.errors import CellrtError, InputError, UsageError
+from cellrt.export.onnx_graph import OUTPUT, build_graph, embed_card, write_graph
+from cellrt.export.parity import Parity, check_parity
+from cellrt.models.cellpose3d import Cellpose3D
+from cellrt.models.fold import fold_batch_norm
+from cellrt.runtime.card import Golden, ModelCard, Normalisation, Output, Score, TrainingData
+from cellrt.runtime.decoders import FLOW_OUTPUTS
+from cellrt.runtime.model_file import golden_input
+from cellrt.training.checkpoint import load_checkpoint
+from cellrt.training.recipe import Recipe
+from cellrt.training.scoring import decode, decoder_parameters
+
+MAX_BYTES = 8_000_000
+_TILE = 64
+_GOLDEN_SHAPE = (16, 24, 32)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model file that passed the gate."""
+
+    path: Path
+    card: ModelCard
+    parity: tuple[Parity, ...]
+    size_bytes: int
+
+
+def export(
+    checkpoint: str | Path,
+    output: str | Path,
+    *,
+    scores: Sequence[Score] = (),
+    overwrite: bool = False,
+) -> Exported:
+    """Export a checkpoint's averaged network to a self-describing ONNX file.
+
+    Parameters
+    ----------
+    checkpoint : str or Path
+        Written by ``cellrt train``.
+    output : str or Path
+        The ``.onnx`` file to write; its stem becomes the model's name.
+    scores : sequence of Score
+        Measured figures that go into the model card.
+    overwrite : bool
+        Replace an existing file.
+
+    Returns
+    -------
+    Exported
+
+    Raises
+    ------
+    InputError
+        When the checkpoint cannot be read.
+    UsageError
+        When the output exists or is no ``.onnx`` file.
+    CellrtError
+        When the parity gate fails or the file would be larger than 8 MB; nothing is written.
+    """
+    output = Path(output)
+    if output.suffix != ".onnx":
+        raise UsageError(f"{output}: the output must end in .onnx")
+    if output.exists() and not overwrite:
+        raise UsageError(f"{output} exists; choose another name or pass --overwrite")
+    net, recipe = load_checkpoint(checkpoint)
+    folded = fold_batch_norm(net)
+    graph = build_graph(folded, net.size_multiple)
+    parity = check_parity(net, graph, parity_tiles(recipe), partial(decode, recipe=recipe))
+    card = replace(
+        make_card(net, recipe, output.stem, scores), golden=make_golden(folded, _GOLDEN_SHAPE)
+    )
+    embed_card(graph, ModelCard.from_json(card.to_json()))
+    size = graph.ByteSize()
+    if size > MAX_BYTES:
+        raise CellrtError(
+            f"the model would have {size / 1e6:.1f} MB, at most {MAX_BYTES / 1e6:.0f} MB are "
+            "allowed; use smaller widths"
+        )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_graph(graph, output)
+    return Exported(output, card, tuple(parity), size)
+
+
+def make_card(
+    net: Cellpose3D, recipe: Recipe, name: str, scores: Sequence[Score] = ()
+) -> ModelCard:
+    """Describe a network with what its recipe says."""
+    low, high = recipe.model.percentiles
+    data = [TrainingData(t.name, t.source, t.licence) for t in recipe.data]
+    data += [
+        TrainingData(f"{t.name} ({t.count} stacks)", "cellrt.simulation", "BSD-3-Clause")
+        for t in recipe.simulate
+    ]
+    return ModelCard(
+        name=name,
+        summary=recipe.description,
+        target=recipe.kind,
+        method=recipe.model.method,
+        decoder="flows",
+        decoder_parameters=decoder_parameters(recipe),
+        diameter_voxels=recipe.model.nominal_diameter_voxels,
+        voxel_size_um=recipe.model.voxel_size_um,
+        outputs=(Output(OUTPUT, FLOW_OUTPUTS),),
+        diameter_range=recipe.augment.zoom,
+        normalisation=Normalisation(low, high),
+        multiple=net.size_multiple,
+        receptive_field_radius=net.receptive_radius,
+        training_data=tuple(data),
+        scores=tuple(scores),
+        recipe=f"recipes/{recipe.name}.toml",
+    )
+
+
+def make_golden(folded: Cellpose3D, shape: tuple[int, int, int]) -> Golden:
+    """Compute the reproducible input and output that an installed engine is checked with."""
+    image = golden_input(shape)
+    with torch.inference_mode():
+        fields = folded(torch.from_numpy(image)).numpy()
+    return Golden(
+        shape=shape,
+        input_sha256=hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest(),
+        output_sha256=hashlib.sha256(np.ascontiguousarray(fields).tobytes()).hexdigest(),
+        output_mean=tuple(float(v) for v in fields.mean((0, 2, 3, 4), dtype=np.float64)),
+    )
+
+
+def parity_tiles(recipe: Recipe) -> list[npt.NDArray[np.float32]]:
+    """Return tiles for the gate: of validation stacks where the data are here, and simulated."""
+    from cellrt.training.stacks import load_validation_stacks
+
+    images = []
+    try:
+        stacks = load_validation_stacks(recipe)
+        images = [stack.image for stack in stacks[:: max(1, len(stacks) // 2)]][:2]
+    except InputError:
+        pass  # a checkpoint may be exported where its training data are not
+    images.append(_simulated_image(recipe))
+    return [_central_tile(image) for image in images]
+
+
+def read_scores(path: str | Path) -> list[Score]:
+    """Read scores for the card: a JSON list of tables with data, metric, value and seen."""
+    try:
+        table: Any = json.loads(Path(path).read_text(encoding="utf-8"))
+        return [Score(**entry) for entry in table]
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: not a list of scores ({error}); expected "
+            '[{"data": ..., "metric": ..., "value": ..., "seen": false}]'
+        ) from error
+
+
+def _simulated_image(recipe: Recipe) -> npt.NDArray[Any]:
+    from cellrt.runtime.intensity import estimate_range, normalise
+    from cellrt.simulation import simulate_membranes, simulate_nuclei
+
+    draw = {"nuclei": simulate_nuclei, "membranes": simulate_membranes}[recipe.kind]
+    image = draw(
+        (_TILE, _TILE, _TILE), diameter_voxels=recipe.model.nominal_diameter_voxels, seed=7
+    ).image
+    return normalise(image, estimate_range(image))
+
+
+def _central_tile(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Cut the middle 64³ voxels, mirrored where the image is smaller."""
+    box = tuple(
+        slice(max(0, (size - _TILE) // 2), max(0, (size - _TILE) // 2) + _TILE)
+        for size in image.shape
+    )
+    tile = np.asarray(image[box], np.float32)
+    tile = np.pad(tile, [(0, _TILE - size) for size in tile.shape], mode="symmetric")
+    return np.ascontiguousarray(tile[None, None])
+
+
+def graph_of(path: str | Path) -> onnx.ModelProto:
+    """Load an exported file's graph."""
+    return onnx.load(str(path))

@@ -1,0 +1,41 @@
+"""Read the averaged network and the recipe back from a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cellrt.errors import InputError
+from cellrt.models.cellpose3d import Cellpose3D
+from cellrt.training.recipe import Recipe
+
+
+def load_checkpoint(path: str | Path) -> tuple[Cellpose3D, Recipe]:
+    """Return the averaged network, in evaluation mode, and the recipe it was trained by.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or is no checkpoint of ``cellrt train``.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint; `cellrt train` writes RUN/last.ckpt")
+    try:
+        # Only tensors and plain values: a checkpoint from elsewhere must not run code.
+        stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        recipe = Recipe(**stored["cellrt_recipe"])
+        net = Cellpose3D(recipe.model.widths)
+        net.load_state_dict(
+            {
+                name.removeprefix("averaged."): value
+                for name, value in stored["state_dict"].items()
+                if name.startswith("averaged.")
+            }
+        )
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: not a checkpoint of `cellrt train` ({reason})") from error
+    return net.eval(), recipe
