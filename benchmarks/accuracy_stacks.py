@@ -1,0 +1,261 @@
+"""The labelled stacks of the accuracy benchmark, and which of them a model has seen."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from report import DATA
+
+ROOT = Path(__file__).resolve().parent.parent
+EMBRYO_VOXEL_UM = (1.75, 0.8, 0.8)
+# The last columns of plant_patch.h5, which the recipe of the bundled model leaves out.
+PLANT_HELD_BACK_FROM_X = 140
+# Far from the seeds of the recipes, so that no simulated stack is one that a model was trained on.
+SIMULATION_SEED = 900_000
+
+
+@dataclass(frozen=True)
+class LabelledStack:
+    """One image with ground truth.
+
+    Parameters
+    ----------
+    name, group : str
+        Stacks of one group share a row of the table (one embryo at five times).
+    model : {"nuclei", "membranes"}
+    load : callable
+        Returns image and labels, both (z, y, x).
+    anisotropy : float
+        Voxel size along z over voxel size along x.
+    voxel_size_um : tuple of float, optional
+        As the microscope's file states it; what the model is told.
+    files : tuple of Path
+        What it is read from, for telling whether a model saw it. Empty for simulations.
+    box : tuple of (start, stop), optional
+        Part of the file, (z, y, x).
+    sparse : bool
+        Not all visible cells are annotated: scored with ``ignore_unlabelled``.
+    smoke : bool
+        Too small or too incomplete to say anything about accuracy.
+    """
+
+    name: str
+    group: str
+    model: str
+    load: Callable[[], tuple[NDArray[Any], NDArray[Any]]]
+    anisotropy: float = 1.0
+    voxel_size_um: tuple[float, float, float] | None = None
+    files: tuple[Path, ...] = ()
+    box: tuple[tuple[int, int], ...] | None = None
+    sparse: bool = False
+    smoke: bool = False
+
+
+def stacks() -> list[LabelledStack]:
+    """Return all stacks whose data are here, real ones first."""
+    found = [*_embryos(), *_other_nuclei(), *_plant(), *_simulated()]
+    return [stack for stack in found if all(file.exists() for file in stack.files)]
+
+
+def median_diameter(labels: NDArray[Any], anisotropy: float) -> float:
+    """Diameter in voxels along x of the sphere with the median cell's volume."""
+    sizes = np.unique(labels[labels > 0], return_counts=True)[1]
+    return float((6 / np.pi * np.median(sizes) * anisotropy) ** (1 / 3))
+
+
+class TrainingRecord:
+    """What a model was trained on: the data sets of its card, file by file from its recipe."""
+
+    def __init__(self, card: Any) -> None:
+        self._trained: list[tuple[Path, tuple[tuple[int, int], ...] | None]] = []
+        self._checked: list[tuple[Path, tuple[tuple[int, int], ...] | None]] = []
+        recipe_file = ROOT / card.recipe
+        self._complete = recipe_file.is_file()
+        if not self._complete:
+            return
+        recipe = _read_toml(recipe_file)
+        named = {entry["name"] for entry in recipe.get("data", [])}
+        # A card that names data its recipe does not have was made from another recipe.
+        self._complete = all(
+            entry.name in named or entry.source == "cellrt.simulation"
+            for entry in card.training_data
+        )
+        for key, files in (("data", self._trained), ("validation", self._checked)):
+            for entry in recipe.get(key, []):
+                box = tuple(map(tuple, entry["crop"])) if "crop" in entry else None
+                files.extend((path, box) for path in _files(recipe_file.parent, entry))
+
+    def status(self, stack: LabelledStack) -> str:
+        """Return "unseen", "seen" (trained on), "checked" (watched in training) or "unknown"."""
+        if not stack.files:
+            return "unseen"
+        if not self._complete:
+            return "unknown"
+        if any(_shares(stack, path, box) for path, box in self._trained):
+            return "seen"
+        if any(_shares(stack, path, box) for path, box in self._checked):
+            return "checked"
+        return "unseen"
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    with path.open("rb") as file:
+        return tomllib.load(file)
+
+
+def _files(folder: Path, entry: dict[str, Any]) -> Iterator[Path]:
+    for key in ("images", "labels"):
+        if key not in entry:
+            continue
+        pattern = Path(entry[key].partition(":")[0])
+        for path in (folder / pattern.parent).resolve().glob(pattern.name):
+            if not any(part in path.name for part in entry.get("exclude", [])):
+                yield path
+
+
+def _shares(stack: LabelledStack, path: Path, box: tuple[tuple[int, int], ...] | None) -> bool:
+    if path not in {file.resolve() for file in stack.files}:
+        return False
+    if box is None or stack.box is None:
+        return True
+    return all(a < d and c < b for (a, b), (c, d) in zip(box, stack.box, strict=True))
+
+
+def _embryos() -> Iterator[LabelledStack]:
+    folder = DATA / "nuclei" / "embryos"
+    for image in sorted((folder / "images").glob("Emb*.ome.tif")):
+        labels = folder / "labels" / image.name
+        yield LabelledStack(
+            name=image.name.removesuffix(".ome.tif"),
+            group=image.name.partition("_")[0],
+            model="nuclei",
+            load=_tiff_pair(image, labels),
+            anisotropy=EMBRYO_VOXEL_UM[0] / EMBRYO_VOXEL_UM[2],
+            voxel_size_um=EMBRYO_VOXEL_UM,
+            files=(image, labels),
+        )
+
+
+def _other_nuclei() -> Iterator[LabelledStack]:
+    folder = DATA / "nuclei"
+    ovule = folder / "ovule_1135.h5"
+    yield LabelledStack(
+        "ovule_1135",
+        "ovule_1135",
+        "nuclei",
+        _hdf5_pair(ovule, "raw", "label"),
+        anisotropy=0.28371837 / 0.12678642,
+        voxel_size_um=(0.28371837, 0.12678642, 0.12678642),
+        files=(ovule,),
+    )
+    for name, smoke in (("nuclei_75", False), ("small_31", True)):
+        image, labels = folder / f"{name}.tif", folder / f"{name}_labels.tif"
+        yield LabelledStack(
+            name,
+            name,
+            "nuclei",
+            _tiff_pair(image, labels),
+            files=(image, labels),
+            sparse=True,
+            smoke=smoke,
+        )
+
+
+def _plant() -> Iterator[LabelledStack]:
+    file = DATA / "membranes" / "plant_patch.h5"
+    held_back = ((0, 64), (0, 200), (PLANT_HELD_BACK_FROM_X, 200))
+    parts = (
+        ("plant_patch x < 140", ((0, 64), (0, 200), (0, PLANT_HELD_BACK_FROM_X)), True),
+        ("plant_patch x >= 140", held_back, True),
+        ("plant_patch x >= 140, labels as stored", held_back, False),
+    )
+    for name, box, mended in parts:
+        yield LabelledStack(
+            name,
+            name,
+            "membranes",
+            _plant_patch(file, box, mended=mended),
+            files=(file,),
+            box=box,
+            sparse=mended,
+        )
+
+
+def _plant_patch(
+    file: Path, box: tuple[tuple[int, int], ...], *, mended: bool
+) -> Callable[[], tuple[NDArray[Any], NDArray[Any]]]:
+    """Read a part of plant_patch.h5, whose `big_label` has two defects.
+
+    Its label 1 is no cell but all small cells thrown together, and so is the whole slice z = 31,
+    which cuts every cell in two. Mended, label 1 is unlabelled and slice 31 has the labels on
+    which both its neighbours agree.
+    """
+
+    def load() -> tuple[NDArray[Any], NDArray[Any]]:
+        import h5py
+
+        part = tuple(slice(*ends) for ends in box)
+        with h5py.File(file, "r") as data:
+            image, labels = data["raw"][part], data["big_label"][part]
+        if mended:
+            labels[labels == 1] = 0
+            labels[31] = np.where(labels[30] == labels[32], labels[30], 0)
+        return image, labels
+
+    return load
+
+
+def _simulated() -> Iterator[LabelledStack]:
+    def paper_nuclei() -> tuple[NDArray[Any], NDArray[Any]]:
+        from cellrt.simulation import simulate_paper_nuclei
+
+        stack = simulate_paper_nuclei("psf2", seed=SIMULATION_SEED)
+        return stack.image, stack.labels
+
+    def membranes(seed: int, z_step: float) -> Callable[[], tuple[NDArray[Any], NDArray[Any]]]:
+        def load() -> tuple[NDArray[Any], NDArray[Any]]:
+            from cellrt.simulation import simulate_membranes
+
+            stack = simulate_membranes(
+                (round(160 / z_step), 160, 160), voxel_size_um=(z_step, 1.0, 1.0), seed=seed
+            )
+            return stack.image, stack.labels
+
+        return load
+
+    yield LabelledStack("paper nuclei", "simulated nuclei (paper)", "nuclei", paper_nuclei)
+    for number, z_step in enumerate((1.0, 1.0, 2.0, 2.0, 3.0)):
+        yield LabelledStack(
+            f"membranes {number}",
+            "simulated membranes",
+            "membranes",
+            membranes(SIMULATION_SEED + number, z_step),
+            anisotropy=z_step,
+        )
+
+
+def _tiff_pair(image: Path, labels: Path) -> Callable[[], tuple[NDArray[Any], NDArray[Any]]]:
+    return lambda: (tifffile.imread(image), tifffile.imread(labels))
+
+
+def _hdf5_pair(
+    file: Path, raw: str, labels: str
+) -> Callable[[], tuple[NDArray[Any], NDArray[Any]]]:
+    def load() -> tuple[NDArray[Any], NDArray[Any]]:
+        import h5py
+
+        with h5py.File(file, "r") as data:
+            return data[raw][()], data[labels][()]
+
+    return load
