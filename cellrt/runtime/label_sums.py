@@ -6,6 +6,8 @@ that the cost per voxel is small and independent of the number of cells.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -16,13 +18,13 @@ _STEPS = np.array(DIRECTIONS, dtype=np.int64)
 
 
 def shape_sums(
-    labels: NDArray[np.int32], largest: int, crossing_weights: NDArray[np.float64]
+    labels: NDArray[np.integer[Any]], largest: int, crossing_weights: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Voxel counts, first and second moments, bounding boxes, and weighted crossings per label.
 
     Parameters
     ----------
-    labels : ndarray of int32, shape (z, y, x)
+    labels : ndarray of int, shape (z, y, x)
     largest : int
         Largest label; rows 0 to ``largest`` are returned.
     crossing_weights : ndarray of float64, shape (13,)
@@ -39,13 +41,14 @@ def shape_sums(
     boxes = np.zeros((largest + 1, 6), dtype=np.int64)
     moments = np.zeros((largest + 1, 13), dtype=np.int64)
     surface = np.zeros(largest + 1, dtype=np.float64)
-    _add_shapes(np.ascontiguousarray(labels, dtype=np.int32), boxes, moments)
-    _add_crossings(np.ascontiguousarray(labels, dtype=np.int32), _STEPS, crossing_weights, surface)
+    contiguous = np.ascontiguousarray(labels, dtype=np.int32)
+    _add_shapes(contiguous, boxes, moments)
+    _add_crossings(contiguous, _STEPS, crossing_weights, surface)
     return boxes, moments, surface
 
 
 def intensity_sums(
-    labels: NDArray[np.int32], image: NDArray[np.generic], largest: int
+    labels: NDArray[np.integer[Any]], image: NDArray[np.generic], largest: int
 ) -> NDArray[np.float64]:
     """Reference value, count, sum and sum of squares relative to it, minimum, maximum per label.
 

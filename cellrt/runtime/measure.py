@@ -118,6 +118,11 @@ def measure(
     return CellTable(columns, unit)
 
 
+def warm_up() -> None:
+    """Compile what `measure` needs, so that it can happen while something else runs."""
+    measure(np.ones((2, 3, 3), np.int32), np.ones((1, 2, 3, 3), np.float32))
+
+
 def _shape_columns(
     ids: NDArray[np.intp],
     boxes: NDArray[np.int64],

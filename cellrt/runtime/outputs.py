@@ -176,7 +176,7 @@ def _rename_all(moves: Mapping[Path, Path], token: str) -> None:
 
 
 def _means_full_disk(error: OSError) -> bool:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return True
     # numpy's tofile gives no error number.
     return error.errno is None and "requested and" in str(error) and "written" in str(error)

@@ -98,7 +98,14 @@ def write_preview(
     for panel in (panels[0], panels[-1]):
         _draw_scale_bar(draw, panel, unit)
     _write_header(draw, width, title, cells, labels.shape, voxel_size_um)
-    canvas.save(path, format="PNG", compress_level=6)
+    canvas.save(path, format="PNG", compress_level=4)
+
+
+def warm_up() -> None:
+    """Compile what `write_preview` needs, so that it can happen while something else runs."""
+    labels = np.ones((2, 3, 3), np.int32)
+    plane, _ = project(labels, labels)
+    render_plane(plane, (6, 6), IntensityRange(0.0, 1.0))
 
 
 def _count_labels(labels: NDArray[np.int32]) -> int:

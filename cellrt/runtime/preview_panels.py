@@ -184,15 +184,27 @@ def _resample_labels(labels, rows, columns):  # type: ignore[no-untyped-def]
     seen = np.zeros(16, dtype=np.int32)
     weight = np.zeros(16, dtype=np.float32)
     wr = np.zeros(4, dtype=np.float32)
-    wc = np.zeros(4, dtype=np.float32)
+    wc = np.zeros((columns, 4), dtype=np.float32)
+    block_column = np.zeros(columns, dtype=np.int64)
+    for c in range(columns):
+        position = (c + 0.5) * source_columns / columns - 0.5
+        block_column[c] = int(np.floor(position))
+        _spline_weights(position - block_column[c], wc[c])
     for r in range(rows):
         position = (r + 0.5) * source_rows / rows - 0.5
         r0 = int(np.floor(position))
         _spline_weights(position - r0, wr)
+        last = -2
+        uniform = False
         for c in range(columns):
-            position = (c + 0.5) * source_columns / columns - 0.5
-            c0 = int(np.floor(position))
-            _spline_weights(position - c0, wc)
+            c0 = block_column[c]
+            if c0 != last:
+                # Most pixels lie deep inside a cell or the background.
+                last = c0
+                uniform = _is_uniform(labels, r0, c0)
+            if uniform:
+                out[r, c] = labels[max(r0, 0), max(c0, 0)]
+                continue
             count = 0
             for i in range(4):
                 ri = min(max(r0 - 1 + i, 0), source_rows - 1)
@@ -205,13 +217,25 @@ def _resample_labels(labels, rows, columns):  # type: ignore[no-untyped-def]
                         seen[k] = label
                         weight[k] = 0.0
                         count += 1
-                    weight[k] += wr[i] * wc[j]
+                    weight[k] += wr[i] * wc[c, j]
             best = 0
             for k in range(1, count):
                 if weight[k] > weight[best]:
                     best = k
             out[r, c] = seen[best]
     return out
+
+
+@njit(cache=True, nogil=True)
+def _is_uniform(labels, r0, c0):  # type: ignore[no-untyped-def]
+    """Whether the 4 x 4 voxels around a position, cut at the border, have one label."""
+    rows, columns = labels.shape
+    first = labels[max(r0, 0), max(c0, 0)]
+    for r in range(max(r0 - 1, 0), min(r0 + 3, rows)):
+        for c in range(max(c0 - 1, 0), min(c0 + 3, columns)):
+            if labels[r, c] != first:
+                return False
+    return True
 
 
 @njit(cache=True, nogil=True)

@@ -33,6 +33,8 @@ _DAMAGE = re.compile(
     r"TiffPages|corrupt|[Mm]issing|out of range|invalid TiffData|failed to re(ad|shape)"
     r"|series raised"
 )
+# No codec packs blank voxels tighter; a larger image is a damaged size that would take all memory.
+_LARGEST_COMPRESSION = 20_000
 # A second image this much smaller than the first is a thumbnail or a label of the slide.
 _THUMBNAIL_FRACTION = 0.05
 
@@ -202,8 +204,8 @@ def _only_series(tif: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
     if rivals:
         shapes = ", ".join("x".join(map(str, s.shape)) for s in [largest, *rivals][:4])
         raise InputError(
-            f"{path.name} holds {len(rivals) + 1} images of different kinds ({shapes}); save the "
-            "one to segment as its own file"
+            f"{path.name} holds {len(rivals) + 1} images ({shapes}) that are no parts of one "
+            "stack; save the one to segment as its own file"
         )
     return largest
 
@@ -237,7 +239,7 @@ def _read_array(
     page = series.keyframe
     if series.dataoffset is not None and page.is_memmappable:
         mapped: NDArray[np.generic] = np.memmap(
-            path,
+            page.parent.filehandle.path,
             dtype=tif.byteorder + series.dtype.char,
             mode="r",
             offset=series.dataoffset,
@@ -255,16 +257,22 @@ def _read_array(
 
 
 def _refuse_missing_bytes(path: Path, series: tifffile.TiffPageSeries) -> None:
-    """Compare where the voxels should be with the file's size: tifffile fills gaps with zeros."""
-    available = path.stat().st_size
+    """Compare where the voxels should be with the file's size: tifffile fills gaps with zeros.
+
+    An OME-TIFF may be spread over several files; each page knows the one it is in.
+    """
     if series.dataoffset is not None:
         end = series.dataoffset + series.nbytes
+        available = series.keyframe.parent.filehandle.size
         if end > available:
             raise _damaged(path, f"{end - available} bytes are missing at its end")
         return
-    for number, page in enumerate(series.pages):
+    if series.nbytes > _LARGEST_COMPRESSION * path.stat().st_size * max(1, len(series.pages)):
+        raise _damaged(path, f"{series.nbytes} bytes of voxels cannot be in it")
+    for number, page in enumerate(series.pages, start=1):
         if page is None:
-            raise _damaged(path, f"page {number + 1} of {len(series.pages)} is missing")
+            raise _damaged(path, f"page {number} of {len(series.pages)} is missing")
+        available = page.parent.filehandle.size
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
             if offset + count > available:
-                raise _damaged(path, f"page {number + 1} reaches beyond its end")
+                raise _damaged(path, f"page {number} reaches beyond its end")

@@ -31,11 +31,19 @@ def colourfulness(picture: Image.Image) -> int:
 
 
 @pytest.mark.parametrize(
-    "shape",
-    [(20, 40, 50), (1, 40, 50), (64, 64, 64), (3, 90, 90), (120, 12, 12), (5, 6, 300), (2, 1, 1)],
+    ("shape", "options"),
+    [
+        ((20, 40, 50), {}),
+        ((20, 40, 50), {"voxel_size_um": (2.0, 0.3, 0.3)}),
+        ((20, 40, 50), {"anisotropy": 3.0}),
+        ((1, 40, 50), {"voxel_size_um": (2.0, 0.3, 0.3)}),
+        ((3, 90, 90), {}),
+        ((120, 12, 12), {}),
+        ((5, 6, 300), {}),
+        ((2, 1, 1), {}),
+    ],
     ids=str,
 )
-@pytest.mark.parametrize("options", [{}, {"voxel_size_um": (2.0, 0.3, 0.3)}, {"anisotropy": 3.0}])
 def test_every_shape_makes_a_picture(
     tmp_path: Path, shape: tuple[int, int, int], options: dict[str, Any]
 ) -> None:

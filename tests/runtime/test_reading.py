@@ -428,7 +428,40 @@ def test_files_of_several_images_are_refused_but_thumbnails_are_not(file: Path) 
     with tifffile.TiffWriter(file) as tif:
         tif.write(STACK, metadata={"axes": "ZYX"})
         tif.write(STACK[:, :30], metadata={"axes": "ZYX"})
-    assert "2 images of different kinds (7x33x45, 7x30x45)" in message(file)
+    assert "2 images (7x33x45, 7x30x45) that are no parts of one stack" in message(file)
+
+
+def write_ome_in_two_files(folder: Path) -> Path:
+    xml = (
+        '<?xml version="1.0" encoding="UTF-8"?>'
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:1">'
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" '
+        'SizeX="45" SizeY="33" SizeZ="7" SizeC="1" SizeT="1" PhysicalSizeX="0.5">'
+        '<Channel ID="Channel:0:0" SamplesPerPixel="1"/>'
+        '<TiffData FirstZ="0" IFD="0" PlaneCount="4">'
+        '<UUID FileName="a.ome.tif">urn:uuid:1</UUID></TiffData>'
+        '<TiffData FirstZ="4" IFD="0" PlaneCount="3">'
+        '<UUID FileName="b.ome.tif">urn:uuid:2</UUID></TiffData>'
+        "</Pixels></Image></OME>"
+    )
+    for name, planes, uuid in (("a", STACK[:4], "1"), ("b", STACK[4:], "2")):
+        description = xml.replace('UUID="urn:uuid:1">', f'UUID="urn:uuid:{uuid}">', 1)
+        tifffile.imwrite(
+            folder / f"{name}.ome.tif",
+            planes,
+            description=description.encode(),
+            metadata=None,
+            compression="zlib",
+            photometric="minisblack",
+        )
+    return folder / "a.ome.tif"
+
+
+def test_ome_tiff_spread_over_files_is_read_whole_or_refused(tmp_path: Path) -> None:
+    path = write_ome_in_two_files(tmp_path)
+    np.testing.assert_array_equal(read_volume(path).image, STACK)
+    (tmp_path / "b.ome.tif").unlink()
+    assert "truncated or damaged" in message(path)
 
 
 # Real files
