@@ -28,6 +28,7 @@ def evaluate(
         Optional[list[float]],  # noqa: UP045 (typer evaluates it on Python 3.10)
         typer.Option(
             "--threshold",
+            metavar="IOU",
             help="IoU threshold of the one-to-one matching; can be repeated. "
             "Default: 0.5 to 0.95 in steps of 0.05.",
         ),
