@@ -55,8 +55,7 @@ def cut_from_labels(
         )
     if source.size == 0 or source.min() < 0 or source.max() == 0:
         raise InputError("the label volume has no cells or negative labels; 0 is background")
-    sizes = np.bincount(source.ravel())[1:]
-    volume = float(np.median(sizes[sizes > 0])) * source_anisotropy
+    volume = _median_volume(source) * source_anisotropy
     zoom = (6 / math.pi * volume) ** (1 / 3) / diameter
     warp = smooth_warp(shape, curvature * diameter, curvature_scale * diameter, rng)
     # Turning by 90 degrees in the plane is safe; along z the tissue may have a top.
@@ -77,6 +76,18 @@ def cut_from_labels(
     present = present[present > 0]
     renumber[present] = np.arange(1, len(present) + 1)
     return keep_largest_components(renumber[cut], min_voxels=int(0.02 * diameter**3), fill=True)
+
+
+def _median_volume(labels: NDArray[Any]) -> float:
+    """Median cell volume in voxels, of whole cells where there are some."""
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    whole = sizes.copy()
+    for axis in range(3):
+        whole[np.unique(np.take(labels, (0, -1), axis=axis))] = 0
+    few = 5
+    chosen = whole if np.count_nonzero(whole) >= few else sizes
+    return float(np.median(chosen[chosen > 0]))
 
 
 def _mirror(index: NDArray[np.int32], n: int) -> NDArray[np.int32]:

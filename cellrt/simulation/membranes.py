@@ -47,7 +47,7 @@ class MembraneParameters:
     gap_share : float
         Share of cells turned into air spaces (label 0).
     thickness_voxels : float
-        Width of a wall.
+        Width of a wall, 1 or more.
     wall_spread : float
         Standard deviation of the logarithm of the strength per pair of cells.
     missing_walls : float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cellrt.simulation.fields import smooth_noise
-from cellrt.simulation.optics import interpolate
+from cellrt.simulation.optics import gaussian, interpolate
 from cellrt.simulation.walls import deposit_walls
 
 if TYPE_CHECKING:
@@ -45,10 +46,14 @@ def paint_membranes(
         membranes.wall_spread,
         membranes.missing_walls,
         membranes.outer_strength,
+        min(1.0, max(0.0, membranes.thickness_voxels - 1)),
     )
     if membranes.thickness_voxels > 2:
-        sigma = 0.5 * (membranes.thickness_voxels - 2) + 0.3
-        walls = ndimage.gaussian_filter(walls, sigma) * np.float32(1 + 0.6 * sigma)
+        sigma = 0.5 * (membranes.thickness_voxels - 1)
+        # A wall two voxels wide keeps its height: divided by what the filter leaves of it.
+        root = sigma * math.sqrt(2)
+        height = 0.5 * (math.erf(1.5 / root) + math.erf(0.5 / root))
+        walls = gaussian(walls, (sigma, sigma, sigma)) * np.float32(1 / height)
     patchy = smooth_noise(shape, 0.35 * diameter, rng)
     walls *= 1 - np.float32(membranes.weak_share) / (1 + np.exp(-3 * (patchy - 0.8)))
     n = int(labels.max(initial=0))
@@ -68,15 +73,15 @@ def paint_membranes(
     return np.asarray(signal + haze, dtype=np.float32)
 
 
-def _core_fade(labels: NDArray[np.int32], length: float) -> NDArray[np.float32] | np.float32:
+def _core_fade(labels: NDArray[np.int32], length: float) -> NDArray[np.float32]:
     """Brightness that falls with the depth below the tissue's surface."""
     step = 4
     inside = labels[::step, ::step, ::step] > 0
     if inside.all():
-        return np.float32(1)
+        return np.ones((1, 1, 1), np.float32)
     # A coarse distance is smooth enough, and 64 times cheaper.
     depth = step * ndimage.distance_transform_edt(inside)
-    fade = np.exp(-depth / length).astype(np.float32)
+    fade: NDArray[np.float32] = np.exp(-depth / length).astype(np.float32)
     for axis, n in enumerate(labels.shape):
         at = np.clip(np.arange(n) / step, 0, fade.shape[axis] - 1)
         fade = interpolate(fade, at, axis)

@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 
 @njit(cache=True, nogil=True)
 def deposit_walls(
-    labels: NDArray[np.int32], strength_seed: int, spread: float, missing: float, outer: float
+    labels: NDArray[np.int32],
+    strength_seed: int,
+    spread: float,
+    missing: float,
+    outer: float,
+    second_side: float = 1.0,
 ) -> NDArray[np.float32]:
     """Put stain on both sides of every face between two different labels.
 
@@ -30,6 +35,9 @@ def deposit_walls(
         Share of walls that are nearly unstained.
     outer : float
         Relative strength of walls towards the background (label 0).
+    second_side : float
+        Share of the stain on the side of the smaller label: 1 gives walls of
+        two voxels, 0 of one.
 
     Returns
     -------
@@ -55,6 +63,8 @@ def deposit_walls(
                     strength = math.exp(spread * pair_noise(a, b, strength_seed))
                     if missing > 0 and pair_share(a, b, strength_seed + 1) < missing:
                         strength *= 0.15
+                    if a < b:
+                        strength *= second_side
                     if a == 0 or b == 0:
                         strength *= outer
                     # The second neighbour adds half: a junction, not two walls.
