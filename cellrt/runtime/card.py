@@ -120,7 +120,7 @@ class ModelCard:
     normalisation: Normalisation = field(default_factory=Normalisation)
     multiple: int = 8
     receptive_field_radius: int = 44
-    halo: int = 16
+    halo: int = 8
     blend: int = 8
     tile: tuple[int, int, int] = (64, 96, 96)
     precision: str = "fp32"

@@ -9,6 +9,7 @@ both fit; at a wrong one the network contradicts itself.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,12 +24,15 @@ from cellrt.runtime.flow_targets import tanh_flow
 from cellrt.runtime.model_file import ModelFile
 from cellrt.runtime.tiling import Shape, plan_tiles
 
-# Diameters in pixels that are tried when nothing is known, a factor of 1.5 apart.
-LADDER = (6.0, 9.0, 13.5, 20.0, 30.0, 45.0, 68.0)
-# Voxels of a probe on the model's grid: enough for some dozen cells, about half a second.
-PROBE = (40, 80, 80)
-# Measured sizes within this factor of the nominal one are what the network was trained for.
-TRUSTED_FACTOR = 1.4
+# Guesses lie a factor of 1.5 apart, about what the network tolerates. Without any knowledge the
+# ladder covers 6 to 68 pixels.
+FACTOR = 1.5
+FIRST_PIXELS = 6.0
+LADDER = range(7)
+# With a voxel size the search starts there and climbs at most this far.
+FARTHEST = 3
+# Voxels of a probe on the model's grid: enough for some dozen cells, a fraction of a second.
+PROBE = (32, 72, 72)
 FEWEST_CELLS = 3
 
 
@@ -36,14 +40,19 @@ FEWEST_CELLS = 3
 class Probe:
     """What one probe saw at a guessed diameter.
 
-    ``diameter_pixels`` is the median diameter of the cells that came out, in input pixels, and
-    ``agreement`` (0 to 1) how far predicted and recomputed flow agree over the foreground.
+    ``diameter_pixels`` is the diameter, in input pixels, of the cell in which the median voxel
+    lies; ``agreement`` (0 to 1) says how far predicted and recomputed flow agree in the foreground.
     """
 
     guess_pixels: float
     cells: int
     diameter_pixels: float
     agreement: float
+
+    @property
+    def quality(self) -> float:
+        """What the search maximises; too few cells say nothing."""
+        return self.agreement if self.cells >= FEWEST_CELLS else -1.0
 
 
 def refine_scale(
@@ -82,32 +91,50 @@ def refine_scale(
     session = choice.load(model, PROBE, precision)
     base = start or CellScale(card.diameter_voxels, spacing, "", spacing_origin)
 
-    def look(diameter: float) -> Probe:
-        return _probe(image, replace(base, diameter_pixels=diameter), card, session, decoder)
+    seen: dict[int, Probe] = {}
 
-    if start is not None:
-        first = look(start.diameter_pixels)
-        if first.cells < FEWEST_CELLS or _close(first.diameter_pixels, start.diameter_pixels):
-            return start
-        probes = [first, look(first.diameter_pixels)]
+    def look(step: int) -> float:
+        if step not in seen:
+            guess = replace(base, diameter_pixels=base.diameter_pixels * FACTOR**step)
+            seen[step] = _probe(image, guess, card, session, decoder)
+        return seen[step].quality
+
+    if start is None:
+        base = replace(base, diameter_pixels=FIRST_PIXELS)
+        best = seen[max(LADDER, key=look)]
     else:
-        probes = [look(diameter) for diameter in LADDER]
-    best = max(probes, key=lambda probe: _plausibility(probe))
+        best = seen[_climb(look)]
     if best.cells < FEWEST_CELLS:
+        if start is not None:
+            return start
         warnings.append(
-            f"the cell diameter could not be estimated and is taken as {base.diameter_pixels:.3g} "
+            f"the cell diameter could not be estimated and is taken as {card.diameter_voxels:.3g} "
             "pixels; give --diameter"
         )
-        return replace(base, diameter_origin="a default: no voxel size, and no estimate succeeded")
+        words = "a default: no voxel size is known, and no cells were found to estimate it from"
+        return CellScale(card.diameter_voxels, spacing, words, spacing_origin)
+    # The guess says where the network agrees with itself, the cells say how large they came out.
+    diameter = math.sqrt(best.guess_pixels * best.diameter_pixels)
     origin = f"estimated from {best.cells} cells in a coarse first pass"
     if start is not None:
-        origin += f", where the voxel size suggested {start.diameter_pixels:.3g} pixels"
+        origin += f", where {start.diameter_origin} would be {start.diameter_pixels:.3g}"
     else:
         warnings.append(
-            f"no voxel size is known: the cell diameter was estimated as {best.diameter_pixels:.3g} "
-            "pixels; give --diameter or --voxel-size to be sure"
+            f"no voxel size is known: the cell diameter was estimated as {diameter:.3g} pixels; "
+            "give --diameter or --voxel-size to be sure"
         )
-    return replace(base, diameter_pixels=best.diameter_pixels, diameter_origin=origin)
+    return replace(base, diameter_pixels=diameter, diameter_origin=origin)
+
+
+def _climb(quality: Callable[[int], float]) -> int:
+    """Walk from step 0 to a step that is better than both its neighbours."""
+    step = max((0, -1, 1), key=quality)
+    while step and abs(step) < FARTHEST:
+        further = step + (1 if step > 0 else -1)
+        if quality(further) <= quality(step):
+            break
+        step = further
+    return step
 
 
 def _probe(
@@ -131,10 +158,13 @@ def _probe(
     prepared = prepare_image(crop, grid.shape, card.normalisation)
     output = network_fields(prepared, grid, session)
     labels = decoder.decode(output.flow, output.foreground, mode="fast")
-    volumes = np.bincount(labels.ravel())[1:]
+    volumes = np.sort(np.bincount(labels.ravel())[1:])
     if not len(volumes):
         return Probe(scale.diameter_pixels, 0, math.nan, 0.0)
-    diameter = float(np.cbrt(np.median(volumes) * 6 / math.pi))
+    # The cell in which the median voxel lies: debris and fragments hardly count.
+    share = np.cumsum(volumes)
+    typical = volumes[np.searchsorted(share, share[-1] / 2)]
+    diameter = float(np.cbrt(typical * 6 / math.pi))
     inside = output.foreground > 0.5
     error = np.abs(tanh_flow(labels) - output.flow).mean(axis=0)
     agreement = float(1 - np.minimum(error[inside], 1).mean()) if inside.any() else 0.0
@@ -162,14 +192,3 @@ def _positions(length: int, size: int) -> list[int]:
     span = length - size
     count = min(5, 1 + math.ceil(2 * span / size)) if span > 0 else 1
     return [round(i * span / max(1, count - 1)) for i in range(count)] if count > 1 else [span // 2]
-
-
-def _close(measured: float, nominal: float) -> bool:
-    return abs(math.log(measured / nominal)) <= math.log(TRUSTED_FACTOR)
-
-
-def _plausibility(probe: Probe) -> float:
-    """Agreement, less what the measured size is off from the guess (in octaves)."""
-    if probe.cells < FEWEST_CELLS:
-        return -math.inf
-    return probe.agreement - 0.3 * abs(math.log2(probe.diameter_pixels / probe.guess_pixels))

@@ -1,0 +1,116 @@
+"""The whole way from an array to cells, with the bundled models."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import cellrt
+from cellrt.errors import InputError, UsageError
+from cellrt.runtime.engines import choose_engine
+from cellrt.runtime.fields import network_fields, prepare_image
+from cellrt.runtime.model_file import open_model
+from cellrt.runtime.tiling import plan_tiles
+from cellrt.simulation import simulate_membranes, simulate_nuclei
+
+
+@pytest.fixture(scope="module")
+def nuclei():
+    return simulate_nuclei((48, 72, 72), diameter_voxels=16.0, seed=21)
+
+
+@pytest.fixture(scope="module")
+def membranes():
+    return simulate_membranes((48, 80, 80), diameter_voxels=24.0, seed=22)
+
+
+def test_simulated_nuclei_are_found(nuclei):
+    result = cellrt.segment(nuclei.image, diameter=16)
+    assert result.labels.dtype == np.int32
+    assert result.labels.shape == nuclei.image.shape
+    assert cellrt.evaluate(result.labels, nuclei.labels).mean_dice > 0.7
+
+
+def test_simulated_membranes_are_found(membranes):
+    result = cellrt.segment(membranes.image, "membranes", diameter=24)
+    assert cellrt.evaluate(result.labels, membranes.labels).mean_dice > 0.7
+
+
+def test_a_finer_and_anisotropic_image_gives_the_same_cells(nuclei):
+    from scipy import ndimage
+
+    finer = ndimage.zoom(
+        nuclei.image.astype(np.float32), (0.5, 2, 2), order=1, grid_mode=True, mode="nearest"
+    )
+    truth = ndimage.zoom(nuclei.labels, (0.5, 2, 2), order=0, grid_mode=True, mode="nearest")
+    result = cellrt.segment(finer, diameter=32, anisotropy=4)
+    assert result.labels.shape == finer.shape
+    assert cellrt.evaluate(result.labels, truth).mean_dice > 0.6
+
+
+def test_gain_and_offset_of_the_image_do_not_matter(nuclei):
+    plain = cellrt.segment(nuclei.image, diameter=16).labels
+    other = cellrt.segment(nuclei.image.astype(np.float32) * 3.5 + 1000, diameter=16).labels
+    assert cellrt.evaluate(other, plain).mean_dice > 0.98
+
+
+def test_the_record_tells_what_ran(nuclei):
+    record = cellrt.segment(nuclei.image, voxel_size=(0.6, 0.6, 0.6), diameter=16).record
+    json.dumps(record)
+    assert record["model"]["sha256"] == open_model("nuclei").sha256
+    assert record["engine"]["precision"] in ("fp32", "bf16")
+    assert record["options"]["diameter"] == 16
+    assert record["input"]["voxel_size_source"].startswith("user")
+    inside = record["seconds"]["network_inside_engine"]
+    assert 0 < inside <= record["seconds"]["network"]
+
+
+def test_a_constant_image_gives_zero_cells_and_warnings():
+    result = cellrt.segment(np.full((20, 30, 40), 7, np.uint16))
+    assert result.labels.max() == 0
+    assert len(result.table) == 0
+    assert any("constant" in w for w in result.warnings)
+
+
+def test_bad_arrays_and_options_are_refused():
+    with pytest.raises(InputError, match="NaN"):
+        cellrt.segment(np.full((8, 8, 8), np.nan, np.float32))
+    with pytest.raises(InputError, match="dimension|axes"):
+        cellrt.segment(np.zeros((2, 2, 2, 8, 8), np.uint8))
+    with pytest.raises(UsageError, match="mode"):
+        cellrt.segment(np.zeros((8, 8, 8), np.uint8), mode="sloppy")
+
+
+def test_engines_give_the_same_cells(nuclei):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is an extra")
+    a = cellrt.segment(nuclei.image, diameter=16, engine="openvino", precision="fp32").labels
+    b = cellrt.segment(nuclei.image, diameter=16, engine="onnxruntime").labels
+    assert cellrt.evaluate(a, b).at(0.75).ap > 0.95
+
+
+@settings(deadline=None, max_examples=4)
+@given(
+    shape=st.tuples(st.integers(60, 110), st.integers(20, 40), st.integers(90, 130)),
+    blend=st.integers(0, 8),
+    seed=st.integers(0, 9),
+)
+def test_tiles_equal_the_whole_with_the_bundled_network(shape, blend, seed):
+    """With a halo of the receptive field's radius the tiling cannot be seen in the fields."""
+    model = open_model("nuclei")
+    image = np.random.default_rng(seed).gamma(2, 100, shape).astype(np.uint16)
+    prepared = prepare_image(image, shape, model.card.normalisation)
+    halo = model.card.receptive_field_radius
+    whole = plan_tiles(shape, halo=0, max_voxels=1 << 23)
+    tiled = plan_tiles(shape, halo=halo, blend=blend, tile=(104, 40, 104))
+    assert len(whole) == 1
+    results = [
+        network_fields(prepared, grid, choose_engine().load(model, grid.tile, "fp32"))
+        for grid in (whole, tiled)
+    ]
+    np.testing.assert_allclose(
+        results[0].flow.astype(np.float32), results[1].flow.astype(np.float32), atol=1e-3
+    )
