@@ -265,12 +265,15 @@ def tune(model: str, chosen: Sequence[LabelledStack]) -> None:
     """Search the baseline's settings for the highest mean Dice + AP50, one after the other."""
     real = [s for s in chosen if s.model == model and not s.smoke and s.name != "paper nuclei"]
     real = [stack for stack in real if "as stored" not in stack.name]
-    # One stack of each group; of the embryos each time of development equally often.
+    # One stack of each group; of the embryos every third, at different times.
     groups = sorted({stack.group for stack in real})
     members = [[stack for stack in real if stack.group == group] for group in groups]
     picked = [group[number % len(group)] for number, group in enumerate(members)]
     if model == "membranes":
         picked += [stack for stack in members[-1] if stack.anisotropy > 1][:1]
+    else:
+        embryos = [stack for stack in picked if stack.group.startswith("Emb")]
+        picked = embryos[::3] + [stack for stack in picked if stack not in embryos]
     loaded = []
     for stack in picked:
         image, truth = (volume[:96, :128, :128] for volume in stack.load())

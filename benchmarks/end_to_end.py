@@ -23,11 +23,11 @@ import numpy as np
 import tifffile
 import torch
 from cellpose.dynamics import compute_masks
+from cellrt.export.load import network_from_onnx
 from monai.inferers import sliding_window_inference
 from report import machine, table, write
 
 import cellrt
-from cellrt.export.load import network_from_onnx
 from cellrt.runtime.card import Normalisation
 from cellrt.runtime.intensity import estimate_range, normalise
 from cellrt.runtime.model_file import open_model

@@ -32,7 +32,7 @@ def build_graph(net: nn.Module, size_multiple: int) -> onnx.ModelProto:
     """
     example = torch.zeros(2, 1, 2 * size_multiple, 3 * size_multiple, 4 * size_multiple)
     dynamic = {0: torch.export.Dim.DYNAMIC}
-    dynamic |= {axis: torch.export.Dim.DYNAMIC for axis in (2, 3, 4)}
+    dynamic |= dict.fromkeys((2, 3, 4), torch.export.Dim.DYNAMIC)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(

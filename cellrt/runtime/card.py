@@ -30,7 +30,7 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Output:
-    """One output tensor of the graph, shape ``(n, channels, z, y, x)``, and what its channels are."""
+    """One output tensor of the graph, ``(n, channels, z, y, x)``, and what its channels are."""
 
     name: str
     channels: tuple[str, ...]
@@ -154,7 +154,7 @@ class ModelCard:
         Raises
         ------
         InputError
-            Not JSON, an unknown schema version, a missing or unknown field, or a value out of range.
+            Not JSON, an unknown schema version, a missing or unknown field, a value out of range.
         """
         try:
             raw = json.loads(text)

@@ -1,4 +1,4 @@
-"""Intensity normalisation: per image, never per tile, so that tiles cannot differ at their seams."""
+"""Intensity normalisation: per image, never per tile, so that tiles cannot differ at seams."""
 
 from __future__ import annotations
 

@@ -112,30 +112,55 @@ def _add_shapes(labels, boxes, moments):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _add_crossings(labels, steps, weights, surface):  # type: ignore[no-untyped-def]
     nz, ny, nx = labels.shape
+    differs = np.zeros(max(nx - 2, 0), dtype=np.bool_)
     for z in range(nz):
         for y in range(ny):
-            line_inside = 0 < z < nz - 1 and 0 < y < ny - 1
-            for x in range(nx):
-                label = labels[z, y, x]
-                if line_inside and 0 < x < nx - 1:
-                    for k in range(13):
-                        other = labels[z + steps[k, 0], y + steps[k, 1], x + steps[k, 2]]
-                        if other != label:
-                            surface[label] += weights[k]
-                            surface[other] += weights[k]
-                else:
-                    for k in range(13):
-                        z1, y1, x1 = z + steps[k, 0], y + steps[k, 1], x + steps[k, 2]
-                        if 0 <= z1 < nz and 0 <= y1 < ny and 0 <= x1 < nx:
-                            other = labels[z1, y1, x1]
+            if 0 < z < nz - 1 and 0 < y < ny - 1 and nx > 2:
+                # Most voxels have 13 equal neighbours; whole lines compare fast, adding does not.
+                line = labels[z, y, 1 : nx - 1]
+                differs[:] = False
+                for k in range(13):
+                    first = 1 + steps[k, 2]
+                    other_line = labels[z + steps[k, 0], y + steps[k, 1], first : first + nx - 2]
+                    _mark_differences(line, other_line, differs)
+                for x in range(1, nx - 1):
+                    if differs[x - 1]:
+                        label = labels[z, y, x]
+                        for k in range(13):
+                            other = labels[z + steps[k, 0], y + steps[k, 1], x + steps[k, 2]]
                             if other != label:
                                 surface[label] += weights[k]
                                 surface[other] += weights[k]
-                        else:
-                            surface[label] += weights[k]
-                        z1, y1, x1 = z - steps[k, 0], y - steps[k, 1], x - steps[k, 2]
-                        if not (0 <= z1 < nz and 0 <= y1 < ny and 0 <= x1 < nx):
-                            surface[label] += weights[k]
+                _add_border_crossings(labels, z, y, 0, steps, weights, surface)
+                _add_border_crossings(labels, z, y, nx - 1, steps, weights, surface)
+            else:
+                for x in range(nx):
+                    _add_border_crossings(labels, z, y, x, steps, weights, surface)
+
+
+@njit(cache=True, nogil=True)
+def _mark_differences(line, other, differs):  # type: ignore[no-untyped-def]
+    for x in range(len(line)):
+        differs[x] |= line[x] != other[x]
+
+
+@njit(cache=True, nogil=True)
+def _add_border_crossings(labels, z, y, x, steps, weights, surface):  # type: ignore[no-untyped-def]
+    """Outside the image is background, in all 26 directions."""
+    nz, ny, nx = labels.shape
+    label = labels[z, y, x]
+    for k in range(13):
+        z1, y1, x1 = z + steps[k, 0], y + steps[k, 1], x + steps[k, 2]
+        if 0 <= z1 < nz and 0 <= y1 < ny and 0 <= x1 < nx:
+            other = labels[z1, y1, x1]
+            if other != label:
+                surface[label] += weights[k]
+                surface[other] += weights[k]
+        else:
+            surface[label] += weights[k]
+        z1, y1, x1 = z - steps[k, 0], y - steps[k, 1], x - steps[k, 2]
+        if not (0 <= z1 < nz and 0 <= y1 < ny and 0 <= x1 < nx):
+            surface[label] += weights[k]
 
 
 @njit(cache=True, nogil=True)

@@ -30,7 +30,7 @@ Fields = NDArray[np.float32]
 class Block:
     """A finished piece of the merged fields: a z-slab, cut along y, whole along x.
 
-    ``fields`` has shape (channels, depth, height, x) and is valid until the next block is asked for.
+    ``fields`` has shape (channels, depth, height, x), valid until the next block is asked for.
     """
 
     z: slice

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DIRECTIONS: tuple[tuple[int, int, int], ...] = tuple(
-    d for d in itertools.product((-1, 0, 1), repeat=3) if d > (0, 0, 0)
+    (z, y, x) for z, y, x in itertools.product((-1, 0, 1), repeat=3) if (z, y, x) > (0, 0, 0)
 )
 """One of each pair of opposite neighbours, as (z, y, x) steps."""
 

@@ -74,6 +74,8 @@ def sample_patch(
     geometry: Geometry,
     shape: tuple[int, int, int],
     margin: int,
+    *,
+    mirrored: bool = False,
 ) -> tuple[Tensor, LabelArray]:
     """Resample image and labels with the same geometry.
 
@@ -86,11 +88,13 @@ def sample_patch(
         Patch size in voxels.
     margin : int
         Voxels by which the label patch is larger on every side.
+    mirrored : bool
+        Beyond the stack the image is mirrored, as the runtime fills up a last tile; else 0.
 
     Returns
     -------
     image : (z, y, x) float32 Tensor
-        Trilinear; 0 beyond the stack.
+        Trilinear.
     labels : (z+2m, y+2m, x+2m) int32 array
         Nearest neighbour; ``UNKNOWN`` beyond the stack.
     """
@@ -108,7 +112,8 @@ def sample_patch(
     label_patch = _grid_sample(crop, where, "nearest").numpy().astype(np.int32) - 1
     inner = tuple(slice(margin, margin + size) for size in shape)
     pixels = torch.from_numpy(image[box].astype(np.float32))
-    return _grid_sample(pixels, where[inner], "bilinear"), label_patch
+    padding = "reflection" if mirrored else "zeros"
+    return _grid_sample(pixels, where[inner], "bilinear", padding), label_patch
 
 
 def acquire(image: Tensor, table: AugmentTable, rng: np.random.Generator) -> Tensor:
@@ -228,12 +233,12 @@ def _source_positions(geometry: Geometry, shape: tuple[int, ...]) -> Tensor:
     return where
 
 
-def _grid_sample(array: Tensor, where: Tensor, mode: str) -> Tensor:
-    """`grid_sample` in voxel positions (z, y, x); zeros beyond the array."""
+def _grid_sample(array: Tensor, where: Tensor, mode: str, padding: str = "zeros") -> Tensor:
+    """`grid_sample` in voxel positions (z, y, x)."""
     size = torch.tensor(array.shape, dtype=torch.float32)
     grid = ((2 * where + 1) / size - 1).flip(-1)  # align_corners=False, last axis is (x, y, z)
     return F.grid_sample(
-        array[None, None], grid[None], mode=mode, padding_mode="zeros", align_corners=False
+        array[None, None], grid[None], mode=mode, padding_mode=padding, align_corners=False
     )[0, 0]
 
 

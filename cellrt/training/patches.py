@@ -55,7 +55,10 @@ class PatchDataset(Dataset[Sample]):
             geometry = draw_geometry(centre, recipe.augment, rng)
         else:
             geometry = Geometry(np.round(centre) + 0.5, np.eye(3), np.zeros((3, 5, 5, 5)))
-        image, labels = sample_patch(stack.image, stack.labels, geometry, shape, margin)
+        mirrored = bool(rng.random() < 0.6)
+        image, labels = sample_patch(
+            stack.image, stack.labels, geometry, shape, margin, mirrored=mirrored
+        )
         if self.augmented:
             image = acquire(image, recipe.augment, rng)
         targets = make_targets(

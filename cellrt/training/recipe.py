@@ -76,7 +76,7 @@ class DataTable(_Table):
     min_object_voxels: Annotated[int, Field(ge=0)] = 0
     """Objects with fewer voxels in the file become unknown."""
     simulate: dict[str, Any] | None = None
-    """With no ``images``: options of the membrane simulation that draws an image per label stack."""
+    """With no ``images``: options of the membrane simulation that draws images on the labels."""
     count: Annotated[int, Field(gt=0)] = 1
     """Images simulated per label stack."""
     source: str = ""

@@ -22,7 +22,7 @@ Drawn = tuple[npt.NDArray[Any], npt.NDArray[Any], tuple[float, float, float]]
 
 
 def simulated_stacks(table: SimulateTable, recipe: Recipe) -> Iterator[Drawn]:
-    """Yield ``(image, labels, voxel_size_um)`` of a ``[[simulate]]`` table, drawing what is missing.
+    """Yield ``(image, labels, voxel_size_um)`` of a ``[[simulate]]`` table; draw what is missing.
 
     Raises
     ------

@@ -111,8 +111,6 @@ def to_model_grid(
     diameter = diameter_um or median_diameter_um(labels, voxel_size_um)
     if diameter == 0:
         return None
-    low, high = recipe.model.percentiles
-    intensity = estimate_range(image, Normalisation(low, high))
     voxel_um = diameter / recipe.model.nominal_diameter_voxels
     zoom = [size / voxel_um for size in voxel_size_um]
     on_grid = zoom_labels(labels, zoom)
@@ -120,9 +118,13 @@ def to_model_grid(
     if not len(centres):
         return None
     rng = np.random.default_rng(0)
+    # As the runtime does it: the range is that of the resampled image, whose noise is averaged.
+    resampled = zoom_image(image, zoom)
+    low, high = recipe.model.percentiles
+    intensity = estimate_range(resampled, Normalisation(low, high))
     return Stack(
         name=name,
-        image=zoom_image(normalise(image, intensity), zoom).astype(np.float16),
+        image=normalise(resampled, intensity).astype(np.float16),
         labels=on_grid,
         centres=centres[rng.integers(len(centres), size=_CENTRES)].astype(np.int16),
         weight=1.0,

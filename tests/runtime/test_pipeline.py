@@ -79,7 +79,7 @@ def test_a_constant_image_gives_zero_cells_and_warnings():
 def test_bad_arrays_and_options_are_refused():
     with pytest.raises(InputError, match="NaN"):
         cellrt.segment(np.full((8, 8, 8), np.nan, np.float32))
-    with pytest.raises(InputError, match="dimension|axes"):
+    with pytest.raises(InputError, match=r"dimension|axes"):
         cellrt.segment(np.zeros((2, 2, 2, 8, 8), np.uint8))
     with pytest.raises(UsageError, match="mode"):
         cellrt.segment(np.zeros((8, 8, 8), np.uint8), mode="sloppy")

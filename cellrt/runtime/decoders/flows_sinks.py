@@ -12,6 +12,7 @@ so that the decision between two large regions rests on their whole common borde
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from numba import njit
 
 from cellrt.runtime.decoders.flows_trace import PackedField, Pointers
+from cellrt.runtime.threads import in_threads
 
 JOIN_LIMIT = 0.2
 """Highest score at which two basins are one cell. Borders between touching cells score about 1.9
@@ -38,12 +40,12 @@ _LOWEST_PER_FACE = -0.3
 
 
 class Contacts(NamedTuple):
-    """Touching pairs of basins: numbers (first < second), faces, summed divergence of the flow."""
+    """Touching pairs of basins: numbers (first < second), faces, summed divergence in 1/127."""
 
     first: npt.NDArray[np.int64]
     second: npt.NDArray[np.int64]
     faces: npt.NDArray[np.int64]
-    divergence: npt.NDArray[np.float64]
+    divergence: npt.NDArray[np.int64]
 
 
 def number_sinks(pointers: Pointers) -> npt.NDArray[np.int64]:
@@ -89,60 +91,74 @@ def basin_contacts(basins: npt.NDArray[np.int32], packed: PackedField) -> Contac
     it, from -2 (both point into the face) to 2 (both point away from it), read one voxel away from
     the face where that voxel is of the same basin: blur flattens the flow at the border itself.
     """
-    return Contacts(*_contacts(basins, basins.reshape(-1), packed.reshape(-1)))
+    parts = in_threads(
+        basins.shape[0],
+        partial(_contacts, basins.reshape(-1), packed.reshape(-1), basins.shape),
+        voxels=basins.size,
+    )
+    first, second, faces, divergence = (np.concatenate(columns) for columns in zip(*parts))
+    nobody = np.arange(int(second.max(initial=0)) + 1, dtype=np.int32)
+    return Contacts(*_pool(first, second, faces, divergence, nobody))
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _contacts(basins: Any, flat: Any, packed: Any) -> Any:
-    nz, ny, nx = basins.shape
+def _contacts(basins: Any, packed: Any, shape: Any, lo: int, hi: int) -> Any:
+    """Contacts whose face lies behind, below or beside a voxel of the slices lo to hi - 1."""
+    nz, ny, nx = shape
     lowest = np.int64(_LOWEST_PER_FACE * 127.0)
+    byte = np.uint32(255)
     size = 1 << 12
     keys = np.zeros(size, np.int64)
     faces = np.zeros(size, np.int64)
     sums = np.zeros(size, np.int64)
     used = 0
-    for z in range(nz):
+    last = np.int64(0)
+    slot = 0
+    for z in range(lo, hi):
         for y in range(ny):
             for x in range(nx):
-                a = basins[z, y, x]
+                here = (z * ny + y) * nx + x
+                a = basins[here]
                 if a == 0:
                     continue
-                here = (z * ny + y) * nx + x
+                behind = basins[here + ny * nx] if z + 1 < nz else a
+                below = basins[here + nx] if y + 1 < ny else a
+                beside = basins[here + 1] if x + 1 < nx else a
+                if behind == a and below == a and beside == a:
+                    continue
                 for axis in range(3):
                     if axis == 0:
-                        at, length, stride, shift = z, nz, ny * nx, np.uint32(16)
+                        b, at, length, stride, shift = behind, z, nz, ny * nx, np.uint32(16)
                     elif axis == 1:
-                        at, length, stride, shift = y, ny, nx, np.uint32(8)
+                        b, at, length, stride, shift = below, y, ny, nx, np.uint32(8)
                     else:
-                        at, length, stride, shift = x, nx, 1, np.uint32(0)
-                    if at + 1 == length:
-                        continue
-                    there = here + stride
-                    b = flat[there]
+                        b, at, length, stride, shift = beside, x, nx, 1, np.uint32(0)
                     if b == a or b == 0:
                         continue
                     before = here
-                    if at > 0 and flat[here - stride] == a:
+                    after = here + stride
+                    if at > 0 and basins[before - stride] == a:
                         before -= stride
-                    if at + 2 < length and flat[there + stride] == b:
-                        there += stride
-                    divergence = np.int64((packed[there] >> shift) & np.uint32(255)) - np.int64(
-                        (packed[before] >> shift) & np.uint32(255)
+                    if at + 2 < length and basins[after + stride] == b:
+                        after += stride
+                    divergence = np.int64((packed[after] >> shift) & byte) - np.int64(
+                        (packed[before] >> shift) & byte
                     )
                     key = (np.int64(min(a, b)) << 32) | np.int64(max(a, b))
-                    slot = _slot(keys, key)
-                    if keys[slot] == 0:
-                        if 2 * (used + 1) > size:
-                            keys, faces, sums = _grow(keys, faces, sums)
-                            size *= 2
-                            slot = _slot(keys, key)
-                        keys[slot] = key
-                        used += 1
+                    if key != last:
+                        last = key
+                        slot = _slot(keys, key)
+                        if keys[slot] == 0:
+                            if 2 * used > size:
+                                keys, faces, sums = _grow(keys, faces, sums)
+                                size *= 2
+                                slot = _slot(keys, key)
+                            keys[slot] = key
+                            used += 1
                     faces[slot] += 1
                     sums[slot] += max(divergence, lowest)
     taken = np.flatnonzero(keys)
-    order = taken[np.argsort(keys[taken])]
-    return keys[order] >> 32, keys[order] & 0xFFFFFFFF, faces[order], sums[order] / 127.0
+    return keys[taken] >> 32, keys[taken] & 0xFFFFFFFF, faces[taken], sums[taken]
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -215,7 +231,7 @@ def _join(
                 if fragments_only and volume >= smallest:
                     continue
                 weight = _PRIOR_SHARE * volume ** (2.0 / 3.0)
-                score = (sums[i] + _PRIOR * weight) / (faces[i] + weight)
+                score = (sums[i] / 127.0 + _PRIOR * weight) / (faces[i] + weight)
                 if score > levels[level]:
                     continue
                 if score < best[a] or (score == best[a] and faces[i] > shared[a]):
@@ -263,7 +279,7 @@ def _pool(first: Any, second: Any, faces: Any, sums: Any, parent: Any) -> Any:
     new_first = np.empty(first.size, np.int64)
     new_second = np.empty(first.size, np.int64)
     new_faces = np.empty(first.size, np.int64)
-    new_sums = np.empty(first.size, np.float64)
+    new_sums = np.empty(first.size, np.int64)
     used = 0
     for i in range(first.size):
         a = np.int64(parent[first[i]])
@@ -278,7 +294,7 @@ def _pool(first: Any, second: Any, faces: Any, sums: Any, parent: Any) -> Any:
             new_first[used] = min(a, b)
             new_second[used] = max(a, b)
             new_faces[used] = 0
-            new_sums[used] = 0.0
+            new_sums[used] = 0
             used += 1
         new_faces[entry[slot]] += faces[i]
         new_sums[entry[slot]] += sums[i]

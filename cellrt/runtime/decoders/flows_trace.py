@@ -29,6 +29,8 @@ Pointers = npt.NDArray[np.int32]
 
 BACKGROUND = -1
 
+_MOST_HALVINGS = 4
+
 
 def pack_field(
     flow: npt.NDArray[np.floating[Any]], foreground: npt.NDArray[np.generic]
@@ -68,14 +70,15 @@ def pack_field(
 def _flow_byte(values: npt.NDArray[np.float16]) -> npt.NDArray[np.uint8]:
     """Byte of each flow value; 0 stands for not-a-number."""
     clipped = np.clip(np.nan_to_num(values.astype(np.float32)), -1.0, 1.0)
-    byte = np.floor(clipped * 127.0 + 128.5).astype(np.uint8)
+    byte: npt.NDArray[np.uint8] = np.floor(clipped * 127.0 + 128.5).astype(np.uint8)
     byte[np.isnan(values)] = 0
     return byte
 
 
 def _chance_byte(values: npt.NDArray[np.float16]) -> npt.NDArray[np.uint8]:
     clipped = np.clip(np.nan_to_num(values.astype(np.float32)), 0.0, 1.0)
-    return np.floor(clipped * 255.0 + 0.5).astype(np.uint8)
+    byte: npt.NDArray[np.uint8] = np.floor(clipped * 255.0 + 0.5).astype(np.uint8)
+    return byte
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -195,83 +198,83 @@ def lattice_pointers(packed: PackedField, step: float, threshold: float) -> Poin
         Flat index of the next voxel, -1 in the background.
     """
     pointers = np.empty(packed.size, np.int32)
-    reach = np.float32(step) / np.float32(127.0)
-    least = np.uint32(max(1, int(np.floor(threshold * 255.0 + 0.5))))
     in_threads(
         packed.shape[0],
-        partial(_lattice_pointers, packed, pointers, reach, least),
+        partial(
+            _lattice_pointers,
+            packed.reshape(-1),
+            packed.shape,
+            pointers,
+            _move_table(step),
+            threshold_byte(threshold),
+        ),
         voxels=packed.size,
     )
     return pointers
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _turned(a: Any, b: Any) -> Any:
-    """Whether two flow bytes point opposite ways."""
-    return (np.int64(a) - 128) * (np.int64(b) - 128) < 0
+def threshold_byte(threshold: float) -> np.uint32:
+    """Lowest byte of a foreground probability that counts as foreground."""
+    return np.uint32(max(1, int(np.floor(threshold * 255.0 + 0.5))))
+
+
+def _move_table(step: float) -> npt.NDArray[np.int64]:
+    """Whole voxels that a flow byte moves, after 0, 1, 2, ... halvings of the move."""
+    move = step * (np.arange(256) - 128) / 127.0
+    halvings = 2.0 ** -np.arange(_MOST_HALVINGS + 2)
+    # Rounding away from zero at .5 on both sides keeps the rule symmetric under flips.
+    size = np.floor(np.abs(move) * halvings[:, None] + 0.5)
+    return (np.sign(move) * size).astype(np.int64)
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _lattice_pointers(packed: Any, pointers: Any, reach: Any, least: Any, lo: int, hi: int) -> None:
-    nz, ny, nx = packed.shape
-    half = np.float32(0.5)
+def _lattice_pointers(
+    packed: Any, shape: Any, pointers: Any, moves: Any, least: Any, lo: int, hi: int
+) -> None:
+    nz, ny, nx = shape
+    byte = np.uint32(255)
+    signs = np.uint32(0x808080)
+    lows = np.uint32(0x7F7F7F)
+    one = np.uint32(1)
     for z in range(lo, hi):
         for y in range(ny):
             for x in range(nx):
                 here = (z * ny + y) * nx + x
-                word = packed[z, y, x]
+                word = packed[here]
                 if (word >> np.uint32(24)) < least:
                     pointers[here] = BACKGROUND
                     continue
-                gz = (word >> np.uint32(16)) & np.uint32(255)
-                gy = (word >> np.uint32(8)) & np.uint32(255)
-                gx = word & np.uint32(255)
-                dz = reach * np.float32(np.int64(gz) - 128)
-                dy = reach * np.float32(np.int64(gy) - 128)
-                dx = reach * np.float32(np.int64(gx) - 128)
+                gz = (word >> np.uint32(16)) & byte
+                gy = (word >> np.uint32(8)) & byte
+                gx = word & byte
+                # Halvings of the move so far, per axis; one more while looking half way.
+                kz = ky = kx = np.uint32(0)
+                half_way = one
                 target = here
-                # First the point half way, then the end; each may cut the move.
-                attempt = 0
-                part = half
-                while attempt < 5:
-                    tz = z + np.int64(np.floor(part * dz + half))
-                    ty = y + np.int64(np.floor(part * dy + half))
-                    tx = x + np.int64(np.floor(part * dx + half))
-                    tz = min(max(tz, 0), nz - 1)
-                    ty = min(max(ty, 0), ny - 1)
-                    tx = min(max(tx, 0), nx - 1)
+                while True:
+                    tz = min(max(z + moves[kz + half_way, gz], 0), nz - 1)
+                    ty = min(max(y + moves[ky + half_way, gy], 0), ny - 1)
+                    tx = min(max(x + moves[kx + half_way, gx], 0), nx - 1)
                     there = (tz * ny + ty) * nx + tx
-                    if there == here:
-                        if part == half:
-                            part = np.float32(1.0)
-                            continue
+                    if there != here:
+                        other = packed[there]
+                        if (other >> np.uint32(24)) < least:
+                            turned = signs
+                        else:
+                            # Sign bits that differ, but for bytes of 128, which have no sign: all
+                            # three axes at once, because branches cost more than arithmetic here.
+                            plain = other ^ signs
+                            turned = (word ^ other) & signs & (((plain & lows) + lows) | plain)
+                        if turned:
+                            kz += (turned >> np.uint32(23)) & one
+                            ky += (turned >> np.uint32(15)) & one
+                            kx += (turned >> np.uint32(7)) & one
+                            if max(kz, ky, kx) > _MOST_HALVINGS:
+                                break
+                            if half_way == 0 or turned == signs:
+                                continue
+                    if half_way == 0:
+                        target = there
                         break
-                    other = packed[tz, ty, tx]
-                    if (other >> np.uint32(24)) < least:
-                        dz *= half
-                        dy *= half
-                        dx *= half
-                        attempt += 1
-                        continue
-                    cut = False
-                    if attempt < 3:
-                        if tz != z and _turned(gz, (other >> np.uint32(16)) & np.uint32(255)):
-                            dz *= half
-                            cut = True
-                        if ty != y and _turned(gy, (other >> np.uint32(8)) & np.uint32(255)):
-                            dy *= half
-                            cut = True
-                        if tx != x and _turned(gx, other & np.uint32(255)):
-                            dx *= half
-                            cut = True
-                    if cut:
-                        attempt += 1
-                        if part == half:
-                            part = np.float32(1.0)
-                        continue
-                    if part == half:
-                        part = np.float32(1.0)
-                        continue
-                    target = there
-                    break
+                    half_way = np.uint32(0)
                 pointers[here] = target
