@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,7 +13,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from cellrt.training.init import initial_network
 from cellrt.training.module import TrainingModule
@@ -22,7 +23,6 @@ from cellrt.training.scoring import ScoreCallback
 from cellrt.training.stacks import load_training_stacks, load_validation_stacks
 
 LAST = "last.ckpt"
-_VALIDATION_PATCHES = 8
 
 Report = Callable[[str], None]
 
@@ -87,7 +87,7 @@ def train(
         accelerator="auto",
         devices="auto",
         precision=precision,  # type: ignore[arg-type]
-        max_epochs=1,
+        max_epochs=-1,
         max_steps=table.max_steps if table.max_steps is not None else -1,
         gradient_clip_val=table.gradient_clip,
         use_distributed_sampler=False,
@@ -105,6 +105,7 @@ def train(
                 train_time_interval=timedelta(minutes=table.checkpoint_minutes),
                 enable_version_counter=False,
             ),
+            KeepOnInterrupt(checkpoint),
             ProgressLines(report),
             ScoreCallback(validation, recipe, report),
         ],
@@ -116,15 +117,28 @@ def train(
     with warnings.catch_warnings():
         # Workers are the recipe's choice; an endless data set cannot restore mid-epoch state.
         warnings.filterwarnings("ignore", message=".*(num_workers|mid-epoch|resumable).*")
+        handler = signal.getsignal(signal.SIGINT)
         try:
             trainer.fit(module, loader, ckpt_path=str(checkpoint) if resume else None)
-        except KeyboardInterrupt:
-            trainer.save_checkpoint(checkpoint)
-            raise
+        except SystemExit as error:  # how Lightning ends a run on Ctrl-C
+            signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from error
     trainer.save_checkpoint(checkpoint)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     return checkpoint
+
+
+class KeepOnInterrupt(Callback):
+    """Write a checkpoint when the run is interrupted."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        self.checkpoint = checkpoint
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Save, but only what was interrupted: after a fault the weights may be broken."""
+        if isinstance(exception, KeyboardInterrupt) and trainer.global_step > 0:
+            trainer.save_checkpoint(self.checkpoint)
 
 
 class ProgressLines(Callback):
@@ -160,11 +174,6 @@ class ProgressLines(Callback):
             f"  flow {self._sums['train_flow']:.4f}  {speed:.2f} steps/s  {seconds / 60:.1f} min"
         )
         self._sums.clear()
-
-
-def validation_patches(recipe: Recipe, stacks: list[Any]) -> Subset[Any]:
-    """Return a fixed set of plain patches from the validation stacks."""
-    return Subset(PatchDataset(stacks, recipe, augmented=False), range(_VALIDATION_PATCHES))
 
 
 def _loader(

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+from cellrt.models.cellpose3d import Cellpose3D  # noqa: E402
+from cellrt.models.fold import fold_batch_norm, unfold_batch_norm  # noqa: E402
+
+
+def trained_like_net() -> Cellpose3D:
+    """A network whose norms have seen data."""
+    torch.manual_seed(3)
+    net = Cellpose3D((4, 8, 16))
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            module.weight.data.uniform_(0.5, 1.5)
+            module.bias.data.normal_(0, 0.3)
+    net.train()
+    for _ in range(3):
+        net(torch.rand(2, 1, 16, 16, 16))
+    return net.eval()
+
+
+def test_folding_keeps_the_function_and_removes_the_norms() -> None:
+    net = trained_like_net()
+    folded = fold_batch_norm(net)
+    image = torch.rand(2, 1, 16, 24, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(image), net(image), atol=1e-5, rtol=1e-4)
+    assert not any(isinstance(m, torch.nn.BatchNorm3d) for m in folded.modules())
+    assert any(isinstance(m, torch.nn.BatchNorm3d) for m in net.modules())
+
+
+def test_unfolding_keeps_the_function_with_running_and_with_batch_statistics() -> None:
+    folded = fold_batch_norm(trained_like_net())
+    weights = {
+        name: (layer.weight.detach(), layer.bias.detach())
+        for name, layer in folded.named_modules()
+        if isinstance(layer, torch.nn.Conv3d | torch.nn.ConvTranspose3d)
+    }
+    net = Cellpose3D((4, 8, 16))
+    batch = torch.rand(2, 1, 16, 16, 16)
+    unfold_batch_norm(net, weights, [batch])
+    with torch.no_grad():
+        other = torch.rand(1, 1, 16, 16, 16)
+        torch.testing.assert_close(net.eval()(other), folded(other), atol=1e-5, rtol=1e-4)
+        # Training starts where the exported network was: batch statistics of the same images.
+        torch.testing.assert_close(net.train()(batch), folded(batch), atol=2e-2, rtol=0.05)
