@@ -169,6 +169,7 @@ def _stack_panels(
         _Panel(xz, _MARGIN, below, scale, f"xz, row {y + 1} of {ny}"),
     ]
     projected, crowding = project(image, labels)
+    crowded = crowding > _CROWDED
     z_over_x = spacing[0] / spacing[2]
 
     def draw_projection(of_cells: bool, left: int, top: int, room: tuple[int, int]) -> _Panel:
@@ -177,11 +178,11 @@ def _stack_panels(
         if of_cells:
             picture = render_from_above(labels, size, z_over_x)
         else:
-            picture = render_plane(projected, size, _common_contrast([projected]))
+            contrast = _common_contrast([projected])
+            picture = render_plane(projected, size, contrast, outlines=not crowded)
         caption = "uppermost cells along z" if of_cells else "brightest along z"
         return _Panel(picture, left, top, scale, caption)
 
-    crowded = crowding > _CROWDED
     if projected.labels.any() and min(zy.width, xz.height) >= _CORNER:
         panels.append(draw_projection(not crowded, right, below, (xz.height, zy.width)))
     left = right + zy.width + 2 * _GAP
