@@ -68,9 +68,17 @@ class FlowDecoder:
         shape: tuple[int, int, int],
     ) -> NDArray[np.int32]:
         """Decode again on another grid, where every voxel needs only a step or two."""
+        from cellrt.runtime.decoders.flows_trace import pack_field
         from cellrt.runtime.decoders.flows_upsample import upsample_labels
 
-        return upsample_labels(labels, flow, foreground, self.parameters, shape)
+        return upsample_labels(
+            labels,
+            pack_field(flow, foreground),
+            shape,
+            step=self.parameters.step,
+            threshold=self.parameters.foreground_threshold,
+            walls=self.parameters.wall_thickness > 0,
+        )
 
 
 def decoder_for(card: ModelCard) -> Decoder:
