@@ -172,7 +172,7 @@ def _simulated_image(recipe: Recipe) -> npt.NDArray[Any]:
     from cellrt.runtime.intensity import estimate_range, normalise
     from cellrt.simulation import simulate_membranes, simulate_nuclei
 
-    draw = {"nuclei": simulate_nuclei, "membranes": simulate_membranes}[recipe.kind]
+    draw: Any = {"nuclei": simulate_nuclei, "membranes": simulate_membranes}[recipe.kind]
     image = draw(
         (_TILE, _TILE, _TILE), diameter_voxels=recipe.model.nominal_diameter_voxels, seed=7
     ).image

@@ -51,7 +51,7 @@ class Cellpose3D(nn.Module):
     @property
     def size_multiple(self) -> int:
         """Every spatial size of the input must be a multiple of this many voxels."""
-        return 2 ** (len(self.widths) - 1)
+        return int(2 ** (len(self.widths) - 1))
 
     @property
     def receptive_radius(self) -> int:

@@ -28,7 +28,9 @@ def fold_batch_norm(net: Cellpose3D) -> Cellpose3D:
     for block in _blocks(folded):
         for index, layer in enumerate(block):
             if isinstance(layer, nn.BatchNorm3d):
-                block[index - 1] = fuse_conv_bn_eval(block[index - 1], layer)
+                convolution = block[index - 1]
+                assert isinstance(convolution, nn.Conv3d)
+                block[index - 1] = fuse_conv_bn_eval(convolution, layer)
                 block[index] = nn.Identity()
     return folded
 

@@ -82,11 +82,11 @@ def train(
         precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
     else:
         precision = "bf16-mixed" if _cpu_has_bf16() else "32-true"
-        module = module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        module = module.to(memory_format=torch.channels_last_3d)
     trainer = L.Trainer(
         accelerator="auto",
         devices="auto",
-        precision=precision,  # type: ignore[arg-type]
+        precision=precision,
         max_epochs=-1,
         max_steps=table.max_steps if table.max_steps is not None else -1,
         gradient_clip_val=table.gradient_clip,
@@ -127,7 +127,7 @@ def train(
     return checkpoint
 
 
-class KeepOnInterrupt(Callback):
+class KeepOnInterrupt(Callback):  # type: ignore[misc]
     """Write a checkpoint when the run is interrupted."""
 
     def __init__(self, checkpoint: Path) -> None:
@@ -141,7 +141,7 @@ class KeepOnInterrupt(Callback):
             trainer.save_checkpoint(self.checkpoint)
 
 
-class ProgressLines(Callback):
+class ProgressLines(Callback):  # type: ignore[misc]
     """Report loss, speed and progress every so many steps."""
 
     def __init__(self, report: Report, every: int = 20) -> None:

@@ -15,7 +15,7 @@ from cellrt.training.progress import Progress, learning_rate
 from cellrt.training.recipe import Recipe
 
 
-class TrainingModule(L.LightningModule):
+class TrainingModule(L.LightningModule):  # type: ignore[misc]
     """Network, averaged copy of it, loss and schedule.
 
     Attributes
@@ -64,7 +64,7 @@ class TrainingModule(L.LightningModule):
         if share >= 1.0:
             self.trainer.should_stop = True
             return -1
-        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
+        for group in self.optimizers().param_groups:
             group["lr"] = learning_rate(share, self.recipe.optim)
         set_norm_frozen(self.net, share >= self.recipe.optim.freeze_norm_from)
         return None
@@ -72,7 +72,7 @@ class TrainingModule(L.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the loss of one batch of patches."""
         losses = self._losses(self.net, batch)
-        rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+        rate = self.optimizers().param_groups[0]["lr"]
         self.log_dict({f"train_{k}": v for k, v in losses.items()}, prog_bar=False)
         self.log("learning_rate", rate)
         return losses["loss"]

@@ -46,7 +46,7 @@ class PatchDataset(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         recipe = self.recipe
         rng = np.random.default_rng([recipe.optim.seed, index, int(self.augmented)])
-        chosen = min(np.searchsorted(self._cumulated, rng.random()), len(self.stacks) - 1)
+        chosen = min(int(np.searchsorted(self._cumulated, rng.random())), len(self.stacks) - 1)
         stack = self.stacks[chosen]
         shape = recipe.optim.patch_voxels
         margin = recipe.targets.margin_voxels
@@ -65,9 +65,10 @@ class PatchDataset(Dataset[Sample]):
             labels, flow=recipe.targets.flow, boundary_voxels=recipe.targets.boundary_voxels
         )
         inner = tuple(slice(margin, margin + size) for size in shape)
+        fields = (slice(None), *inner)
         return (
             image[None].contiguous(),
-            torch.from_numpy(np.ascontiguousarray(targets[(slice(None), *inner)])),
+            torch.from_numpy(np.ascontiguousarray(targets[fields])),
             torch.from_numpy(np.ascontiguousarray(labels[inner])),
         )
 

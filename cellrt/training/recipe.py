@@ -13,7 +13,7 @@ from cellrt.errors import InputError
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # type: ignore[import-not-found]
 
 Positive = Annotated[float, Field(gt=0)]
 Triple = tuple[Positive, Positive, Positive]

@@ -70,7 +70,7 @@ def score_labels(
     return scores.mean_dice, scores.at(0.5).average_precision
 
 
-class ScoreCallback(Callback):
+class ScoreCallback(Callback):  # type: ignore[misc]
     """Every few minutes, report the loss on held-back patches and scores on held-back stacks."""
 
     def __init__(

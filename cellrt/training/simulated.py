@@ -116,7 +116,7 @@ def _draw(job: dict[str, Any]) -> Any:
     options = dict(job["options"])
     rng = np.random.default_rng(job["seed"])
     kind = job["kind"]
-    parameters = {"imaging": simulation.ImagingParameters.random(rng)}
+    parameters: dict[str, Any] = {"imaging": simulation.ImagingParameters.random(rng)}
     if kind == "nuclei":
         parameters["nuclei"] = simulation.NucleiParameters.random(rng)
     else:

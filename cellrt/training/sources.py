@@ -90,7 +90,8 @@ def _read(file: Path, inside: str) -> npt.NDArray[Any]:
     if suffix == ".zarr":
         import zarr
 
-        return np.asarray(zarr.open(str(file), mode="r")[inside or ...])
+        store = zarr.open(str(file), mode="r")
+        return np.asarray(store[inside] if inside else store)  # type: ignore[index]
     if suffix in (".npy", ".npz"):
         loaded = np.load(file)
         return np.asarray(loaded[inside or loaded.files[0]] if suffix == ".npz" else loaded)
