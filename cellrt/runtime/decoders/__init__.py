@@ -47,10 +47,16 @@ class FlowDecoder:
         self.parameters = parameters
 
     def warm_up(self) -> None:
-        """Compile the kernels of decoding and upsampling."""
-        from cellrt.runtime.decoders.flows import warm_up
+        """Decode two small cells, which compiles every kernel a run needs."""
+        from cellrt.runtime.flow_targets import tanh_flow
 
-        warm_up()
+        cells = np.zeros((12, 12, 26), np.int32)
+        cells[1:11, 1:11, 1:12] = 1
+        cells[1:11, 1:11, 13:25] = 2
+        flow = tanh_flow(cells).astype(np.float16)
+        foreground = (cells > 0).astype(np.float16)
+        labels = self.decode(flow, foreground, mode="fast")
+        self.upsample(labels, flow, foreground, (13, 13, 27))
 
     def decode(
         self, flow: NDArray[Any], foreground: NDArray[Any], *, mode: Literal["fast", "exact"]
