@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+
 from cellrt.errors import InputError
 from cellrt.runtime.reading import read_volume
 from cellrt.runtime.voxel_size import um_per_unit
