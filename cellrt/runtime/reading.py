@@ -180,7 +180,8 @@ class _Complaints(logging.Handler):
 
 
 def _damaged(path: Path, detail: str) -> InputError:
-    detail = " ".join(detail.split())[:160]
+    without_objects = re.sub(r"^(<[^<>]*>\s*)+", "", " ".join(detail.split()))
+    detail = without_objects[:160]
     return InputError(f"{path.name} is truncated or damaged ({detail}); copy or save it again")
 
 
