@@ -131,6 +131,20 @@ def acquire(image: Tensor, table: AugmentTable, rng: np.random.Generator) -> Ten
     (z, y, x) float32 Tensor
         Normalised intensities, softly clipped as the runtime does it.
     """
+    if rng.random() < table.acquisition_probability:
+        image = _degrade(image, table, rng)
+    image = image.clamp(min=0) ** _log_uniform(table.gamma, rng)
+    image = image * _log_uniform(table.gain, rng) + rng.uniform(*table.offset)
+    return soft_clip(image)
+
+
+def soft_clip(image: Tensor) -> Tensor:
+    """Compress what lies beyond 0..1 logarithmically, as `cellrt.runtime.intensity` does."""
+    return torch.where(image > 1, 1 + torch.log(image.clamp(min=1)), image.clamp(min=-0.2))
+
+
+def _degrade(image: Tensor, table: AugmentTable, rng: np.random.Generator) -> Tensor:
+    """Uneven light, loss with depth, blur, coarse sampling and noise."""
     shape = image.shape
     if rng.random() < table.uneven_probability:
         field = torch.from_numpy(rng.uniform(-table.uneven, table.uneven, (4, 4, 4)))
@@ -142,15 +156,7 @@ def acquire(image: Tensor, table: AugmentTable, rng: np.random.Generator) -> Ten
         image = _blur(image, (width, width, width))
     if rng.random() < table.blur_z_probability:
         image = _blur(image, (rng.uniform(*table.blur_z_voxels), 0.0, 0.0))
-    image = _sensor(image, table, rng)
-    image = image.clamp(min=0) ** _log_uniform(table.gamma, rng)
-    image = image * _log_uniform(table.gain, rng) + rng.uniform(*table.offset)
-    return soft_clip(image)
-
-
-def soft_clip(image: Tensor) -> Tensor:
-    """Compress what lies beyond 0..1 logarithmically, as `cellrt.runtime.intensity` does."""
-    return torch.where(image > 1, 1 + torch.log(image.clamp(min=1)), image.clamp(min=-0.2))
+    return _sensor(image, table, rng)
 
 
 def _sensor(image: Tensor, table: AugmentTable, rng: np.random.Generator) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from cellrt.training.simulated import drawn_from_labels, simulated_stacks
 from cellrt.training.sources import find_pairs, read_array
 
 _CENTRES = 20_000
+_CROWDED = 50  # more cells in a stack do not make it count for more
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Stack:
 def load_training_stacks(recipe: Recipe) -> list[Stack]:
     """Load every ``[[data]]`` and ``[[simulate]]`` stack of a recipe.
 
-    A table's weight is shared evenly by its stacks.
+    A table's weight is shared by its stacks according to their number of cells.
     """
     stacks: list[Stack] = []
     for table in recipe.data:
@@ -132,8 +133,11 @@ def to_model_grid(
 
 
 def _shared(stacks: list[Stack], weight: float) -> list[Stack]:
+    """Share a table's weight by cells: crowded stacks, the hard ones, are seen more often."""
+    cells = [min(_CROWDED, len(np.unique(s.labels[s.labels > 0]))) for s in stacks]
     return [
-        Stack(s.name, s.image, s.labels, s.centres, weight / max(1, len(stacks))) for s in stacks
+        replace(stack, weight=weight * count / sum(cells))
+        for stack, count in zip(stacks, cells, strict=True)
     ]
 
 
