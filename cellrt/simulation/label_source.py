@@ -80,14 +80,19 @@ def cut_from_labels(
 
 def _median_volume(labels: NDArray[Any]) -> float:
     """Median cell volume in voxels, of whole cells where there are some."""
+    # Every second voxel measures a cell well enough, and large volumes are drawn from many times.
+    step = 2 if labels.size > 4_000_000 else 1
+    labels = np.ascontiguousarray(labels[::step, ::step, ::step])
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
+    if not sizes.any():
+        return float(step**3)
     whole = sizes.copy()
     for axis in range(3):
-        whole[np.unique(np.take(labels, (0, -1), axis=axis))] = 0
+        whole[np.take(labels, (0, -1), axis=axis).ravel()] = 0
     few = 5
     chosen = whole if np.count_nonzero(whole) >= few else sizes
-    return float(np.median(chosen[chosen > 0]))
+    return float(np.median(chosen[chosen > 0])) * step**3
 
 
 def _mirror(index: NDArray[np.int32], n: int) -> NDArray[np.int32]:
