@@ -68,10 +68,13 @@ def segment(
 
     Writes STACK.labels.tif, STACK.cells.csv, STACK.preview.png and STACK.run.json beside the stack.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     from cellrt.cli.reporting import JsonEvents, Terminal
     from cellrt.runtime.model_file import open_model
     from cellrt.runtime.outputs import atomic_outputs, check_outputs
     from cellrt.runtime.pipeline import Options, prepare, run
+    from cellrt.runtime.preview import warm_up
     from cellrt.runtime.progress import StageClock
     from cellrt.runtime.reading import read_volume
 
@@ -105,11 +108,18 @@ def segment(
         if dry_run:
             _print_plan(job, events)
             return
-        needed = 5 * volume.image.size
-        with atomic_outputs(
-            paths, overwrite=overwrite, needed_bytes=needed, inputs=[stack]
-        ) as temporary:
+        # Labels hardly ever compress to more than this; a picture and a table take the rest.
+        needed = 2 * volume.image.size + 10_000_000
+        with (
+            atomic_outputs(
+                paths, overwrite=overwrite, needed_bytes=needed, inputs=[stack]
+            ) as temporary,
+            ThreadPoolExecutor(1, thread_name_prefix="compile") as compiler,
+        ):
+            compiling = compiler.submit(warm_up) if preview else None
             result = run(job)
+            if compiling is not None:
+                compiling.result()
             _write(result, temporary, clock, title=stack.name)
     finally:
         if isinstance(events, Terminal):
@@ -161,7 +171,13 @@ def _write(result: Segmentation, paths: dict[str, Path], clock, title: str) -> N
     if "preview" in paths:
         with clock.stage("preview"):
             write_preview(
-                paths["preview"], volume.image, labels, volume.full_voxel_size_um, title=title
+                paths["preview"],
+                volume.image,
+                labels,
+                volume.full_voxel_size_um,
+                anisotropy=result.record["scale"]["spacing_zyx"][0],
+                title=title,
+                cells=len(result.table),
             )
     for name in ("write", "preview"):
         result.record["seconds"][name] = round(clock.seconds.get(name, 0.0), 4)

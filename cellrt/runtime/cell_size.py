@@ -21,6 +21,7 @@ from cellrt.runtime.decoders import Decoder
 from cellrt.runtime.engines import EngineChoice, Session
 from cellrt.runtime.fields import network_fields, prepare_image
 from cellrt.runtime.flow_targets import tanh_flow
+from cellrt.runtime.intensity import estimate_range
 from cellrt.runtime.model_file import ModelFile
 from cellrt.runtime.tiling import Shape, plan_tiles
 
@@ -87,6 +88,8 @@ def refine_scale(
     """
     if start is not None and start.certain:
         return start
+    if estimate_range(image, model.card.normalisation).is_constant:
+        return start or CellScale(model.card.diameter_voxels, spacing, "a default", spacing_origin)
     card = model.card
     session = choice.load(model, PROBE, precision)
     base = start or CellScale(card.diameter_voxels, spacing, "", spacing_origin)

@@ -22,8 +22,8 @@ class IntensityRange:
 
     @property
     def is_constant(self) -> bool:
-        """Whether the image has no contrast at all."""
-        return not self.high > self.low
+        """Whether the image has no contrast beyond rounding errors."""
+        return not self.high - self.low > 1e-5 * max(abs(self.low), abs(self.high))
 
 
 def estimate_range(

@@ -250,7 +250,7 @@ def run(job: Job) -> Segmentation:
     else:
         # Kernels compile on the very first run only; the network hides that time.
         with ThreadPoolExecutor(1, thread_name_prefix="compile") as compiler:
-            compiling = compiler.submit(job.decoder.warm_up)
+            compiling = compiler.submit(_warm_up, job)
             with clock.stage("network", job.plan.model_voxels, "voxels"):
                 session = job.choice.load(job.model, job.plan.grid.tile, job.options.precision)
                 output = network_fields(image, job.plan.grid, session, clock.progress.advance)
@@ -264,7 +264,12 @@ def run(job: Job) -> Segmentation:
     with clock.stage("measure"):
         from cellrt.runtime.measure import measure
 
-        table = measure(labels, volume.data, volume.full_voxel_size_um)
+        table = measure(
+            labels,
+            volume.data,
+            volume.full_voxel_size_um,
+            anisotropy=job.scale.spacing[0],
+        )
     if len(table) == 0:
         job.warnings.append("no cells were found")
     for text in job.warnings:
@@ -274,6 +279,14 @@ def run(job: Job) -> Segmentation:
     )
     flat = volume.is_2d and "Z" not in volume.file_axes
     return Segmentation(labels[0] if flat else labels, table, record, volume)
+
+
+def _warm_up(job: Job) -> None:
+    """Compile what comes after the network."""
+    from cellrt.runtime import measure
+
+    job.decoder.warm_up()
+    measure.warm_up()
 
 
 def _decode(job: Job, output: NetworkOutput) -> NDArray[np.int32]:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellrt.simulation import simulate_nuclei
+from cellrt.simulation import ImagingParameters, NucleiParameters, simulate_nuclei
 
 RESULTS = {"stack.labels.tif", "stack.cells.csv", "stack.preview.png", "stack.run.json"}
 
@@ -23,7 +23,9 @@ RESULTS = {"stack.labels.tif", "stack.cells.csv", "stack.preview.png", "stack.ru
 @pytest.fixture(scope="module")
 def nuclei():
     """A small simulated stack and its truth."""
-    return simulate_nuclei((32, 64, 64), seed=11)
+    return simulate_nuclei(
+        (32, 64, 64), nuclei=NucleiParameters(), imaging=ImagingParameters(), seed=11
+    )
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def upsample_labels(
     packed : (z, y, x) uint32 array
         The field they were decoded from.
     shape : (int, int, int)
-        Shape of the result; its voxel ``i`` lies at ``(i + 0.5) * scale - 0.5`` of the model's grid.
+        Shape of the result; voxel ``i`` lies at ``(i + 0.5) * scale - 0.5`` of the model grid.
     step : float
         Step along the flow in voxels of the model's grid.
     threshold : float
