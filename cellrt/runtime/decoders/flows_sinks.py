@@ -223,7 +223,7 @@ def _join(
         while joined:
             best = np.full(count, np.inf)
             partner = np.zeros(count, np.int32)
-            shared = np.zeros(count, np.int64)
+            rank = np.zeros(count, np.int64)
             for i in range(first.size):
                 a = first[i]
                 b = second[i]
@@ -234,10 +234,14 @@ def _join(
                 score = (sums[i] / 127.0 + _PRIOR * weight) / (faces[i] + weight)
                 if score > levels[level]:
                     continue
-                if score < best[a] or (score == best[a] and faces[i] > shared[a]):
-                    best[a], partner[a], shared[a] = score, b, faces[i]
-                if score < best[b] or (score == best[b] and faces[i] > shared[b]):
-                    best[b], partner[b], shared[b] = score, a, faces[i]
+                # Ties go to the larger contact, then to the lower number, so that the result does
+                # not depend on the order of the contacts.
+                rank_a = faces[i] * count + count - b
+                rank_b = faces[i] * count + count - a
+                if score < best[a] or (score == best[a] and rank_a > rank[a]):
+                    best[a], partner[a], rank[a] = score, b, rank_a
+                if score < best[b] or (score == best[b] and rank_b > rank[b]):
+                    best[b], partner[b], rank[b] = score, a, rank_b
             # Only the smaller of two joins the larger: links form trees, never cycles.
             parent = np.arange(count).astype(np.int32)
             joined = False
@@ -298,4 +302,9 @@ def _pool(first: Any, second: Any, faces: Any, sums: Any, parent: Any) -> Any:
             used += 1
         new_faces[entry[slot]] += faces[i]
         new_sums[entry[slot]] += sums[i]
-    return new_first[:used], new_second[:used], new_faces[:used], new_sums[:used]
+    return (
+        new_first[:used].copy(),
+        new_second[:used].copy(),
+        new_faces[:used].copy(),
+        new_sums[:used].copy(),
+    )

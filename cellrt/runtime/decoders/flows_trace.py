@@ -29,8 +29,6 @@ Pointers = npt.NDArray[np.int32]
 
 BACKGROUND = -1
 
-_MOST_HALVINGS = 4
-
 
 def pack_field(
     flow: npt.NDArray[np.floating[Any]], foreground: npt.NDArray[np.generic]
@@ -221,7 +219,8 @@ def threshold_byte(threshold: float) -> np.uint32:
 def _move_table(step: float) -> npt.NDArray[np.int64]:
     """Whole voxels that a flow byte moves, after 0, 1, 2, ... halvings of the move."""
     move = step * (np.arange(256) - 128) / 127.0
-    halvings = 2.0 ** -np.arange(_MOST_HALVINGS + 2)
+    # The last two rows are 0: a move that was cut often enough stays where it is.
+    halvings = 2.0 ** -np.arange(max(int(np.ceil(np.log2(step))), 0) + 4)
     # Rounding away from zero at .5 on both sides keeps the rule symmetric under flips.
     size = np.floor(np.abs(move) * halvings[:, None] + 0.5)
     return (np.sign(move) * size).astype(np.int64)
@@ -236,6 +235,7 @@ def _lattice_pointers(
     signs = np.uint32(0x808080)
     lows = np.uint32(0x7F7F7F)
     one = np.uint32(1)
+    most = np.uint32(moves.shape[0] - 2)
     for z in range(lo, hi):
         for y in range(ny):
             for x in range(nx):
@@ -265,12 +265,16 @@ def _lattice_pointers(
                             # three axes at once, because branches cost more than arithmetic here.
                             plain = other ^ signs
                             turned = (word ^ other) & signs & (((plain & lows) + lows) | plain)
-                        if turned:
-                            kz += (turned >> np.uint32(23)) & one
-                            ky += (turned >> np.uint32(15)) & one
-                            kx += (turned >> np.uint32(7)) & one
-                            if max(kz, ky, kx) > _MOST_HALVINGS:
-                                break
+                            # An axis along which nothing moves has nothing to cut.
+                            turned &= (
+                                (np.uint32(tz != z) << np.uint32(23))
+                                | (np.uint32(ty != y) << np.uint32(15))
+                                | (np.uint32(tx != x) << np.uint32(7))
+                            )
+                        if turned != 0:
+                            kz = min(kz + ((turned >> np.uint32(23)) & one), most)
+                            ky = min(ky + ((turned >> np.uint32(15)) & one), most)
+                            kx = min(kx + ((turned >> np.uint32(7)) & one), most)
                             if half_way == 0 or turned == signs:
                                 continue
                     if half_way == 0:
