@@ -43,7 +43,7 @@ class WatershedSettings:
 
 
 NUCLEI = WatershedSettings(0.1, 0.05, 0.3, 0.1, 0.0)
-MEMBRANES = WatershedSettings(0.06, 0.05, 0.3, 0.1, 0.5)
+MEMBRANES = WatershedSettings(0.06, 0.05, 0.3, 0.1, 0.25)
 
 
 def segment_nuclei(
