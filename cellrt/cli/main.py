@@ -69,42 +69,44 @@ def _run(words: list[str], *, debug: bool) -> int:
     try:
         code = app(words, prog_name="cellrt", standalone_mode=False)
     except KeyboardInterrupt:
-        return _fail("interrupted; nothing was written", 130, debug)
+        return _fail(words, "interrupted; nothing was written", 130, debug=debug)
     except CellrtError as error:
-        return _fail(str(error), error.exit_code, debug)
+        return _fail(words, str(error), error.exit_code, debug=debug)
     except MemoryError:
         return _fail(
+            words,
             "out of memory; close other programs, crop the stack, or give a larger --diameter",
             5,
-            debug,
+            debug=debug,
         )
     except BrokenPipeError:
         return 0
     except Exception as error:
         if type(error).__name__ == "Abort":
-            return _fail("interrupted; nothing was written", 130, debug)
+            return _fail(words, "interrupted; nothing was written", 130, debug=debug)
         # Errors of the parser itself: an unknown option, a missing argument, a wrong type.
         describe = getattr(error, "format_message", None)
         if describe is not None:
-            return _fail(f"{describe()} See `cellrt --help`.", 2, debug)
+            return _fail(words, f"{describe()} See `cellrt --help`.", 2, debug=debug)
         return _fail(
+            words,
             f"internal error: {type(error).__name__}: {error}; "
             "run the command again with --debug and report the traceback",
             1,
-            debug,
+            debug=debug,
         )
     return code if isinstance(code, int) else 0
 
 
-def _fail(message: str, code: int, debug: bool) -> int:
-    """Print an error as one line, or its traceback when that was asked for."""
+def _fail(words: list[str], message: str, code: int, *, debug: bool) -> int:
+    """Print an error as one line, after its traceback when that was asked for."""
     if debug and sys.exc_info()[0] is not None:
         import traceback
 
         traceback.print_exc()
     line = " ".join(message.split())
     print(f"cellrt: {line}", file=sys.stderr)
-    if "--json" in sys.argv:
+    if "--json" in words:
         import json
 
         print(json.dumps({"event": "error", "message": line, "exit_code": code}), flush=True)

@@ -104,9 +104,10 @@ def refine_scale(
 
     if start is None:
         base = replace(base, diameter_pixels=FIRST_PIXELS)
-        best = seen[max(LADDER, key=look)]
+        step = max(LADDER, key=look)
     else:
-        best = seen[_climb(look)]
+        step = climb(look)
+    best = seen[step]
     if best.cells < FEWEST_CELLS:
         if start is not None:
             return start
@@ -116,8 +117,10 @@ def refine_scale(
         )
         words = "a default: no voxel size is known, and no cells were found to estimate it from"
         return CellScale(card.diameter_voxels, spacing, words, spacing_origin)
-    # The guess says where the network agrees with itself, the cells say how large they came out.
-    diameter = math.sqrt(best.guess_pixels * best.diameter_pixels)
+    # The top of the hill says where the network agrees with itself best, the cells say how large
+    # they came out there.
+    top = base.diameter_pixels * FACTOR ** (step + _vertex(*(look(step + d) for d in (-1, 0, 1))))
+    diameter = math.sqrt(top * best.diameter_pixels)
     origin = f"estimated from {best.cells} cells in a coarse first pass"
     if start is not None:
         origin += f", where {start.diameter_origin} would be {start.diameter_pixels:.3g}"
@@ -129,7 +132,7 @@ def refine_scale(
     return replace(base, diameter_pixels=diameter, diameter_origin=origin)
 
 
-def _climb(quality: Callable[[int], float]) -> int:
+def climb(quality: Callable[[int], float]) -> int:
     """Walk from step 0 to a step that is better than both its neighbours."""
     step = max((0, -1, 1), key=quality)
     while step and abs(step) < FARTHEST:
@@ -138,6 +141,12 @@ def _climb(quality: Callable[[int], float]) -> int:
             break
         step = further
     return step
+
+
+def _vertex(before: float, at: float, after: float) -> float:
+    """Offset, within half a step, of the top of the parabola through three qualities."""
+    curvature = before - 2 * at + after
+    return 0.0 if curvature >= 0 else max(-0.5, min(0.5, 0.5 * (before - after) / curvature))
 
 
 def _probe(

@@ -99,7 +99,8 @@ class NucleiParameters:
         Measured on real stacks with ground truth (mouse embryos of BBBC050, ovule
         nuclei, two small crops): standard deviation over mean of 0.16 to 0.45 between nuclei and of
         0.39 to 0.74 within one (noise included), signal just outside of a nucleus
-        0.12 to 0.33 of that inside. The draws enclose these figures.
+        0.12 to 0.33 of that inside. The draws centre on these
+        figures; the most regular embryos lie outside their range.
         """
         arrangement = str(
             rng.choice(

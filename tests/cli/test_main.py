@@ -1,0 +1,54 @@
+"""The command as a whole: help, version, unknown commands, bugs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import cellrt as package
+from cellrt.cli import main as cli
+
+
+def test_version_and_help(cellrt_process):
+    assert cellrt_process("--version").out.strip() == f"cellrt {package.__version__}"
+    done = cellrt_process("--help")
+    assert done.code == 0
+    for command in ("segment", "models", "simulate", "train", "export", "evaluate"):
+        assert command in done.out
+
+
+@pytest.mark.parametrize("arguments", [["frobnicate"], ["segment"], ["segment", "--wat"]])
+def test_wrong_usage_is_code_2(cellrt, arguments):
+    done = cellrt(*arguments)
+    assert done.code in (0, 2) if arguments == ["segment"] else done.code == 2
+    assert "Traceback" not in done.err
+
+
+def test_a_bug_is_one_line_and_code_1_and_debug_shows_where(monkeypatch, capfd):
+    def broken(*args, **kwargs):
+        raise RuntimeError("the unexpected")
+
+    monkeypatch.setattr(cli, "app", broken)
+    assert cli._run(["models"], debug=False) == 1
+    err = capfd.readouterr().err
+    assert err.count("\n") == 1
+    assert "--debug" in err
+    assert cli._run(["models"], debug=True) == 1
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_running_out_of_memory_is_code_5(monkeypatch, capfd):
+    def hungry(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(cli, "app", hungry)
+    assert cli._run([], debug=False) == 5
+    assert "memory" in capfd.readouterr().err
+
+
+def test_errors_are_events_too_when_json_is_asked_for(cellrt, tmp_path):
+    done = cellrt("segment", tmp_path / "none.tif", "--json")
+    event = json.loads(done.out.splitlines()[-1])
+    assert event["event"] == "error"
+    assert event["exit_code"] == done.code == 3

@@ -1,0 +1,33 @@
+"""``cellrt models``: cards for people and for machines."""
+
+from __future__ import annotations
+
+import json
+
+
+def test_every_bundled_model_is_listed_with_scores_and_data(cellrt):
+    done = cellrt("models")
+    assert done.code == 0, done.err
+    for word in ("nuclei", "membranes", "trained on", "CC-BY"):
+        assert word in done.out
+
+
+def test_json_is_the_card_itself(cellrt):
+    cards = json.loads(cellrt("models", "--json").out)
+    assert {card["name"] for card in cards} >= {"nuclei", "membranes"}
+    one = json.loads(cellrt("models", "nuclei", "--json").out)
+    assert one["name"] == "nuclei"
+    assert one["schema_version"] == 1
+
+
+def test_one_model_in_full_shows_hash_recipe_and_sources(cellrt):
+    done = cellrt("models", "nuclei")
+    assert done.code == 0, done.err
+    for word in ("sha256", "recipe", "decoder flows", "BBBC050"):
+        assert word in done.out
+
+
+def test_an_unknown_model_is_an_input_error(cellrt):
+    done = cellrt("models", "unheard-of")
+    assert done.code == 3
+    assert "nuclei" in done.err

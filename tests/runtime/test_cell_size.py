@@ -1,0 +1,73 @@
+"""The cell size found in a coarse first pass."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import cellrt
+from cellrt.runtime.cell_size import LADDER, busiest_box, climb
+from cellrt.simulation import ImagingParameters, NucleiParameters, simulate_nuclei
+
+
+def found_diameter(stack, **options):
+    return cellrt.segment(stack, **options).record["scale"]
+
+
+@pytest.mark.parametrize("diameter", [10.0, 16.0, 26.0])
+def test_the_size_is_found_without_any_metadata(diameter):
+    stack = simulate_nuclei(
+        (64, 96, 96),
+        diameter_voxels=diameter,
+        nuclei=NucleiParameters(filling=0.15),
+        imaging=ImagingParameters(),
+        seed=3,
+    )
+    result = cellrt.segment(stack.image)
+    assert result.record["scale"]["diameter_pixels"] == pytest.approx(diameter, rel=0.4)
+    assert any("estimated" in text for text in result.warnings)
+
+
+def test_a_wrong_voxel_size_is_noticed_and_said():
+    stack = simulate_nuclei(
+        (48, 96, 96), nuclei=NucleiParameters(filling=0.15), imaging=ImagingParameters(), seed=4
+    )
+    # Taken at face value nuclei of 16 voxels would be 5 µm in size, half of what is typical.
+    result = cellrt.segment(stack.image, voxel_size=(0.3, 0.3, 0.3))
+    scale = result.record["scale"]
+    assert scale["diameter_pixels"] == pytest.approx(16, rel=0.4)
+    assert "coarse first pass" in scale["diameter_origin"]
+
+
+def test_the_users_word_is_never_changed():
+    stack = np.random.default_rng(0).integers(0, 255, (16, 32, 32)).astype(np.uint8)
+    scale = cellrt.segment(stack, diameter=9.5).record["scale"]
+    assert scale["diameter_pixels"] == 9.5
+    assert scale["diameter_origin"] == "given by the user"
+
+
+def test_noise_gives_no_estimate_but_a_result():
+    stack = np.random.default_rng(0).normal(100, 5, (16, 48, 48)).astype(np.float32)
+    result = cellrt.segment(stack)
+    assert result.labels.shape == stack.shape
+
+
+def test_the_busiest_box_holds_the_signal():
+    image = np.zeros((40, 120, 120), np.uint8)
+    image[25:38, 80:110, 5:30] = np.random.default_rng(0).integers(0, 255, (13, 30, 25))
+    box = busiest_box(image, (20, 40, 40))
+    assert image[box].sum() > 0.5 * image.sum()
+    assert busiest_box(image, (40, 120, 120)) == (slice(0, 40), slice(0, 120), slice(0, 120))
+
+
+@pytest.mark.parametrize("top", range(-3, 4))
+def test_climbing_finds_the_top_of_a_hill_and_looks_at_few_steps(top):
+    looked = set()
+
+    def quality(step):
+        looked.add(step)
+        return -abs(step - top)
+
+    assert climb(quality) == top
+    assert len(looked) <= abs(top) + 3
+    assert len(LADDER) == 7
