@@ -20,7 +20,6 @@ from cellrt.runtime.cell_scale import CellScale
 from cellrt.runtime.decoders import Decoder
 from cellrt.runtime.engines import EngineChoice, Session
 from cellrt.runtime.fields import network_fields, prepare_image
-from cellrt.runtime.flow_targets import tanh_flow
 from cellrt.runtime.intensity import estimate_range
 from cellrt.runtime.model_file import ModelFile
 from cellrt.runtime.tiling import Shape, plan_tiles
@@ -168,8 +167,8 @@ def _probe(
     )
     grid = plan_tiles((shape[0], shape[1], shape[2]), halo=0, multiple=card.multiple, tile=PROBE)
     prepared = prepare_image(crop, grid.shape, card.normalisation)
-    output = network_fields(prepared, grid, session)
-    labels = decoder.decode(output.flow, output.foreground, mode="fast")
+    kept, _ = network_fields(prepared, grid, session, decoder)
+    labels = decoder.decode(kept, mode="fast")
     volumes = np.sort(np.bincount(labels.ravel())[1:])
     if not len(volumes):
         return Probe(scale.diameter_pixels, 0, math.nan, 0.0)
@@ -177,9 +176,7 @@ def _probe(
     share = np.cumsum(volumes)
     typical = volumes[np.searchsorted(share, share[-1] / 2)]
     diameter = float(np.cbrt(typical * 6 / math.pi))
-    inside = output.foreground > 0.5
-    error = np.abs(tanh_flow(labels) - output.flow).mean(axis=0)
-    agreement = float(1 - np.minimum(error[inside], 1).mean()) if inside.any() else 0.0
+    agreement = decoder.agreement(labels, kept)
     pixels = diameter / card.diameter_voxels * scale.diameter_pixels
     return Probe(scale.diameter_pixels, len(volumes), pixels, agreement)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import EngineError
 from cellrt.runtime.card import Normalisation
+from cellrt.runtime.decoders import Decoder
 from cellrt.runtime.engines import Session
 from cellrt.runtime.intensity import IntensityRange, estimate_range, normalise
 from cellrt.runtime.merge import merge, predict
@@ -82,26 +84,14 @@ def prepare_image(
     return ModelImage(ready, intensity, ready=True)
 
 
-@dataclass(frozen=True)
-class NetworkOutput:
-    """Merged fields and where the time went.
-
-    ``flow`` has shape (3, z, y, x) and ``foreground`` (z, y, x), both float16; ``network_seconds``
-    is the time inside the engine.
-    """
-
-    flow: NDArray[np.float16]
-    foreground: NDArray[np.float16]
-    network_seconds: float
-
-
 def network_fields(
     image: ModelImage,
     grid: TileGrid,
     session: Session,
+    decoder: Decoder,
     advance: Callable[[int], None] = lambda done: None,
-) -> NetworkOutput:
-    """Run the network over all tiles and keep the merged fields.
+) -> tuple[NDArray[Any], float]:
+    """Run the network over all tiles and keep of the merged fields what the decoder needs.
 
     Parameters
     ----------
@@ -110,16 +100,24 @@ def network_fields(
         For the image's shape.
     session : Session
         Loaded for the grid's tile.
+    decoder : Decoder
+        Stores the fields.
     advance : callable
         Told how many voxels of the image are finished with every merged block.
+
+    Returns
+    -------
+    kept : ndarray
+        The decoder's own form of the fields.
+    seconds : float
+        Time inside the engine.
 
     Raises
     ------
     EngineError
         The network returned NaN or infinite values.
     """
-    flow = np.empty((3, *grid.shape), np.float16)
-    foreground = np.empty(grid.shape, np.float16)
+    kept = decoder.empty(grid.shape)
     seconds = 0.0
 
     def read(tile: Tile) -> NDArray[np.float32]:
@@ -134,12 +132,12 @@ def network_fields(
         return fields
 
     for block in merge(grid, predict(grid, read, infer)):
-        if not np.isfinite(block.fields).all():
+        # A sum is not finite exactly where a term is not, and needs no array of answers.
+        if not np.isfinite(block.fields.sum()):
             raise EngineError(
                 f"the network returned NaN or infinite values in {session.precision}; "
                 "use --precision fp32, and report the model"
             )
-        flow[:, block.z, block.y] = block.fields[:3]
-        foreground[block.z, block.y] = block.fields[3]
+        decoder.store(kept, block.z, block.y, block.fields)
         advance(int(np.prod(block.fields.shape[1:])))
-    return NetworkOutput(flow, foreground, seconds)
+    return kept, seconds

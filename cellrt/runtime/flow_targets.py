@@ -23,6 +23,7 @@ import numpy.typing as npt
 from numba import njit
 
 from cellrt.errors import InputError
+from cellrt.runtime.cell_flows import bounding_boxes, centroid_box, heat_box
 from cellrt.runtime.threads import in_threads
 
 FloatArray = npt.NDArray[np.float32]
@@ -31,7 +32,12 @@ LabelArray = npt.NDArray[np.int32]
 TANH_GAIN = 2.0
 """Argument of tanh at a cell's boundary: |g| is about 0.96 there and falls to 0 at the centre."""
 
-_LONGEST_TABULATED_RUN = 256
+_LONGEST_TABULATED_RUN = 512
+
+CENTROID_SCALE_VOXELS = 5.0
+"""Fixed length of the centroid formulation, as in the published code."""
+
+Lines = tuple[int, int, int, int, int, int]
 
 
 def tanh_flow(labels: npt.NDArray[np.integer[Any]]) -> FloatArray:
@@ -60,23 +66,86 @@ def tanh_flow(labels: npt.NDArray[np.integer[Any]]) -> FloatArray:
     flow = np.empty((3, *labels.shape), np.float32)
     if labels.size == 0:
         return flow
-    nz, ny, nx = labels.shape
-    table = _tanh_table(min(max(labels.shape), _LONGEST_TABULATED_RUN))
+    table = tanh_table(labels.shape)
     flat = labels.reshape(-1)
-    # (outer count, outer stride, line length, line stride, inner count, inner stride): the inner
-    # loop walks along memory, so that lines along z and y are read as fast as lines along x.
-    geometry = (
-        (ny, nx, nz, ny * nx, nx, 1),
-        (nz, ny * nx, ny, nx, nx, 1),
-        (nz * ny, nx, nx, 1, 1, 1),
-    )
-    for axis, (outer, *rest) in enumerate(geometry):
+    for axis, (outer, *lines) in enumerate(axis_lines(labels.shape)):
         component = flow[axis].reshape(-1)
         in_threads(
             outer,
-            partial(_tanh_lines, flat, component, table, *rest),
+            partial(_tanh_lines, flat, component, table, *lines),
             voxels=labels.size,
         )
+    return flow
+
+
+def centroid_flow(
+    labels: npt.NDArray[np.integer[Any]], scale_voxels: float = CENTROID_SCALE_VOXELS
+) -> FloatArray:
+    """Signed distance to the cell's centroid per axis, divided by a fixed length, through tanh.
+
+    The form used by the published Cellpose3D code, with the sign of this project: component k is
+    ``tanh((centroid_k - x_k) / scale_voxels)``.
+
+    Parameters
+    ----------
+    labels : (z, y, x) integer array
+        Label image; 0 (and anything negative) is background.
+    scale_voxels : float
+        Distance in voxels at which the flow reaches tanh(1) = 0.76.
+
+    Returns
+    -------
+    (3, z, y, x) float32 array
+        Components along z, y, x in (-1, 1); 0 in the background.
+
+    Raises
+    ------
+    InputError
+        If `labels` is not a three-dimensional integer array.
+    """
+    return _per_cell(labels, partial(_centroid_cells, scale_voxels=scale_voxels))
+
+
+def heat_flow(labels: npt.NDArray[np.integer[Any]]) -> FloatArray:
+    """Normalised gradient of heat that diffuses from the middle of each cell.
+
+    One unit of heat enters at the cell's medoid (its voxel nearest to the centroid) in every
+    iteration, spreads to the six neighbours and is lost outside of the cell. The gradient of the
+    heat after ``2 * (sum of the bounding box's edges)`` iterations, scaled to length 1, leads
+    around corners of non-convex cells, which line runs and centroids do not.
+
+    Parameters
+    ----------
+    labels : (z, y, x) integer array
+        Label image; 0 (and anything negative) is background.
+
+    Returns
+    -------
+    (3, z, y, x) float32 array
+        Unit vectors, components along z, y, x; 0 in the background, at the medoid of a symmetric
+        cell, and in parts of a cell that no path inside it connects to the medoid.
+
+    Raises
+    ------
+    InputError
+        If `labels` is not a three-dimensional integer array.
+    """
+    return _per_cell(labels, _heat_cells)
+
+
+def _per_cell(labels: npt.NDArray[np.integer[Any]], kernel: Any) -> FloatArray:
+    """Fill a flow field cell by cell, each inside its bounding box."""
+    labels = canonical_labels(labels)
+    flow = np.zeros((3, *labels.shape), np.float32)
+    if not labels.size or labels.max() <= 0:
+        return flow
+    if labels.max() > labels.size:
+        # Tables are indexed by label: ids beyond any sensible count are renumbered first.
+        ids, dense = np.unique(np.maximum(labels, 0), return_inverse=True)
+        labels = (dense.reshape(labels.shape) + (ids[0] > 0)).astype(np.int32)
+    count = int(labels.max())
+    boxes = bounding_boxes(labels, count)
+    in_threads(count, partial(kernel, labels, boxes, flow), voxels=labels.size)
     return flow
 
 
@@ -91,16 +160,43 @@ def canonical_labels(labels: npt.NDArray[np.integer[Any]]) -> LabelArray:
     return np.ascontiguousarray(array, dtype=np.int32)
 
 
-def _tanh_table(longest: int) -> FloatArray:
-    """Values of all runs of 1 to `longest` voxels; run n starts at n * (n - 1) / 2."""
-    length = np.repeat(np.arange(1, longest + 1), np.arange(1, longest + 1))
+def axis_lines(shape: tuple[int, ...]) -> tuple[Lines, Lines, Lines]:
+    """Walk along all lines of each axis of a flat array.
+
+    Returns
+    -------
+    three tuples of six int
+        Outer count, outer stride, line length, line stride, inner count, inner stride. The inner
+        loop runs along memory, so that lines along z and y are read as fast as lines along x.
+    """
+    nz, ny, nx = shape
+    return (
+        (ny, nx, nz, ny * nx, nx, 1),
+        (nz, ny * nx, ny, nx, nx, 1),
+        (nz * ny, nx, nx, 1, 1, 1),
+    )
+
+
+def tanh_table(shape: tuple[int, ...]) -> FloatArray:
+    """Flow in runs of 1, 2, 3, ... voxels; the run of n voxels starts at n * (n - 1) / 2."""
+    lengths = np.arange(1, min(max(shape), _LONGEST_TABULATED_RUN) + 1, dtype=np.int64)
+    length = np.repeat(lengths, lengths)
     position = np.arange(length.size) - length * (length - 1) // 2
     relative = ((length - 1) - 2 * position) / length
     table: FloatArray = np.tanh(TANH_GAIN * relative).astype(np.float32)
     return table
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
+def run_flow(table: Any, n: int, k: int) -> Any:
+    """Tanh flow of the k-th of n voxels of a run."""
+    entry = n * (n - 1) // 2 + k
+    if entry < table.size:
+        return table[entry]
+    return np.float32(np.tanh(TANH_GAIN * ((n - 1) - 2 * k) / n))
+
+
+@njit(cache=True, nogil=True)
 def _tanh_lines(
     labels: Any,
     out: Any,
@@ -113,7 +209,6 @@ def _tanh_lines(
     lo: int,
     hi: int,
 ) -> None:
-    longest = int((np.sqrt(8.0 * table.size + 1.0) - 1.0) / 2.0 + 0.5)
     start = np.zeros(inner_count, np.int64)
     for outer in range(lo, hi):
         base = outer * outer_stride
@@ -128,16 +223,36 @@ def _tanh_lines(
                 start[j] = i + 1
                 n = i - first + 1
                 at = base + first * line_stride + j * inner_stride
-                if label <= 0:
-                    for _ in range(n):
-                        out[at] = 0.0
-                        at += line_stride
-                elif n <= longest:
-                    entry = n * (n - 1) // 2
-                    for k in range(n):
-                        out[at] = table[entry + k]
-                        at += line_stride
-                else:
-                    for k in range(n):
-                        out[at] = np.tanh(TANH_GAIN * ((n - 1) - 2 * k) / n)
-                        at += line_stride
+                for k in range(n):
+                    out[at] = run_flow(table, n, k) if label > 0 else np.float32(0.0)
+                    at += line_stride
+
+
+@njit(cache=True, nogil=True)
+def _place(flow: Any, box: Any, part: Any, inside: Any) -> None:
+    for axis in range(3):
+        for z in range(inside.shape[0]):
+            for y in range(inside.shape[1]):
+                for x in range(inside.shape[2]):
+                    if inside[z, y, x]:
+                        flow[axis, box[0] + z, box[2] + y, box[4] + x] = part[axis, z, y, x]
+
+
+@njit(cache=True, nogil=True)
+def _centroid_cells(
+    labels: Any, boxes: Any, flow: Any, lo: int, hi: int, scale_voxels: float
+) -> None:
+    for label in range(lo + 1, hi + 1):
+        box = boxes[label]
+        if box[1] > box[0]:
+            inside = labels[box[0] : box[1], box[2] : box[3], box[4] : box[5]] == label
+            _place(flow, box, centroid_box(inside, scale_voxels), inside)
+
+
+@njit(cache=True, nogil=True)
+def _heat_cells(labels: Any, boxes: Any, flow: Any, lo: int, hi: int) -> None:
+    for label in range(lo + 1, hi + 1):
+        box = boxes[label]
+        if box[1] > box[0]:
+            inside = labels[box[0] : box[1], box[2] : box[3], box[4] : box[5]] == label
+            _place(flow, box, heat_box(inside), inside)

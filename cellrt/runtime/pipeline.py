@@ -17,7 +17,7 @@ from cellrt.runtime.cell_scale import CellScale, known_scale
 from cellrt.runtime.cell_size import refine_scale
 from cellrt.runtime.decoders import Decoder, decoder_for
 from cellrt.runtime.engines import EngineChoice, choose_engine
-from cellrt.runtime.fields import NetworkOutput, network_fields, prepare_image
+from cellrt.runtime.fields import network_fields, prepare_image
 from cellrt.runtime.model_file import ModelFile, open_model
 from cellrt.runtime.plan import Plan, make_plan
 from cellrt.runtime.progress import Progress, Silent, StageClock
@@ -253,14 +253,15 @@ def run(job: Job) -> Segmentation:
             compiling = compiler.submit(_warm_up, job)
             with clock.stage("network", job.plan.model_voxels, "voxels"):
                 session = job.choice.load(job.model, job.plan.grid.tile, job.options.precision)
-                output = network_fields(image, job.plan.grid, session, clock.progress.advance)
-            network_seconds = output.network_seconds
+                kept, network_seconds = network_fields(
+                    image, job.plan.grid, session, job.decoder, clock.progress.advance
+                )
             precision, device = session.precision, session.device
             del session, image
             compiling.result()
         with clock.stage("cells"):
-            labels = _decode(job, output)
-        del output
+            labels = _decode(job, kept)
+        del kept
     with clock.stage("measure"):
         from cellrt.runtime.measure import measure
 
@@ -289,14 +290,9 @@ def _warm_up(job: Job) -> None:
     measure.warm_up()
 
 
-def _decode(job: Job, output: NetworkOutput) -> NDArray[np.int32]:
+def _decode(job: Job, kept: NDArray[Any]) -> NDArray[np.int32]:
     """Labels on the input's grid."""
-    flow, foreground = output.flow, output.foreground
-    if job.volume.is_2d:
-        middle = flow.shape[1] // 2
-        flow, foreground = flow[:, middle : middle + 1].copy(), foreground[middle : middle + 1]
-        flow[0] = 0
-    labels = job.decoder.decode(flow, foreground, mode=job.options.mode)
+    labels = job.decoder.decode(kept, mode=job.options.mode)
     if labels.shape == job.volume.shape:
         return labels
-    return job.decoder.upsample(labels, flow, foreground, job.volume.shape)
+    return job.decoder.upsample(labels, kept, job.volume.shape)

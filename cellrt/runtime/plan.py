@@ -19,9 +19,8 @@ from cellrt.runtime.tiling import Shape, TileGrid, plan_tiles
 # compiled kernels, and the activations alive at once per voxel of a tile.
 BASE_BYTES = 330_000_000
 ENGINE_BYTES_PER_TILE_VOXEL = 360
-# Flow and foreground in float16, the decoder's field, pointers and labels.
-FIELD_BYTES_PER_VOXEL = 8
-DECODER_BYTES_PER_VOXEL = 6
+# The packed field, and pointers that become labels in place.
+FIELD_BYTES_PER_VOXEL = 4
 LABEL_BYTES_PER_VOXEL = 4
 # The largest tile: with it the whole process stays within 1 GB beside what grows with the image.
 MAX_TILE_VOXELS = 1_200_000
@@ -104,7 +103,7 @@ def make_plan(
     resampled = 0 if shape == model_shape else 2 * model_voxels
     network = resampled + FIELD_BYTES_PER_VOXEL * model_voxels + _buffer_bytes(grid)
     network += ENGINE_BYTES_PER_TILE_VOXEL * math.prod(grid.tile)
-    decoding = (FIELD_BYTES_PER_VOXEL + DECODER_BYTES_PER_VOXEL) * model_voxels
+    decoding = (FIELD_BYTES_PER_VOXEL + LABEL_BYTES_PER_VOXEL) * model_voxels
     if shape != model_shape:
         decoding += LABEL_BYTES_PER_VOXEL * voxels
     return Plan(shape, grid, BASE_BYTES + image_bytes + max(network, decoding))

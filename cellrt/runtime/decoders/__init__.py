@@ -13,35 +13,51 @@ if TYPE_CHECKING:
     from cellrt.runtime.card import ModelCard
     from cellrt.runtime.decoders.flows import FlowParameters
 
+Shape = tuple[int, int, int]
+Mode = Literal["fast", "exact"]
+
 FLOW_OUTPUTS = ("flow_z", "flow_y", "flow_x", "foreground")
 
 
 class Decoder(Protocol):
-    """A decoder with its parameters set."""
+    """A decoder with its parameters set, and how it keeps a network's fields meanwhile.
+
+    Merged fields arrive block by block and are reduced to what the decoder needs, so that no more
+    than that is in memory for the whole volume.
+    """
 
     def warm_up(self) -> None:
         """Compile every kernel, so that a first run can do it while the network computes."""
         ...
 
-    def decode(
-        self, flow: NDArray[Any], foreground: NDArray[Any], *, mode: Literal["fast", "exact"]
-    ) -> NDArray[np.int32]:
-        """Labels (z, y, x) on the model's grid from (3, z, y, x) flow and (z, y, x) foreground."""
+    def empty(self, shape: Shape) -> NDArray[Any]:
+        """Room for the fields of a volume (z, y, x) on the model's grid."""
+        ...
+
+    def store(self, kept: NDArray[Any], z: slice, y: slice, fields: NDArray[np.float32]) -> None:
+        """Keep a merged block of fields, shape (channels, depth, height, x)."""
+        ...
+
+    def decode(self, kept: NDArray[Any], *, mode: Mode) -> NDArray[np.int32]:
+        """Labels (z, y, x) on the model's grid."""
         ...
 
     def upsample(
-        self,
-        labels: NDArray[np.int32],
-        flow: NDArray[Any],
-        foreground: NDArray[Any],
-        shape: tuple[int, int, int],
+        self, labels: NDArray[np.int32], kept: NDArray[Any], shape: Shape
     ) -> NDArray[np.int32]:
         """Labels on a grid of another shape that covers the same volume."""
         ...
 
+    def agreement(self, labels: NDArray[np.int32], kept: NDArray[Any]) -> float:
+        """How well the cells explain the fields they came from, 0 to 1."""
+        ...
+
 
 class FlowDecoder:
-    """Cellpose3D's decoder, see :mod:`cellrt.runtime.decoders.flows`."""
+    """Cellpose3D's decoder, see :mod:`cellrt.runtime.decoders.flows`.
+
+    Fields are kept as one uint32 per voxel, see :mod:`cellrt.runtime.decoders.flows_trace`.
+    """
 
     def __init__(self, parameters: FlowParameters) -> None:
         self.parameters = parameters
@@ -53,38 +69,51 @@ class FlowDecoder:
         cells = np.zeros((12, 12, 26), np.int32)
         cells[1:11, 1:11, 1:12] = 1
         cells[1:11, 1:11, 13:25] = 2
-        flow = tanh_flow(cells).astype(np.float16)
-        foreground = (cells > 0).astype(np.float16)
-        labels = self.decode(flow, foreground, mode="fast")
-        self.upsample(labels, flow, foreground, (13, 13, 27))
+        kept = self.empty((12, 12, 26))
+        self.store(kept, slice(12), slice(12), np.concatenate([tanh_flow(cells), cells[None] > 0]))
+        self.upsample(self.decode(kept, mode="fast"), kept, (13, 13, 27))
 
-    def decode(
-        self, flow: NDArray[Any], foreground: NDArray[Any], *, mode: Literal["fast", "exact"]
-    ) -> NDArray[np.int32]:
+    def empty(self, shape: Shape) -> NDArray[np.uint32]:
+        """Room for a packed field."""
+        return np.empty(shape, np.uint32)
+
+    def store(self, kept: NDArray[Any], z: slice, y: slice, fields: NDArray[np.float32]) -> None:
+        """Pack a block of flow (z, y, x) and foreground."""
+        from cellrt.runtime.decoders.flows_trace import pack_field
+
+        kept[z, y] = pack_field(fields[:3], fields[3])
+
+    def decode(self, kept: NDArray[Any], *, mode: Mode) -> NDArray[np.int32]:
         """Trace, label and filter; see :func:`~cellrt.runtime.decoders.flows.decode_flows`."""
-        from cellrt.runtime.decoders.flows import decode_flows
+        from cellrt.runtime.decoders.flows import decode_packed
 
-        return decode_flows(flow, foreground, self.parameters, mode=mode)
+        return decode_packed(kept, self.parameters, mode=mode)
 
     def upsample(
-        self,
-        labels: NDArray[np.int32],
-        flow: NDArray[Any],
-        foreground: NDArray[Any],
-        shape: tuple[int, int, int],
+        self, labels: NDArray[np.int32], kept: NDArray[Any], shape: Shape
     ) -> NDArray[np.int32]:
-        """Decode again on another grid, where every voxel needs only a step or two."""
-        from cellrt.runtime.decoders.flows_trace import pack_field
+        """Decode again on another grid, where every voxel needs only one step."""
         from cellrt.runtime.decoders.flows_upsample import upsample_labels
 
         return upsample_labels(
             labels,
-            pack_field(flow, foreground),
+            kept,
             shape,
             step=self.parameters.step,
             threshold=self.parameters.foreground_threshold,
             walls=self.parameters.wall_thickness > 0,
         )
+
+    def agreement(self, labels: NDArray[np.int32], kept: NDArray[Any]) -> float:
+        """One less the mean difference of predicted and recomputed flow over the foreground."""
+        from cellrt.runtime.decoders.flows_trace import threshold_byte, unpack_flow
+        from cellrt.runtime.flow_targets import tanh_flow
+
+        inside = (kept >> np.uint32(24)) >= threshold_byte(self.parameters.foreground_threshold)
+        if not inside.any():
+            return 0.0
+        error = np.abs(tanh_flow(labels) - unpack_flow(kept)).mean(axis=0)[inside]
+        return float(1 - np.minimum(error, 1).mean())
 
 
 def decoder_for(card: ModelCard) -> Decoder:

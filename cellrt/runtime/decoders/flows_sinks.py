@@ -40,12 +40,17 @@ _LOWEST_PER_FACE = -0.3
 
 
 class Contacts(NamedTuple):
-    """Touching pairs of basins: numbers (first < second), faces, summed divergence in 1/127."""
+    """Touching pairs of basins, ``first < second``: one entry per pair in each array.
+
+    ``divergence`` is summed over the ``faces`` of the contact, in units of 1/127; ``near`` says
+    whether the two sinks lie within the closing radius of each other.
+    """
 
     first: npt.NDArray[np.int64]
     second: npt.NDArray[np.int64]
     faces: npt.NDArray[np.int64]
     divergence: npt.NDArray[np.int64]
+    near: npt.NDArray[np.bool_]
 
 
 def number_sinks(pointers: Pointers) -> npt.NDArray[np.int64]:
@@ -58,7 +63,7 @@ def number_sinks(pointers: Pointers) -> npt.NDArray[np.int64]:
     return sinks
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _mark_sinks(pointers: Any) -> Any:
     count = 0
     for i in range(pointers.size):
@@ -74,7 +79,7 @@ def _mark_sinks(pointers: Any) -> Any:
     return sinks
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _number(pointers: Any) -> None:
     # Sinks hold -1 - number, so that both kinds can be told apart while the array changes.
     for i in range(pointers.size):
@@ -84,7 +89,12 @@ def _number(pointers: Any) -> None:
         pointers[i] = -1 - pointers[i]
 
 
-def basin_contacts(basins: npt.NDArray[np.int32], packed: PackedField) -> Contacts:
+def basin_contacts(
+    basins: npt.NDArray[np.int32],
+    packed: PackedField,
+    sinks: npt.NDArray[np.int64],
+    closing_radius: float,
+) -> Contacts:
     """Find all pairs of basins that share a face, with the flow's divergence summed over faces.
 
     Per face the divergence is the flow's component along the face's normal after it minus before
@@ -96,12 +106,19 @@ def basin_contacts(basins: npt.NDArray[np.int32], packed: PackedField) -> Contac
         partial(_contacts, basins.reshape(-1), packed.reshape(-1), basins.shape),
         voxels=basins.size,
     )
-    first, second, faces, divergence = (np.concatenate(columns) for columns in zip(*parts))
-    nobody = np.arange(int(second.max(initial=0)) + 1, dtype=np.int32)
-    return Contacts(*_pool(first, second, faces, divergence, nobody))
+    first, second, faces, divergence = (
+        np.concatenate(columns) for columns in zip(*parts, strict=True)
+    )
+    nobody = np.arange(sinks.size + 1, dtype=np.int32)
+    near = np.zeros(first.size, np.bool_)
+    first, second, faces, divergence, near = _pool(first, second, faces, divergence, near, nobody)
+    places = np.stack(np.unravel_index(sinks, basins.shape), axis=-1)
+    apart = places[first - 1] - places[second - 1]
+    near = (apart * apart).sum(axis=-1) <= closing_radius**2
+    return Contacts(first, second, faces, divergence, near)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _contacts(basins: Any, packed: Any, shape: Any, lo: int, hi: int) -> Any:
     """Contacts whose face lies behind, below or beside a voxel of the slices lo to hi - 1."""
     nz, ny, nx = shape
@@ -161,7 +178,7 @@ def _contacts(basins: Any, packed: Any, shape: Any, lo: int, hi: int) -> Any:
     return keys[taken] >> 32, keys[taken] & 0xFFFFFFFF, faces[taken], sums[taken]
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _slot(keys: Any, key: Any) -> Any:
     """Slot of `key`, or the free one where it belongs (open addressing; 0 is free)."""
     mask = keys.size - 1
@@ -171,7 +188,7 @@ def _slot(keys: Any, key: Any) -> Any:
     return slot
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _grow(keys: Any, faces: Any, sums: Any) -> Any:
     size = 2 * keys.size
     new_keys = np.zeros(size, np.int64)
@@ -210,13 +227,21 @@ def join_basins(
     return group
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _join(
-    first: Any, second: Any, faces: Any, sums: Any, volumes: Any, smallest: float, levels: Any
+    first: Any,
+    second: Any,
+    faces: Any,
+    sums: Any,
+    near: Any,
+    volumes: Any,
+    smallest: float,
+    levels: Any,
 ) -> Any:
     count = volumes.size
     group = np.arange(count).astype(np.int32)
     volumes = volumes.copy()
+    level_of_join = levels.size - 2
     for level in range(levels.size):
         fragments_only = level == levels.size - 1
         joined = True
@@ -231,7 +256,10 @@ def _join(
                 if fragments_only and volume >= smallest:
                     continue
                 weight = _PRIOR_SHARE * volume ** (2.0 / 3.0)
-                score = (sums[i] / 127.0 + _PRIOR * weight) / (faces[i] + weight)
+                mean = sums[i] / 127.0 / faces[i]
+                score = (mean * faces[i] + _PRIOR * weight) / (faces[i] + weight)
+                if near[i]:
+                    score = min(score, mean + levels[level_of_join])
                 if score > levels[level]:
                     continue
                 # Ties go to the larger contact, then to the lower number, so that the result does
@@ -268,12 +296,12 @@ def _join(
                 if parent[a] != a:
                     volumes[parent[a]] += volumes[a]
                     volumes[a] = 0
-            first, second, faces, sums = _pool(first, second, faces, sums, parent)
+            first, second, faces, sums, near = _pool(first, second, faces, sums, near, parent)
     return group
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _pool(first: Any, second: Any, faces: Any, sums: Any, parent: Any) -> Any:
+@njit(cache=True, nogil=True)
+def _pool(first: Any, second: Any, faces: Any, sums: Any, near: Any, parent: Any) -> Any:
     """Contacts between the joined basins."""
     size = 16
     while size < 2 * first.size + 2:
@@ -284,6 +312,7 @@ def _pool(first: Any, second: Any, faces: Any, sums: Any, parent: Any) -> Any:
     new_second = np.empty(first.size, np.int64)
     new_faces = np.empty(first.size, np.int64)
     new_sums = np.empty(first.size, np.int64)
+    new_near = np.zeros(first.size, np.bool_)
     used = 0
     for i in range(first.size):
         a = np.int64(parent[first[i]])
@@ -302,9 +331,11 @@ def _pool(first: Any, second: Any, faces: Any, sums: Any, parent: Any) -> Any:
             used += 1
         new_faces[entry[slot]] += faces[i]
         new_sums[entry[slot]] += sums[i]
+        new_near[entry[slot]] |= near[i]
     return (
         new_first[:used].copy(),
         new_second[:used].copy(),
         new_faces[:used].copy(),
         new_sums[:used].copy(),
+        new_near[:used].copy(),
     )

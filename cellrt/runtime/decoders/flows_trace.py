@@ -65,6 +65,16 @@ def pack_field(
     return packed
 
 
+def unpack_flow(packed: PackedField) -> npt.NDArray[np.float16]:
+    """Flow of a packed field, shape (3, z, y, x)."""
+    values = ((np.arange(256) - 128) / 127).astype(np.float16)
+    flow = np.empty((3, *packed.shape), np.float16)
+    for axis, shift in enumerate((16, 8, 0)):
+        for z in range(len(packed)):
+            flow[axis, z] = values[(packed[z] >> np.uint32(shift)) & np.uint32(255)]
+    return flow
+
+
 def _flow_byte(values: npt.NDArray[np.float16]) -> npt.NDArray[np.uint8]:
     """Byte of each flow value; 0 stands for not-a-number."""
     clipped = np.clip(np.nan_to_num(values.astype(np.float32)), -1.0, 1.0)
@@ -79,7 +89,7 @@ def _chance_byte(values: npt.NDArray[np.float16]) -> npt.NDArray[np.uint8]:
     return byte
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _pack_half(
     flow: Any, foreground: Any, table: Any, chances: Any, packed: Any, lo: int, hi: int
 ) -> None:
@@ -99,14 +109,14 @@ def _pack_half(
                     )
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _byte_of(value: Any) -> Any:
     return np.uint32(
         min(max(value, np.float32(-1.0)), np.float32(1.0)) * np.float32(127.0) + np.float32(128.5)
     )
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _pack_single(flow: Any, foreground: Any, packed: Any, lo: int, hi: int) -> None:
     _, ny, nx = packed.shape
     for z in range(lo, hi):
@@ -141,7 +151,7 @@ def follow_pointers(pointers: Pointers) -> None:
     in_threads(pointers.size, partial(_follow, pointers), voxels=pointers.size)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _follow(pointers: Any, lo: int, hi: int) -> None:
     for start in range(lo, hi):
         at = np.int64(pointers[start])
@@ -213,7 +223,8 @@ def lattice_pointers(packed: PackedField, step: float, threshold: float) -> Poin
 
 def threshold_byte(threshold: float) -> np.uint32:
     """Lowest byte of a foreground probability that counts as foreground."""
-    return np.uint32(max(1, int(np.floor(threshold * 255.0 + 0.5))))
+    least: np.uint32 = np.uint32(max(1, int(np.floor(threshold * 255.0 + 0.5))))
+    return least
 
 
 def _move_table(step: float) -> npt.NDArray[np.int64]:
@@ -223,10 +234,11 @@ def _move_table(step: float) -> npt.NDArray[np.int64]:
     halvings = 2.0 ** -np.arange(max(int(np.ceil(np.log2(step))), 0) + 4)
     # Rounding away from zero at .5 on both sides keeps the rule symmetric under flips.
     size = np.floor(np.abs(move) * halvings[:, None] + 0.5)
-    return (np.sign(move) * size).astype(np.int64)
+    moves: npt.NDArray[np.int64] = (np.sign(move) * size).astype(np.int64)
+    return moves
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _lattice_pointers(
     packed: Any, shape: Any, pointers: Any, moves: Any, least: Any, lo: int, hi: int
 ) -> None:

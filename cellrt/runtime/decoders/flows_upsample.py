@@ -69,7 +69,7 @@ def upsample_labels(
     return result
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _upsample(
     labels: Any,
     packed: Any,

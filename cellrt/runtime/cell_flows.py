@@ -1,0 +1,122 @@
+"""The flow of one cell inside its bounding box, and the boxes of all cells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+
+def bounding_boxes(labels: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.int64]:
+    """First and past-the-last index of each label 0..`count` along z, y, x.
+
+    Returns
+    -------
+    (count + 1, 6) int64 array
+        Rows (z0, z1, y0, y1, x0, x1); z1 = 0 for labels that do not occur.
+    """
+    boxes: npt.NDArray[np.int64] = _bounding_boxes(labels, count)
+    return boxes
+
+
+@njit(cache=True, nogil=True)
+def _bounding_boxes(labels: Any, count: int) -> Any:
+    nz, ny, nx = labels.shape
+    boxes = np.zeros((count + 1, 6), np.int64)
+    boxes[:, 0] = nz
+    boxes[:, 2] = ny
+    boxes[:, 4] = nx
+    for z in range(nz):
+        for y in range(ny):
+            for x in range(nx):
+                label = labels[z, y, x]
+                if label > 0:
+                    boxes[label, 0] = min(boxes[label, 0], z)
+                    boxes[label, 1] = max(boxes[label, 1], z + 1)
+                    boxes[label, 2] = min(boxes[label, 2], y)
+                    boxes[label, 3] = max(boxes[label, 3], y + 1)
+                    boxes[label, 4] = min(boxes[label, 4], x)
+                    boxes[label, 5] = max(boxes[label, 5], x + 1)
+    return boxes
+
+
+@njit(cache=True, nogil=True)
+def _centroid(inside: Any) -> Any:
+    centre = np.zeros(3)
+    volume = 0
+    for z in range(inside.shape[0]):
+        for y in range(inside.shape[1]):
+            for x in range(inside.shape[2]):
+                if inside[z, y, x]:
+                    centre[0] += z
+                    centre[1] += y
+                    centre[2] += x
+                    volume += 1
+    return centre / volume
+
+
+@njit(cache=True, nogil=True)
+def centroid_box(inside: Any, scale: float) -> Any:
+    """Centroid flow (3, z, y, x) of one cell, given as a mask of its bounding box."""
+    centre = _centroid(inside)
+    flow = np.zeros((3, *inside.shape), np.float32)
+    for z in range(inside.shape[0]):
+        for y in range(inside.shape[1]):
+            for x in range(inside.shape[2]):
+                if inside[z, y, x]:
+                    flow[0, z, y, x] = np.tanh((centre[0] - z) / scale)
+                    flow[1, z, y, x] = np.tanh((centre[1] - y) / scale)
+                    flow[2, z, y, x] = np.tanh((centre[2] - x) / scale)
+    return flow
+
+
+@njit(cache=True, nogil=True)
+def heat_box(inside: Any) -> Any:
+    """Heat flow (3, z, y, x) of one cell, given as a mask of its bounding box."""
+    nz, ny, nx = inside.shape
+    centre = _centroid(inside)
+    nearest = np.inf
+    source = (0, 0, 0)
+    cells = np.empty((inside.size, 3), np.int64)
+    count = 0
+    for z in range(nz):
+        for y in range(ny):
+            for x in range(nx):
+                if inside[z, y, x]:
+                    cells[count] = z + 1, y + 1, x + 1
+                    count += 1
+                    away = (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2
+                    if away < nearest:
+                        nearest = away
+                        source = (z + 1, y + 1, x + 1)
+    # One voxel of cold surroundings on each side, so that the loop needs no bounds.
+    heat = np.zeros((nz + 2, ny + 2, nx + 2))
+    after = np.zeros((nz + 2, ny + 2, nx + 2))
+    for _ in range(2 * (nz + ny + nx)):
+        heat[source] += 1.0
+        for i in range(count):
+            z, y, x = cells[i]
+            after[z, y, x] = (
+                heat[z, y, x]
+                + heat[z - 1, y, x]
+                + heat[z + 1, y, x]
+                + heat[z, y - 1, x]
+                + heat[z, y + 1, x]
+                + heat[z, y, x - 1]
+                + heat[z, y, x + 1]
+            ) / 7.0
+        heat, after = after, heat
+    flow = np.zeros((3, nz, ny, nx), np.float32)
+    for i in range(count):
+        z, y, x = cells[i]
+        gz = heat[z + 1, y, x] - heat[z - 1, y, x]
+        gy = heat[z, y + 1, x] - heat[z, y - 1, x]
+        gx = heat[z, y, x + 1] - heat[z, y, x - 1]
+        length = np.sqrt(gz * gz + gy * gy + gx * gx)
+        if length > 0.0:
+            flow[0, z - 1, y - 1, x - 1] = gz / length
+            flow[1, z - 1, y - 1, x - 1] = gy / length
+            flow[2, z - 1, y - 1, x - 1] = gx / length
+    return flow
