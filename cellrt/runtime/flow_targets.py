@@ -135,17 +135,17 @@ def heat_flow(labels: npt.NDArray[np.integer[Any]]) -> FloatArray:
 
 def _per_cell(labels: npt.NDArray[np.integer[Any]], kernel: Any) -> FloatArray:
     """Fill a flow field cell by cell, each inside its bounding box."""
-    labels = canonical_labels(labels)
-    flow = np.zeros((3, *labels.shape), np.float32)
-    if not labels.size or labels.max() <= 0:
+    cells = canonical_labels(labels)
+    flow = np.zeros((3, *cells.shape), np.float32)
+    if not cells.size or cells.max() <= 0:
         return flow
-    if labels.max() > labels.size:
+    if cells.max() > cells.size:
         # Tables are indexed by label: ids beyond any sensible count are renumbered first.
-        ids, dense = np.unique(np.maximum(labels, 0), return_inverse=True)
-        labels = (dense.reshape(labels.shape) + (ids[0] > 0)).astype(np.int32)
-    count = int(labels.max())
-    boxes = bounding_boxes(labels, count)
-    in_threads(count, partial(kernel, labels, boxes, flow), voxels=labels.size)
+        ids, dense = np.unique(np.maximum(cells, 0), return_inverse=True)
+        cells = (dense.reshape(cells.shape) + (ids[0] > 0)).astype(np.int32)
+    count = int(cells.max())
+    boxes = bounding_boxes(cells, count)
+    in_threads(count, partial(kernel, cells, boxes, flow), voxels=cells.size)
     return flow
 
 

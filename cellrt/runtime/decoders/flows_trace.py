@@ -239,6 +239,39 @@ def _move_table(step: float) -> npt.NDArray[np.int64]:
 
 
 @njit(cache=True, nogil=True)
+def _creep(packed: Any, shape: Any, z: int, y: int, x: int, least: Any) -> Any:
+    """Neighbour towards which a voxel moves whose move rounds to nothing.
+
+    Between voxels it would get there by many small moves. It stays where the flow of the
+    neighbour leads back, which makes it a sink.
+    """
+    here = (z * shape[1] + y) * shape[2] + x
+    word = packed[here]
+    gz = np.int64((word >> np.uint32(16)) & np.uint32(255)) - 128
+    gy = np.int64((word >> np.uint32(8)) & np.uint32(255)) - 128
+    gx = np.int64(word & np.uint32(255)) - 128
+    most = max(abs(gz), abs(gy), abs(gx))
+    if most == 0:
+        return here
+    # Axes with at least half of the largest component, as in rounding a move of one voxel.
+    tz = z + (np.sign(gz) if 2 * abs(gz) >= most else 0)
+    ty = y + (np.sign(gy) if 2 * abs(gy) >= most else 0)
+    tx = x + (np.sign(gx) if 2 * abs(gx) >= most else 0)
+    tz = min(max(tz, 0), shape[0] - 1)
+    ty = min(max(ty, 0), shape[1] - 1)
+    tx = min(max(tx, 0), shape[2] - 1)
+    there = (tz * shape[1] + ty) * shape[2] + tx
+    other = packed[there]
+    if (other >> np.uint32(24)) < least:
+        return here
+    oz = np.int64((other >> np.uint32(16)) & np.uint32(255)) - 128
+    oy = np.int64((other >> np.uint32(8)) & np.uint32(255)) - 128
+    ox = np.int64(other & np.uint32(255)) - 128
+    back = (tz != z and gz * oz < 0) or (ty != y and gy * oy < 0) or (tx != x and gx * ox < 0)
+    return here if back else there
+
+
+@njit(cache=True, nogil=True)
 def _lattice_pointers(
     packed: Any, shape: Any, pointers: Any, moves: Any, least: Any, lo: int, hi: int
 ) -> None:
@@ -293,4 +326,6 @@ def _lattice_pointers(
                         target = there
                         break
                     half_way = np.uint32(0)
+                if target == here:
+                    target = _creep(packed, shape, z, y, x, least)
                 pointers[here] = target
