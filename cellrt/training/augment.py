@@ -133,8 +133,9 @@ def acquire(image: Tensor, table: AugmentTable, rng: np.random.Generator) -> Ten
     """
     if rng.random() < table.acquisition_probability:
         image = _degrade(image, table, rng)
-    image = image.clamp(min=0) ** _log_uniform(table.gamma, rng)
-    image = image * _log_uniform(table.gain, rng) + rng.uniform(*table.offset)
+    if rng.random() < table.contrast_probability:
+        image = image.clamp(min=0) ** _log_uniform(table.gamma, rng)
+        image = image * _log_uniform(table.gain, rng) + rng.uniform(*table.offset)
     return soft_clip(image)
 
 

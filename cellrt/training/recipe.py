@@ -111,7 +111,9 @@ class AugmentTable(_Table):
     elastic_probability: Probability = 0.3
     permute_probability: Probability = 0.25
     acquisition_probability: Probability = 0.7
-    """Share of patches that are blurred, sampled coarsely and made noisy; all change contrast."""
+    """Share of patches that are blurred, sampled coarsely and made noisy."""
+    contrast_probability: Probability = 0.7
+    """Share of patches whose gamma, gain and offset change."""
     gamma: Range = (0.65, 1.5)
     gain: Range = (0.6, 1.5)
     offset: Range = (-0.08, 0.15)
