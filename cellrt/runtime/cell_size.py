@@ -156,7 +156,8 @@ def _probe(
     decoder: Decoder,
 ) -> Probe:
     """Segment the busiest part of the image at one scale."""
-    factors = scale.factors(card)
+    # At the guess's own scale, however much that enlarges: a probe is small.
+    factors = [card.diameter_voxels / scale.diameter_pixels * s for s in scale.spacing]
     want = [
         min(n, max(1, math.ceil(p / f)))
         for n, p, f in zip(image.shape, PROBE, factors, strict=True)

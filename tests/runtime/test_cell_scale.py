@@ -49,12 +49,17 @@ def test_the_user_overrides_the_file():
     assert spacing == (3, 1, 1)
     assert scale is not None
     assert scale.certain
-    assert scale.factors(CARD) == (6, 2, 2)
+    assert scale.factors(CARD) == (4.5, 1.5, 1.5)
 
 
 def test_a_negligible_change_of_scale_is_not_made():
     assert CellScale(15.5, (1, 1, 1), "", "").model_shape((9, 9, 9), CARD) == (9, 9, 9)
-    assert CellScale(8, (1, 1, 1), "", "").model_shape((9, 9, 9), CARD) == (18, 18, 18)
+    assert CellScale(32, (1, 1, 1), "", "").model_shape((9, 9, 9), CARD) == (4, 4, 4)
+
+
+def test_small_cells_are_enlarged_no_more_than_needed():
+    factors = [CellScale(d, (1, 1, 1), "", "").factors(CARD)[0] for d in (4, 8, 12, 15, 16, 32)]
+    assert factors == [3, 1.5, 1, 1, 1, 0.5]
 
 
 def test_one_slice_ignores_z():
