@@ -11,6 +11,10 @@ import typer
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint written by `cellrt train`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="Describe and decode as this recipe says, not as the checkpoint does."),
+    ] = None,
     scores: Annotated[
         Path | None, typer.Option(help="JSON list of measured scores for the model card.")
     ] = None,
@@ -31,6 +35,7 @@ def export(
     exported = run(
         checkpoint,
         output,
+        recipe_path=recipe,
         scores=read_scores(scores) if scores is not None else (),
         overwrite=overwrite,
     )

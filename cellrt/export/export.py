@@ -24,7 +24,7 @@ from cellrt.runtime.card import Golden, ModelCard, Normalisation, Output, Score,
 from cellrt.runtime.decoders import FLOW_OUTPUTS
 from cellrt.runtime.model_file import golden_input
 from cellrt.training.checkpoint import load_checkpoint
-from cellrt.training.recipe import Recipe
+from cellrt.training.recipe import Recipe, load_recipe
 from cellrt.training.scoring import decode, decoder_parameters
 
 MAX_BYTES = 8_000_000
@@ -46,6 +46,7 @@ def export(
     checkpoint: str | Path,
     output: str | Path,
     *,
+    recipe_path: str | Path | None = None,
     scores: Sequence[Score] = (),
     overwrite: bool = False,
 ) -> Exported:
@@ -57,6 +58,9 @@ def export(
         Written by ``cellrt train``.
     output : str or Path
         The ``.onnx`` file to write; its stem becomes the model's name.
+    recipe_path : str or Path, optional
+        A recipe whose description and decoder parameters replace those the checkpoint remembers.
+        Network and targets must be the same.
     scores : sequence of Score
         Measured figures that go into the model card.
     overwrite : bool
@@ -81,6 +85,8 @@ def export(
     if output.exists() and not overwrite:
         raise UsageError(f"{output} exists; choose another name or pass --overwrite")
     net, recipe = load_checkpoint(checkpoint)
+    if recipe_path is not None:
+        recipe = _replacement(recipe, recipe_path)
     folded = fold_batch_norm(net)
     graph = build_graph(folded, net.size_multiple)
     parity = check_parity(net, graph, parity_tiles(recipe), partial(decode, recipe=recipe))
@@ -97,6 +103,18 @@ def export(
     output.parent.mkdir(parents=True, exist_ok=True)
     write_graph(graph, output)
     return Exported(output, card, tuple(parity), size)
+
+
+def _replacement(trained: Recipe, path: str | Path) -> Recipe:
+    """Read the recipe that shall describe a network which another version of it trained."""
+    recipe = load_recipe(path)
+    for key in ("kind", "targets"):
+        if getattr(recipe, key) != getattr(trained, key):
+            raise UsageError(f"{path}: '{key}' differs from what the checkpoint was trained with")
+    for key in ("method", "widths", "nominal_diameter_voxels", "percentiles"):
+        if getattr(recipe.model, key) != getattr(trained.model, key):
+            raise UsageError(f"{path}: 'model.{key}' differs from what the checkpoint has")
+    return recipe
 
 
 def make_card(
@@ -121,6 +139,7 @@ def make_card(
         outputs=(Output(OUTPUT, FLOW_OUTPUTS),),
         diameter_range=recipe.augment.zoom,
         normalisation=Normalisation(low, high),
+        two_dimensional=recipe.model.two_dimensional,
         multiple=net.size_multiple,
         receptive_field_radius=net.receptive_radius,
         training_data=tuple(data),

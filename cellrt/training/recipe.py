@@ -34,6 +34,8 @@ class ModelTable(_Table):
     voxel_size_um: Positive = 0.5
     """First guess of the scale at inference when nobody gives a cell diameter."""
     percentiles: tuple[float, float] = (1.0, 99.8)
+    two_dimensional: bool = False
+    """Whether single slices are accepted; say so only where it was measured."""
 
 
 class TargetTable(_Table):

@@ -33,7 +33,9 @@ def padded_reader(volume, grid):
     """Read tiles from a volume that is mirrored up to what the tiles cover."""
     extra = [(0, axis.padded - axis.length) for axis in grid.axes]
     full = np.pad(volume, extra, mode="symmetric")
-    return full, lambda tile: full[tuple(slice(s, s + n) for s, n in zip(tile.start, grid.tile, strict=True))]
+    return full, lambda tile: full[
+        tuple(slice(s, s + n) for s, n in zip(tile.start, grid.tile, strict=True))
+    ]
 
 
 @settings(deadline=None, max_examples=60)
