@@ -46,7 +46,7 @@ def simulate(
 ) -> None:
     """Simulate stacks with known cells.
 
-    Writes NAME_000.tif (image), NAME_000.labels.tif (ground truth) and NAME_000.json (parameters).
+    Writes NAME_000.tif (image), NAME_000.truth.tif (ground truth) and NAME_000.json (parameters).
     """
     from cellrt.errors import UsageError
     from cellrt.runtime.outputs import check_outputs
@@ -76,5 +76,5 @@ def simulate(
             cells = "nuclei" if stack.kind == "nuclei" else "cells"
             typer.echo(
                 f"[{index + 1}/{count}] {paths['image']}: {z} x {y} x {x} voxels, "
-                f"{stack.cell_count} {cells}; ground truth in {paths['labels'].name}"
+                f"{stack.cell_count} {cells}; ground truth in {paths['truth'].name}"
             )

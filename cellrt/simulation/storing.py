@@ -20,11 +20,11 @@ def stack_paths(folder: Path, name: str) -> dict[str, Path]:
     Examples
     --------
     >>> [p.name for p in stack_paths(Path("sim"), "nuclei_000").values()]
-    ['nuclei_000.tif', 'nuclei_000.labels.tif', 'nuclei_000.json']
+    ['nuclei_000.tif', 'nuclei_000.truth.tif', 'nuclei_000.json']
     """
     return {
         "image": folder / f"{name}.tif",
-        "labels": folder / f"{name}.labels.tif",
+        "truth": folder / f"{name}.truth.tif",
         "parameters": folder / f"{name}.json",
     }
 
@@ -78,6 +78,6 @@ def save_stack(
                 "max": float(stack.image.max()),
             },
         )
-        write_labels(temporary["labels"], stack.labels, volume)
+        write_labels(temporary["truth"], stack.labels, volume)
         temporary["parameters"].write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return paths

@@ -21,11 +21,11 @@ def test_series_of_stacks_with_ground_truth(cellrt, tmp_path, kind):
     assert done.code == 0, done.err
     names = sorted(path.name for path in (tmp_path / "sim").iterdir())
     assert names == sorted(
-        f"{kind}_{i:03d}{ending}" for i in range(2) for ending in (".tif", ".labels.tif", ".json")
+        f"{kind}_{i:03d}{ending}" for i in range(2) for ending in (".tif", ".truth.tif", ".json")
     )
     assert "[2/2]" in done.out
     image = tifffile.imread(tmp_path / "sim" / f"{kind}_001.tif")
-    labels = tifffile.imread(tmp_path / "sim" / f"{kind}_001.labels.tif")
+    labels = tifffile.imread(tmp_path / "sim" / f"{kind}_001.truth.tif")
     assert image.shape == labels.shape == (12, 40, 40)
     record = json.loads((tmp_path / "sim" / f"{kind}_001.json").read_text())
     assert record["kind"] == kind
@@ -37,7 +37,7 @@ def test_imagej_and_cellrt_read_the_voxel_size(cellrt, tmp_path):
     size = (2.0, 0.25, 0.25)
     done = cellrt("simulate", "nuclei", "-o", tmp_path, *SMALL, "--voxel-size", *size)
     assert done.code == 0, done.err
-    for name in ("nuclei_000.tif", "nuclei_000.labels.tif"):
+    for name in ("nuclei_000.tif", "nuclei_000.truth.tif"):
         with tifffile.TiffFile(tmp_path / name) as opened:
             assert opened.is_imagej
             assert opened.imagej_metadata["spacing"] == 2.0
@@ -78,15 +78,15 @@ def test_paper_variants_take_turns(cellrt, tmp_path):
 
 
 def test_existing_stacks_are_kept_unless_overwritten(cellrt, tmp_path):
-    (tmp_path / "nuclei_001.labels.tif").write_text("mine")
+    (tmp_path / "nuclei_001.truth.tif").write_text("mine")
     done = cellrt("simulate", "nuclei", "-o", tmp_path, "--count", 2, *SMALL)
     assert done.code == 3
     assert "--overwrite" in done.err
-    assert [path.name for path in tmp_path.iterdir()] == ["nuclei_001.labels.tif"]
-    assert (tmp_path / "nuclei_001.labels.tif").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["nuclei_001.truth.tif"]
+    assert (tmp_path / "nuclei_001.truth.tif").read_text() == "mine"
     done = cellrt("simulate", "nuclei", "-o", tmp_path, "--count", 2, *SMALL, "--overwrite")
     assert done.code == 0, done.err
-    assert tifffile.imread(tmp_path / "nuclei_001.labels.tif").shape == (12, 40, 40)
+    assert tifffile.imread(tmp_path / "nuclei_001.truth.tif").shape == (12, 40, 40)
 
 
 @pytest.mark.parametrize(
