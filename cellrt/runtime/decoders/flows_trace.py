@@ -126,8 +126,7 @@ def _pack_single(flow: Any, foreground: Any, packed: Any, lo: int, hi: int) -> N
                 b = flow[1, z, y, x]
                 c = flow[2, z, y, x]
                 p = foreground[z, y, x]
-                total = a + b + c + p
-                if total != total:
+                if a != a or b != b or c != c or p != p:
                     packed[z, y, x] = np.uint32(0x808080)
                     continue
                 chance = np.uint32(

@@ -1,0 +1,155 @@
+"""The decoder's four filters and the filling of walls, on cells with known answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from cellrt.runtime.decoders.flows import FlowParameters, decode_flows
+from cellrt.runtime.decoders.flows_error import flow_errors
+from cellrt.runtime.decoders.flows_filters import (
+    equivalent_radius,
+    keep_and_number,
+    region_volumes,
+    smallest_volume,
+)
+from cellrt.runtime.decoders.flows_trace import pack_field
+from cellrt.runtime.decoders.flows_walls import fill_walls
+from cellrt.runtime.flow_targets import centroid_flow, heat_flow, tanh_flow
+
+FLOWS = {"tanh": tanh_flow, "centroid": centroid_flow, "heat": heat_flow}
+
+
+def cubes(*edges, gap=4):
+    """Cubes of the given edges in a row."""
+    labels = np.zeros((max(edges) + 2, max(edges) + 2, sum(edges) + gap * (len(edges) + 1)), "i4")
+    x = gap
+    for number, edge in enumerate(edges, 1):
+        labels[1 : 1 + edge, 1 : 1 + edge, x : x + edge] = number
+        x += edge + gap
+    return labels
+
+
+def decode(labels, **parameters):
+    return decode_flows(tanh_flow(labels), labels > 0, FlowParameters(**parameters))
+
+
+def test_cells_outside_the_range_of_radii_go():
+    truth = cubes(6, 12, 20)
+    radii = equivalent_radius(np.array([6**3, 12**3, 20**3]), truth.shape)
+    inside = (radii[0] + 0.1, radii[2] - 0.1)
+    assert decode(truth, radius_range=(1, 100)).max() == 3
+    labels = decode(truth, radius_range=inside)
+    assert labels.max() == 1
+    np.testing.assert_array_equal(labels == 1, truth == 2)
+    assert decode(truth, radius_range=(radii[0], radii[2])).max() == 3
+
+
+@pytest.mark.parametrize("shape", [(9, 9, 9), (1, 9, 9), (1, 1, 9)])
+def test_equivalent_radius_and_its_inverse(shape):
+    for radius in (0.5, 2.5, 7.0):
+        volume = smallest_volume(radius, shape)
+        assert equivalent_radius(np.array([volume]), shape)[0] == pytest.approx(radius)
+    volumes = np.array([100])
+    expected = {3: (300 / 4 / np.pi) ** (1 / 3), 2: (100 / np.pi) ** 0.5, 1: 50.0}
+    extended = sum(n > 1 for n in shape)
+    assert equivalent_radius(volumes, shape)[0] == pytest.approx(expected[extended])
+
+
+def test_cells_whose_flow_is_not_their_shapes_go():
+    truth = cubes(12, 12)
+    flow = tanh_flow(truth)
+    # The second cell's flow is that of a point source in a corner: it leads to one sink all right.
+    second = truth == 2
+    places = np.argwhere(second)
+    flow[:, second] = 0.98 * np.sign(places.min(axis=0) - places).T
+    kept = decode_flows(flow, truth > 0, FlowParameters(radius_range=(2, 50), max_flow_error=0.5))
+    np.testing.assert_array_equal(kept == 1, truth == 1)
+    assert kept.max() == 1
+    both = decode_flows(flow, truth > 0, FlowParameters(radius_range=(2, 50), max_flow_error=2.0))
+    assert both.max() == 2
+
+
+@pytest.mark.parametrize("target", FLOWS)
+def test_flow_errors_are_the_mean_over_voxels_and_components(target):
+    rng = np.random.default_rng(0)
+    labels = cubes(5, 8, 11)
+    predicted = rng.uniform(-1, 1, (3, *labels.shape)).astype(np.float32)
+    packed = pack_field(predicted, labels > 0)
+    errors = flow_errors(labels, packed, region_volumes(labels, 3), target)
+    difference = np.abs(FLOWS[target](labels) - predicted).mean(axis=0)
+    expected = ndimage.mean(difference, labels, [1, 2, 3])
+    np.testing.assert_allclose(errors[1:], expected, atol=0.005)
+    perfect = pack_field(FLOWS[target](labels), labels > 0)
+    assert flow_errors(labels, perfect, region_volumes(labels, 3), target).max() < 0.005
+
+
+def test_cells_that_are_mostly_filled_wall_go():
+    truth = np.zeros((20, 20, 40), np.int32)
+    truth[8:12, 8:12, 8:12] = 1
+    truth[2:18, 2:18, 22:38] = 2
+    walls = {"radius_range": (1.0, 50.0), "wall_thickness": 4.0}
+    assert decode(truth, **walls, min_overlap=0.0).max() == 2
+    share = 4**3 / np.count_nonzero(decode(truth, **walls, min_overlap=0.0) == 1)
+    assert share < 0.2
+    kept = decode(truth, **walls, min_overlap=0.2)
+    assert kept.max() == 1
+    assert kept[10, 10, 30] == 1
+    assert kept[10, 10, 10] == 0
+
+
+def test_the_foreground_threshold_decides_which_voxels_take_part():
+    truth = cubes(10)
+    chance = np.where(truth > 0, 0.6, 0.0).astype(np.float32)
+    flow = tanh_flow(truth)
+    for threshold, cells in ((0.5, 1), (0.6, 1), (0.7, 0)):
+        parameters = FlowParameters(radius_range=(2, 50), foreground_threshold=threshold)
+        assert decode_flows(flow, chance, parameters).max() == cells
+
+
+@pytest.mark.parametrize("thickness", [1.0, 1.5, 2.0, 3.2, 9.0])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_walls_go_to_the_nearest_cell_and_no_further(thickness, seed):
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((14, 30, 33), np.int32)
+    for number in range(1, 7):
+        z, y, x = rng.integers(0, [10, 26, 29])
+        labels[z : z + 3, y : y + 4, x : x + 3] = number
+    filled = labels.copy()
+    fill_walls(filled, thickness)
+    distance = ndimage.distance_transform_edt(labels == 0)
+    np.testing.assert_array_equal(filled > 0, distance <= thickness)
+    np.testing.assert_array_equal(filled[labels > 0], labels[labels > 0])
+    for number in range(1, 7):
+        own = ndimage.distance_transform_edt(labels != number)
+        np.testing.assert_allclose(own[filled == number], distance[filled == number])
+
+
+def test_a_wall_between_two_cells_closes_and_the_outside_stays():
+    truth = np.zeros((12, 12, 40), np.int32)
+    truth[:, :, 2:13] = 1
+    truth[:, :, 15:26] = 2
+    open_wall = decode(truth, radius_range=(2, 50))
+    assert not open_wall[:, :, 13:15].any()
+    labels = decode(truth, radius_range=(2, 50), wall_thickness=1.0)
+    assert np.all(labels[:, :, 13] == 1)
+    assert np.all(labels[:, :, 14] == 2)
+    assert not labels[:, :, 27:].any()
+
+
+def test_nothing_to_fill():
+    empty = np.zeros((5, 6, 7), np.int32)
+    fill_walls(empty, 3.0)
+    assert not empty.any()
+    full = np.full((5, 6, 7), 3, np.int32)
+    fill_walls(full, 3.0)
+    assert np.all(full == 3)
+    fill_walls(np.zeros((0, 6, 7), np.int32), 3.0)
+
+
+def test_kept_cells_are_numbered_by_their_first_voxel():
+    labels = np.int32([[[0, 4, 4, 1, 0, 2, 3]]])
+    count = keep_and_number(labels, np.array([True, True, False, True, True]))
+    assert count == 3
+    np.testing.assert_array_equal(labels, [[[0, 1, 1, 2, 0, 0, 3]]])
