@@ -33,6 +33,8 @@ class WatershedSettings:
     background : float
         Standard deviation of a wide Gaussian whose result is subtracted before the threshold, as a
         rolling ball would be, so that bright regions do not decide for dim ones; 0 for none.
+    logarithm : bool
+        Whether the logarithm of the intensity is taken first.
     """
 
     smoothing: float
@@ -40,10 +42,11 @@ class WatershedSettings:
     seed_distance: float
     smallest: float
     background: float
+    logarithm: bool
 
 
-NUCLEI = WatershedSettings(0.1, 0.05, 0.3, 0.1, 0.0)
-MEMBRANES = WatershedSettings(0.06, 0.05, 0.3, 0.1, 0.25)
+NUCLEI = WatershedSettings(0.1, 0.05, 0.3, 0.1, 0.0, False)
+MEMBRANES = WatershedSettings(0.03, 0.05, 0.3, 0.1, 0.25, True)
 
 
 def segment_nuclei(
@@ -70,7 +73,7 @@ def segment_nuclei(
         Labels, 0 = background.
     """
     spacing = np.array([anisotropy, 1.0, 1.0])
-    smooth = _smoothed(image, settings.smoothing * diameter / spacing)
+    smooth = _smoothed(image, settings, diameter / spacing)
     flat = _flattened(smooth, settings.background * diameter / spacing)
     mask = flat > threshold_otsu(flat)
     distance, seeds = _distance_and_seeds(mask, diameter, spacing, settings)
@@ -90,7 +93,7 @@ def segment_membranes(
     Parameters and result as in `segment_nuclei`; the labels are dense.
     """
     spacing = np.array([anisotropy, 1.0, 1.0])
-    smooth = _smoothed(image, settings.smoothing * diameter / spacing)
+    smooth = _smoothed(image, settings, diameter / spacing)
     flat = _flattened(smooth, settings.background * diameter / spacing)
     inside = flat <= threshold_otsu(flat)
     _, seeds = _distance_and_seeds(inside, diameter, spacing, settings)
@@ -98,11 +101,16 @@ def segment_membranes(
     return _without_crumbs(labels, diameter, anisotropy, settings)
 
 
-def _smoothed(image: NDArray[np.generic], sigma: NDArray[np.float64]) -> NDArray[np.float32]:
+def _smoothed(
+    image: NDArray[np.generic], settings: WatershedSettings, diameter: NDArray[np.float64]
+) -> NDArray[np.float32]:
     values = image.astype(np.float32)
     # A few hot pixels would otherwise take up most of Otsu's histogram.
-    low, high = np.percentile(values[:: max(1, len(values) // 64)], [1, 99.8])
-    smooth: NDArray[np.float32] = ndimage.gaussian_filter(np.clip(values, low, high), sigma)
+    low, high = np.percentile(values, [1, 99.8])
+    values = np.clip(values, low, high)
+    if settings.logarithm:
+        values = np.log(values - low + 0.05 * max(high - low, 1e-6))
+    smooth: NDArray[np.float32] = ndimage.gaussian_filter(values, settings.smoothing * diameter)
     return smooth
 
 
