@@ -23,20 +23,33 @@ import numpy as np
 import tifffile
 import torch
 from cellpose.dynamics import compute_masks
-from cellrt.export.load import network_from_onnx
 from monai.inferers import sliding_window_inference
 from report import machine, table, write
 
 import cellrt
+from cellrt.models.cellpose3d import Cellpose3D
+from cellrt.models.fold import fold_batch_norm
 from cellrt.runtime.card import Normalisation
 from cellrt.runtime.intensity import estimate_range, normalise
 from cellrt.runtime.model_file import open_model
 from cellrt.runtime.writing import write_labels
-from cellrt.simulation import simulate_membranes
+from cellrt.simulation import ImagingParameters, MembraneParameters, simulate_membranes
+from cellrt.training.init import read_onnx_weights
 
 SHAPE = (128, 256, 256)
 CELLS = 400
 REPEATS = 3
+
+
+def network_of(path: Path) -> torch.nn.Module:
+    """The bundled weights in PyTorch, batch norm folded as in the file."""
+    network = Cellpose3D().eval()
+    weights = read_onnx_weights(path, network)
+    folded = fold_batch_norm(network)
+    for name, (weight, bias) in weights.items():
+        layer = folded.get_submodule(name)
+        layer.weight.data, layer.bias.data = weight, bias
+    return folded.eval()
 
 
 def baseline(path: Path, out: Path, network: torch.nn.Module, *, bf16: bool) -> dict[str, float]:
@@ -93,9 +106,14 @@ def medians(runs: list[dict[str, float]]) -> dict[str, float]:
 def main() -> None:
     model = open_model("membranes")
     diameter = (6 * np.prod(SHAPE) / CELLS / np.pi) ** (1 / 3)
-    stack = simulate_membranes(SHAPE, diameter_voxels=float(diameter), seed=42)
-    network = network_from_onnx(model.path).eval()
-    network = network.to(memory_format=torch.channels_last_3d)
+    stack = simulate_membranes(
+        SHAPE,
+        diameter_voxels=float(diameter),
+        membranes=MembraneParameters(),
+        imaging=ImagingParameters(),
+        seed=42,
+    )
+    network = network_of(model.path).to(memory_format=torch.channels_last_3d)
     bf16 = torch.backends.cpu.get_cpu_capability().startswith("AMX")
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder) / "stack.tif", Path(folder) / "labels.tif"

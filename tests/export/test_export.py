@@ -149,3 +149,35 @@ def test_scores_are_read_and_checked(tmp_path: Path) -> None:
     path.write_text("[1]")
     with pytest.raises(CellrtError, match="list of scores"):
         module.read_scores(path)
+
+
+TOML = """
+name = "tiny"
+kind = "nuclei"
+description = "a better description"
+[model]
+widths = [4, 8]
+two_dimensional = true
+{extra}
+[optim]
+max_steps = 1
+[decoder]
+foreground_threshold = 0.6
+[[simulate]]
+name = "balls"
+kind = "nuclei"
+count = 1
+"""
+
+
+def test_a_newer_recipe_may_describe_the_same_network(checkpoint: Path, tmp_path: Path) -> None:
+    newer = tmp_path / "newer.toml"
+    newer.write_text(TOML.format(extra=""))
+    card = module.export(checkpoint, tmp_path / "m.onnx", recipe_path=newer).card
+    assert card.summary == "a better description"
+    assert card.two_dimensional
+    assert card.decoder_parameters["foreground_threshold"] == 0.6
+    newer.write_text(TOML.format(extra="nominal_diameter_voxels = 30"))
+    with pytest.raises(UsageError, match=r"model\.nominal_diameter_voxels"):
+        module.export(checkpoint, tmp_path / "other.onnx", recipe_path=newer)
+    assert not (tmp_path / "other.onnx").exists()
