@@ -39,7 +39,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy cellrt
 
 docs: $(VENV)/.dev
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 wheel-check:
 	PYTHON=$(PYTHON) bash .ci/wheel-check
