@@ -263,7 +263,7 @@ The model is told the voxel size where the image's file states it, and nothing w
 
 The baseline is Gaussian smoothing, background subtraction where it helps, Otsu's threshold,
 distance transform and seeded watershed, told the median diameter of the true cells and the
-anisotropy. Its settings were chosen on these very stacks, which is in its favour:
+anisotropy, and its settings were chosen on some of these very stacks. Both are in its favour:
 
 {settings}
 

@@ -1,8 +1,8 @@
 """Segmentation without a network: Otsu, distance transform, watershed.
 
 What a careful user of a general image-analysis package would do, in its favour: it is told the
-median diameter of the true cells and the anisotropy, and its settings were chosen by
-``python benchmarks/accuracy.py --tune`` on the very real stacks it is scored on.
+median diameter of the true cells and the anisotropy, and its settings were chosen on some of the
+stacks that it is scored on; ``python benchmarks/accuracy.py --tune nuclei`` searches further.
 """
 
 from __future__ import annotations
