@@ -202,7 +202,14 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path, nuclei):
     image = np.tile(nuclei.image, (3, 4, 4))
     path = save(tmp_path / "stack.tif", image, imagej=True, metadata={"axes": "ZYX"})
     command = [sys.executable, "-m", "cellrt", "segment", str(path), "--diameter", "16", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run in the background inherits "ignore Ctrl-C"; a user's terminal does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     for line in process.stdout:
         if '"progress"' in line or '"name": "network"' in line:
             break
