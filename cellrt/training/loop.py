@@ -120,7 +120,7 @@ def train(
         handler = signal.getsignal(signal.SIGINT)
         try:
             trainer.fit(module, loader, ckpt_path=str(checkpoint) if resume else None)
-        except SystemExit as error:  # how Lightning ends a run on Ctrl-C
+        except SystemExit as error:  # how Lightning ends a run on Ctrl-C and on SIGTERM
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from error
     trainer.save_checkpoint(checkpoint)
@@ -128,7 +128,7 @@ def train(
 
 
 class KeepOnInterrupt(Callback):  # type: ignore[misc]
-    """Write a checkpoint when the run is interrupted."""
+    """Write a checkpoint when the run is interrupted (Ctrl-C, SIGTERM)."""
 
     def __init__(self, checkpoint: Path) -> None:
         self.checkpoint = checkpoint
@@ -137,7 +137,7 @@ class KeepOnInterrupt(Callback):  # type: ignore[misc]
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
         """Save, but only what was interrupted: after a fault the weights may be broken."""
-        if isinstance(exception, KeyboardInterrupt) and trainer.global_step > 0:
+        if isinstance(exception, KeyboardInterrupt | SystemExit) and trainer.global_step > 0:
             trainer.save_checkpoint(self.checkpoint)
 
 

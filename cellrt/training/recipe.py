@@ -77,6 +77,8 @@ class DataTable(_Table):
     """Voxels without a label are unknown (sparse ground truth), not background."""
     min_object_voxels: Annotated[int, Field(ge=0)] = 0
     """Objects with fewer voxels in the file become unknown."""
+    unknown_labels: tuple[int, ...] = ()
+    """Labels in the file that are no cells and not known background either."""
     simulate: dict[str, Any] | None = None
     """With no ``images``: options of the membrane simulation that draws images on the labels."""
     count: Annotated[int, Field(gt=0)] = 1

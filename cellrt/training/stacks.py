@@ -156,4 +156,5 @@ def _clean_labels(labels: npt.NDArray[Any], table: DataTable) -> npt.NDArray[np.
     if table.ignore_background:
         new[~cells] = UNKNOWN
     new[cells & (counts < table.min_object_voxels)] = UNKNOWN
+    new[np.isin(ids, table.unknown_labels)] = UNKNOWN
     return new[inverse].reshape(labels.shape)
