@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cellrt.models.cellpose3d import Cellpose3D
 from cellrt.runtime.card import Normalisation
+from cellrt.runtime.decoders import decoder_for
 from cellrt.runtime.engines import choose_engine
 from cellrt.runtime.engines.openvino_engine import load
 from cellrt.runtime.fields import network_fields, prepare_image
@@ -69,9 +70,9 @@ def main() -> None:
     around = []
     for _ in range(3):
         begin = time.perf_counter()
-        output = network_fields(prepare_image(volume, SHAPE, Normalisation()), grid, session)
-        total = time.perf_counter() - begin
-        around.append((total - output.network_seconds) / output.network_seconds)
+        image = prepare_image(volume, SHAPE, Normalisation())
+        _, inside = network_fields(image, grid, session, decoder_for(card))
+        around.append((time.perf_counter() - begin - inside) / inside)
     share = statistics.median(around)
     header = [
         "precision",
