@@ -111,8 +111,9 @@ def heat_flow(labels: npt.NDArray[np.integer[Any]]) -> FloatArray:
 
     One unit of heat enters at the cell's medoid (its voxel nearest to the centroid) in every
     iteration, spreads to the six neighbours and is lost outside of the cell. The gradient of the
-    heat after ``2 * (sum of the bounding box's edges)`` iterations, scaled to length 1, leads
-    around corners of non-convex cells, which line runs and centroids do not.
+    heat, scaled to length 1, leads around corners of non-convex cells, which line runs and
+    centroids do not. There are as many iterations as the edges of the cell's bounding box sum up
+    to, about twice the longest way from the middle of a convex cell.
 
     Parameters
     ----------
