@@ -285,10 +285,10 @@ One density of cells (`fast`, perfect tanh field, float16 input):
 One volume, more and more cells:
 
 {counts}
-## First use and memory
+## First use
 
 Compiling every kernel, once per machine: {compiled[0]:.1f} s wall, {compiled[1]:.1f} s CPU (it
-overlaps the network). Decoding adds {added:.1f} bytes per voxel to the float16 inputs at its peak.
+overlaps the network).
 
 ![CPU time of the decoders, and over voxels and cells](decoder.png)
 """
