@@ -261,11 +261,11 @@ Where a row says *trained on* or *watched during training*, the figure is no mea
 The model is told the voxel size where the image's file states it, and nothing where it does not
 (*estimated*); simulated stacks come with their cells' diameter.
 
-Not blind: the foreground threshold of `nuclei` (0.6, of four values tried) was chosen on simulated
-nuclei in the paper's setting with another seed and on Emb06. At the default of 0.5 such stacks score
-a mean Dice of 0.84 to 0.85, below the 0.87 aimed for. That of `membranes` (0.3, of three) was chosen
-on simulated stacks with the held-back plant part in view, and how far small cells are enlarged was
-decided on Emb04 and Emb09.
+Not blind: the foreground threshold of `nuclei` (0.6, of four values tried) was chosen on
+simulated nuclei in the paper's setting with another seed and on Emb06. At the default of 0.5 such
+stacks score a mean Dice of 0.84 to 0.85, below the 0.87 aimed for. That of `membranes` (0.3, of
+three) was chosen on simulated stacks with the held-back plant part in view, and how far small
+cells are enlarged was decided on Emb04 and Emb09.
 
 The baseline is Gaussian smoothing, background subtraction where it helps, Otsu's threshold,
 distance transform and seeded watershed, told the median diameter of the true cells and the
