@@ -14,6 +14,7 @@ from torch import nn
 
 from cellrt.errors import CellrtError
 from cellrt.export.onnx_graph import OUTPUT
+from cellrt.runtime.engines.openvino_engine import shared_core
 
 Fields = npt.NDArray[np.float32]
 Infer = Callable[[Fields], Fields]
@@ -159,7 +160,7 @@ def _compare(
 def _engines(graph: onnx.ModelProto) -> list[tuple[str, Infer, Tolerance]]:
     serialised = graph.SerializeToString()
     engines = [("onnxruntime fp32", _onnxruntime(serialised), FP32)]
-    core = _openvino_core()
+    core = shared_core()
     engines.append(("openvino fp32", _openvino(core, serialised, "f32"), FP32))
     if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         engines.append(("openvino bf16", _openvino(core, serialised, "bf16"), BF16))
@@ -175,12 +176,6 @@ def _onnxruntime(serialised: bytes) -> Infer:
         return np.asarray(session.run([OUTPUT], {session.get_inputs()[0].name: tile})[0])
 
     return infer
-
-
-def _openvino_core() -> Any:
-    import openvino
-
-    return openvino.Core()
 
 
 def _openvino(core: Any, serialised: bytes, precision: str) -> Infer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import numpy as np
@@ -74,3 +75,26 @@ def test_bf16_is_refused_where_it_cannot_be_had():
     pytest.importorskip("onnxruntime", reason="onnxruntime is an extra")
     with pytest.raises(EngineError, match="fp32 on the CPU"):
         choose_engine("onnxruntime").load(open_model("nuclei"), TILE, "bf16")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_ctrl_c_is_survived_after_models_were_dropped_in_the_order_they_were_made():
+    program = """
+import faulthandler, gc, signal
+from cellrt.runtime.engines import choose_engine
+from cellrt.runtime.model_file import open_model
+
+faulthandler.enable()  # gives the thread an alternate signal stack, as pytest does
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process ignores it
+engine, model = choose_engine("openvino"), open_model("nuclei")
+sessions = [engine.load(model, (16, 16, 16), "fp32") for _ in range(2)]
+while sessions:
+    sessions.pop(0)
+    gc.collect()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (finished.returncode, finished.stdout.strip()) == (0, "interrupted"), finished.stderr

@@ -43,7 +43,7 @@ def padded_reader(volume, grid):
     shape=shapes,
     halo=st.integers(0, 5),
     blend=st.integers(0, 6),
-    max_edge=st.integers(16, 40),
+    max_edge=st.integers(20, 40),  # an overlap of 16 voxels needs tiles of 20
     weighting=weightings,
     seed=st.integers(0, 99),
 )

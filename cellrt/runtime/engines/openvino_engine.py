@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ def available() -> str:
     EngineError
         OpenVINO is not installed or does not load.
     """
-    core = _core()
+    core = shared_core()
     import openvino
 
     version = str(openvino.__version__).split("-")[0]
@@ -36,7 +37,7 @@ def load(model: ModelFile, tile: tuple[int, int, int], *, precision: str = "auto
     EngineError
         The CPU has no bf16 although it was asked for, or OpenVINO cannot compile the graph.
     """
-    core = _core()
+    core = shared_core()
     has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "bf16" and not has_bf16:
         raise EngineError("this CPU has no bf16 instructions; use --precision fp32 or auto")
@@ -76,8 +77,15 @@ class OpenVinoSession:
         return result
 
 
-def _core() -> Any:
-    """OpenVINO's core object; constructing it is what proves that the library loads."""
+@functools.cache
+def shared_core() -> Any:
+    """OpenVINO's core object; constructing it is what proves that the library loads.
+
+    There is one per process, on purpose. Loading the CPU plugin replaces the thread's alternate
+    signal stack, and unloading puts the former one back; of two cores dropped in the order they
+    were made, the second puts back the first one's stack, which is unmapped by then, and the next
+    Ctrl-C ends the process with a segmentation fault.
+    """
     try:
         import openvino
     except ImportError as error:
