@@ -133,7 +133,7 @@ def measure(
     records: dict[str, TrainingRecord],
 ) -> list[Measurement]:
     """Run the baseline, and the model where there is one."""
-    diameter = median_diameter(truth, stack.anisotropy)
+    diameter = median_diameter(truth[stack.scored], stack.anisotropy)
     baseline = segment_nuclei if stack.model == "nuclei" else segment_membranes
     start = time.perf_counter()
     labels = baseline(image, diameter=diameter, anisotropy=stack.anisotropy)
@@ -171,6 +171,7 @@ def _scored(
     truth: NDArray[Any],
     seconds: float,
 ) -> Measurement:
+    labels, truth = labels[stack.scored], truth[stack.scored]
     scores = evaluate(labels, truth, ignore_unlabelled=stack.sparse, thresholds=(0.5, 0.75))
     return Measurement(
         stack=stack.name,
@@ -282,7 +283,8 @@ second point-spread function).
 def tune(model: str, chosen: Sequence[LabelledStack]) -> None:
     """Search the baseline's settings for the highest mean Dice + AP50, one after the other."""
     real = [s for s in chosen if s.model == model and not s.smoke and s.name != "paper nuclei"]
-    real = [stack for stack in real if "as stored" not in stack.name]
+    # Of plant_patch its two parts, cut out; not the same voxels twice.
+    real = [stack for stack in real if len(stack.files) == 0 or stack.scored[-1] == slice(None)]
     # One stack of each group; of the embryos every third, at different times.
     groups = sorted({stack.group for stack in real})
     members = [[stack for stack in real if stack.group == group] for group in groups]

@@ -39,7 +39,9 @@ class LabelledStack:
     files : tuple of Path
         What it is read from, for telling whether a model saw it. Empty for simulations.
     box : tuple of (start, stop), optional
-        Part of the file, (z, y, x).
+        Part of the file, (z, y, x), whose ground truth is used.
+    scored : tuple of slice, optional
+        Part of what `load` returns where scores are taken, when the rest is only context.
     sparse : bool
         Not all visible cells are annotated: scored with ``ignore_unlabelled``.
     smoke : bool
@@ -54,6 +56,7 @@ class LabelledStack:
     voxel_size_um: tuple[float, float, float] | None = None
     files: tuple[Path, ...] = ()
     box: tuple[tuple[int, int], ...] | None = None
+    scored: tuple[slice, ...] = (slice(None),)
     sparse: bool = False
     smoke: bool = False
 
@@ -174,26 +177,32 @@ def _other_nuclei() -> Iterator[LabelledStack]:
 
 def _plant() -> Iterator[LabelledStack]:
     file = DATA / "membranes" / "plant_patch.h5"
-    held_back = ((0, 64), (0, 200), (PLANT_HELD_BACK_FROM_X, 200))
-    parts = (
-        ("plant_patch x < 140", ((0, 64), (0, 200), (0, PLANT_HELD_BACK_FROM_X)), True),
-        ("plant_patch x >= 140", held_back, True),
-        ("plant_patch x >= 140, labels as stored", held_back, False),
+    start = PLANT_HELD_BACK_FROM_X
+    held_back = ((0, 64), (0, 200), (start, 200))
+    whole, cut = np.s_[:, :, :], np.s_[:, :, start:]
+    # What is read of the file, which part of that is scored, and whether labels are mended.
+    cases = (
+        ("plant_patch x < 140", np.s_[:, :, :start], whole, True),
+        ("plant_patch x >= 140", whole, cut, True),
+        ("plant_patch x >= 140, cut out", cut, whole, True),
+        ("plant_patch x >= 140, labels as stored", whole, cut, False),
     )
-    for name, box, mended in parts:
+    for name, part, scored, mended in cases:
+        seen = name.endswith("x < 140")
         yield LabelledStack(
             name,
             name,
             "membranes",
-            _plant_patch(file, box, mended=mended),
+            _plant_patch(file, part, mended=mended),
             files=(file,),
-            box=box,
+            box=((0, 64), (0, 200), (0, start)) if seen else held_back,
+            scored=scored,
             sparse=mended,
         )
 
 
 def _plant_patch(
-    file: Path, box: tuple[tuple[int, int], ...], *, mended: bool
+    file: Path, part: tuple[slice, ...], *, mended: bool
 ) -> Callable[[], tuple[NDArray[Any], NDArray[Any]]]:
     """Read a part of plant_patch.h5, whose `big_label` has two defects.
 
@@ -205,7 +214,6 @@ def _plant_patch(
     def load() -> tuple[NDArray[Any], NDArray[Any]]:
         import h5py
 
-        part = tuple(slice(*ends) for ends in box)
         with h5py.File(file, "r") as data:
             image, labels = data["raw"][part], data["big_label"][part]
         if mended:
@@ -223,26 +231,34 @@ def _simulated() -> Iterator[LabelledStack]:
         stack = simulate_paper_nuclei("psf2", seed=SIMULATION_SEED)
         return stack.image, stack.labels
 
-    def membranes(seed: int, z_step: float) -> Callable[[], tuple[NDArray[Any], NDArray[Any]]]:
+    def simulated(
+        kind: str, style: str, seed: int, z_step: float
+    ) -> Callable[[], tuple[NDArray[Any], NDArray[Any]]]:
         def load() -> tuple[NDArray[Any], NDArray[Any]]:
-            from cellrt.simulation import simulate_membranes
+            from cellrt.simulation.styles import simulate_style
 
-            stack = simulate_membranes(
-                (round(160 / z_step), 160, 160), voxel_size_um=(z_step, 1.0, 1.0), seed=seed
+            stack = simulate_style(
+                kind,
+                style,
+                seed=seed,
+                shape=(round(160 / z_step), 160, 160),
+                voxel_size_um=(z_step, 1.0, 1.0),
             )
             return stack.image, stack.labels
 
         return load
 
     yield LabelledStack("paper nuclei", "simulated nuclei (paper)", "nuclei", paper_nuclei)
-    for number, z_step in enumerate((1.0, 1.0, 2.0, 2.0, 3.0)):
-        yield LabelledStack(
-            f"membranes {number}",
-            "simulated membranes",
-            "membranes",
-            membranes(SIMULATION_SEED + number, z_step),
-            anisotropy=z_step,
-        )
+    for kind in ("nuclei", "membranes"):
+        for style in ("typical", "random"):
+            for number, z_step in enumerate((1.0, 1.0, 2.0, 2.0, 3.0)):
+                yield LabelledStack(
+                    f"{kind} {style} {number}",
+                    f"simulated {kind} ({style})",
+                    kind,
+                    simulated(kind, style, SIMULATION_SEED + number, z_step),
+                    anisotropy=z_step,
+                )
 
 
 def _tiff_pair(image: Path, labels: Path) -> Callable[[], tuple[NDArray[Any], NDArray[Any]]]:

@@ -107,6 +107,29 @@ def read_volume(
     )
 
 
+def read_voxels(path: str | Path) -> NDArray[np.generic]:
+    """Read a TIFF file's array as it is stored, for those who know what its axes are.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    ndarray
+        Axes of length 1 as in the file; memory-mapped where the file allows it.
+
+    Raises
+    ------
+    InputError
+        Missing, truncated or damaged file, or no TIFF.
+    """
+    path = Path(path)
+    _refuse_missing(path)
+    with _open_tiff(path) as tif:
+        return _read_array(path, tif, _only_series(tif, path))
+
+
 def _refuse_missing(path: Path) -> None:
     if path.is_dir():
         raise InputError(f"{path} is a folder; expected one TIFF file")

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+
+from cellrt.runtime.resample import Shape, resample
 
 FloatArray = npt.NDArray[np.float32]
 LabelArray = npt.NDArray[np.int32]
@@ -44,33 +45,21 @@ def median_diameter_um(labels: npt.NDArray[Any], voxel_size_um: Sequence[float])
 
 
 def zoom_image(image: npt.NDArray[Any], zoom: Sequence[float]) -> FloatArray:
-    """Resample linearly by a factor per axis, smoothed first where the grid gets coarser."""
-    image = np.asarray(image, np.float32)
-    # Antialiasing: a Gaussian as wide as half the voxels lost per new voxel.
-    sigma = [max(0.0, (1.0 / factor - 1.0) / 2.0) for factor in zoom]
-    if any(sigma):
-        image = ndimage.gaussian_filter(image, sigma)
-    return _sample(image, zoom, order=1).astype(np.float32)
+    """Resample by a factor per axis, exactly as the runtime brings an image to the model's grid."""
+    return resample(image, zoomed_shape(image.shape, zoom))
 
 
 def zoom_labels(labels: npt.NDArray[Any], zoom: Sequence[float]) -> LabelArray:
     """Resample by a factor per axis with nearest neighbour, on the same grid as `zoom_image`."""
-    return _sample(np.asarray(labels, np.int32), zoom, order=0).astype(np.int32)
-
-
-def zoomed_shape(shape: Sequence[int], zoom: Sequence[float]) -> tuple[int, ...]:
-    """Return the shape after resampling; no axis falls below 1."""
-    return tuple(max(1, round(size * factor)) for size, factor in zip(shape, zoom, strict=True))
-
-
-def _sample(array: npt.NDArray[Any], zoom: Sequence[float], order: int) -> npt.NDArray[Any]:
-    shape = zoomed_shape(array.shape, zoom)
-    if shape == array.shape:
-        return array
     # Voxel centres, not corners, keep their place: x_in = (x_out + 0.5) * step - 0.5.
-    step = np.array(array.shape) / np.array(shape)
-    return np.asarray(
-        ndimage.affine_transform(
-            array, step, 0.5 * step - 0.5, output_shape=shape, order=order, mode="nearest"
-        )
-    )
+    nearest = [
+        np.floor((np.arange(new) + 0.5) * (old / new)).astype(np.intp)
+        for old, new in zip(labels.shape, zoomed_shape(labels.shape, zoom), strict=True)
+    ]
+    return np.asarray(labels[np.ix_(*nearest)], np.int32)
+
+
+def zoomed_shape(shape: Sequence[int], zoom: Sequence[float]) -> Shape:
+    """Return the shape after resampling; no axis falls below 1."""
+    z, y, x = (max(1, round(size * factor)) for size, factor in zip(shape, zoom, strict=True))
+    return z, y, x

@@ -79,6 +79,9 @@ class DataTable(_Table):
     """Objects with fewer voxels in the file become unknown."""
     unknown_labels: tuple[int, ...] = ()
     """Labels in the file that are no cells and not known background either."""
+    lost_planes: tuple[int, ...] = ()
+    """Planes (z) of the file without ground truth: they get the labels on which both neighbours
+    agree, and are unknown elsewhere."""
     simulate: dict[str, Any] | None = None
     """With no ``images``: options of the membrane simulation that draws images on the labels."""
     count: Annotated[int, Field(gt=0)] = 1

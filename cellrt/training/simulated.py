@@ -106,8 +106,9 @@ def _draw(job: dict[str, Any]) -> Any:
     """Call the simulation; ranges in the options are drawn with the stack's own seed.
 
     Options: ``diameter_voxels`` and ``z_step`` (slice distance over pixel size) as a number or as
-    ``[low, high]``, ``shape`` where labels are given, and ``nuclei``, ``membranes`` and
-    ``imaging`` as tables that replace single fields of the randomly drawn parameters.
+    ``[low, high]``, ``shape`` where labels are given, and ``nuclei``,
+    ``membranes`` and ``imaging`` as tables that replace single fields of the randomly drawn
+    parameters, by a value or by ``[low, high]``.
     """
     from dataclasses import replace
 
@@ -122,7 +123,11 @@ def _draw(job: dict[str, Any]) -> Any:
     else:
         parameters["membranes"] = simulation.MembraneParameters.random(rng)
     for key, value in parameters.items():
-        parameters[key] = replace(value, **options.pop(key, {}))
+        fields = {
+            name: _number(wanted, rng) if isinstance(wanted, list) else wanted
+            for name, wanted in options.pop(key, {}).items()
+        }
+        parameters[key] = replace(value, **fields)
     z_step = _number(options.pop("z_step", 1.0), rng)
     diameter = options.pop("diameter_voxels", None)
     draw: Any = {
@@ -134,7 +139,7 @@ def _draw(job: dict[str, Any]) -> Any:
         draw = partial(
             simulation.simulate_membranes_from_labels,
             job["labels"],
-            source_anisotropy=size[0] / size[2],
+            source_anisotropy=float(size[0] / size[2]),
         )
     shape = tuple(options.pop("shape", job.get("shape", (96, 96, 96))))
     if options:

@@ -95,6 +95,6 @@ def _read(file: Path, inside: str) -> npt.NDArray[Any]:
     if suffix in (".npy", ".npz"):
         loaded = np.load(file)
         return np.asarray(loaded[inside or loaded.files[0]] if suffix == ".npz" else loaded)
-    import tifffile
+    from cellrt.runtime.reading import read_voxels
 
-    return np.asarray(tifffile.imread(file))
+    return read_voxels(file)

@@ -74,7 +74,7 @@ def load_validation_stacks(recipe: Recipe) -> list[Stack]:
 def load_table(table: DataTable, recipe: Recipe) -> Iterator[Stack]:
     """Yield the stacks of one table, on the model grid."""
     for image_address, label_address in find_pairs(table, recipe.folder):
-        labels = _clean_labels(_cropped(read_array(label_address), table), table)
+        labels = _clean_labels(read_array(label_address), table)
         name = f"{table.name}:{Path(label_address).name}"
         if image_address is None:
             for index, (image, drawn, voxel_size) in enumerate(
@@ -149,6 +149,8 @@ def _cropped(array: npt.NDArray[Any], table: DataTable) -> npt.NDArray[Any]:
 
 def _clean_labels(labels: npt.NDArray[Any], table: DataTable) -> npt.NDArray[np.int32]:
     """Number labels from 1 and mark what is unknown with -1."""
+    bounds = table.crop or ((0, labels.shape[0]),)
+    labels = _cropped(labels, table)
     ids, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     new = np.zeros(len(ids), np.int32)
     cells = ids > 0
@@ -157,4 +159,11 @@ def _clean_labels(labels: npt.NDArray[Any], table: DataTable) -> npt.NDArray[np.
         new[~cells] = UNKNOWN
     new[cells & (counts < table.min_object_voxels)] = UNKNOWN
     new[np.isin(ids, table.unknown_labels)] = UNKNOWN
-    return new[inverse].reshape(labels.shape)
+    clean = new[inverse].reshape(labels.shape)
+    for plane in (z - bounds[0][0] for z in table.lost_planes):
+        if 0 < plane < len(clean) - 1:
+            below, above = clean[plane - 1], clean[plane + 1]
+            clean[plane] = np.where(below == above, below, UNKNOWN)
+        elif 0 <= plane < len(clean):
+            clean[plane] = UNKNOWN
+    return clean

@@ -61,3 +61,12 @@ def test_unreadable_files_are_input_errors(tmp_path: Path) -> None:
     for name in ("broken.tif", "missing.npy", "flat.npy"):
         with pytest.raises(InputError, match=name):
             read_array(str(tmp_path / name))
+
+
+def test_compressed_labels_are_read(tmp_path: Path) -> None:
+    from PIL import Image
+
+    planes = [np.full((8, 9), z, np.uint16) for z in range(3)]
+    first, *others = (Image.fromarray(plane) for plane in planes)
+    first.save(tmp_path / "a.tif", save_all=True, append_images=others, compression="tiff_lzw")
+    np.testing.assert_array_equal(read_array(str(tmp_path / "a.tif")), np.stack(planes))
