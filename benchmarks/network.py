@@ -8,6 +8,7 @@ product, measured in the same run with the same precision.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 
@@ -23,8 +24,7 @@ from cellrt.runtime.engines import choose_engine
 from cellrt.runtime.engines.openvino_engine import load
 from cellrt.runtime.fields import network_fields, prepare_image
 from cellrt.runtime.model_file import open_model
-from cellrt.runtime.plan import MAX_TILE_VOXELS
-from cellrt.runtime.tiling import plan_tiles
+from cellrt.runtime.plan import make_plan
 
 REPEATS = 5
 SHAPE = (128, 256, 256)
@@ -50,9 +50,7 @@ def main() -> None:
     model = open_model("membranes")
     card = model.card
     operations = operations_per_voxel((16, 32, 64, 128))
-    grid = plan_tiles(
-        SHAPE, halo=card.halo, blend=card.blend, multiple=8, max_voxels=MAX_TILE_VOXELS
-    )
+    grid = make_plan(SHAPE, SHAPE, card, image_bytes=2 * math.prod(SHAPE)).grid
     rows = []
     session = load(model, grid.tile, precision="auto")
     dtype = torch.bfloat16 if session.precision == "bf16" else torch.float32

@@ -22,8 +22,11 @@ ENGINE_BYTES_PER_TILE_VOXEL = 360
 # The packed field, and pointers that become labels in place.
 FIELD_BYTES_PER_VOXEL = 4
 LABEL_BYTES_PER_VOXEL = 4
-# The largest tile: with it the whole process stays within 1 GB beside what grows with the image.
-MAX_TILE_VOXELS = 1_200_000
+# What `cellrt segment` promises to stay within; larger tiles overlap less, so they use it up.
+PROMISED_BYTES = 1_000_000_000
+PROMISED_BYTES_PER_VOXEL = 16
+# Largest tiles to try, in voxels. The smallest keeps the promise for stacks of any size.
+TILE_VOXELS = (3_200_000, 2_600_000, 2_100_000, 1_700_000, 1_400_000, 1_200_000)
 
 
 @dataclass(frozen=True)
@@ -91,22 +94,32 @@ def make_plan(
     UsageError
         Tile and halo do not fit together.
     """
-    grid = plan_tiles(
-        model_shape,
-        halo=card.halo if halo is None else halo,
-        blend=card.blend,
-        multiple=card.multiple,
-        max_voxels=MAX_TILE_VOXELS,
-        tile=tile,
-    )
-    voxels, model_voxels = math.prod(shape), math.prod(model_shape)
-    resampled = 0 if shape == model_shape else 2 * model_voxels
+    promised = PROMISED_BYTES + PROMISED_BYTES_PER_VOXEL * math.prod(shape)
+    for max_voxels in TILE_VOXELS:
+        grid = plan_tiles(
+            model_shape,
+            halo=card.halo if halo is None else halo,
+            blend=card.blend,
+            multiple=card.multiple,
+            max_voxels=max_voxels,
+            tile=tile,
+        )
+        memory = BASE_BYTES + image_bytes + _working_bytes(shape, grid)
+        if memory <= 0.95 * promised:
+            break
+    return Plan(shape, grid, memory)
+
+
+def _working_bytes(shape: Shape, grid: TileGrid) -> int:
+    """Memory of the network stage or of the decoder, whichever takes more."""
+    voxels, model_voxels = math.prod(shape), math.prod(grid.shape)
+    resampled = 0 if shape == grid.shape else 2 * model_voxels
     network = resampled + FIELD_BYTES_PER_VOXEL * model_voxels + _buffer_bytes(grid)
     network += ENGINE_BYTES_PER_TILE_VOXEL * math.prod(grid.tile)
     decoding = (FIELD_BYTES_PER_VOXEL + LABEL_BYTES_PER_VOXEL) * model_voxels
-    if shape != model_shape:
+    if shape != grid.shape:
         decoding += LABEL_BYTES_PER_VOXEL * voxels
-    return Plan(shape, grid, BASE_BYTES + image_bytes + max(network, decoding))
+    return max(network, decoding)
 
 
 def _buffer_bytes(grid: TileGrid) -> int:
