@@ -34,6 +34,8 @@ FARTHEST = 3
 # Voxels of a probe on the model's grid: enough for some dozen cells, a fraction of a second.
 PROBE = (32, 72, 72)
 FEWEST_CELLS = 3
+# Cell sizes of which fewer than this many fit into the image need no probe.
+LEAST_ROOM = 2.0
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,10 @@ def refine_scale(
     def look(step: int) -> float:
         if step not in seen:
             guess = replace(base, diameter_pixels=base.diameter_pixels * FACTOR**step)
-            seen[step] = _probe(image, guess, card, session, decoder)
+            if _room(image.shape, guess) < LEAST_ROOM:
+                seen[step] = Probe(guess.diameter_pixels, 0, math.nan, 0.0)
+            else:
+                seen[step] = _probe(image, guess, card, session, decoder)
         return seen[step].quality
 
     if start is None:
@@ -140,6 +145,12 @@ def climb(quality: Callable[[int], float]) -> int:
             break
         step = further
     return step
+
+
+def _room(shape: tuple[int, ...], scale: CellScale) -> float:
+    """How many cells side by side fill the image; along an axis thinner than a cell, one."""
+    extents = (n * s / scale.diameter_pixels for n, s in zip(shape, scale.spacing, strict=True))
+    return math.prod(max(1.0, extent) for extent in extents)
 
 
 def _vertex(before: float, at: float, after: float) -> float:
