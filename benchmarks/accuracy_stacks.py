@@ -231,34 +231,30 @@ def _simulated() -> Iterator[LabelledStack]:
         stack = simulate_paper_nuclei("psf2", seed=SIMULATION_SEED)
         return stack.image, stack.labels
 
-    def simulated(
-        kind: str, style: str, seed: int, z_step: float
-    ) -> Callable[[], tuple[NDArray[Any], NDArray[Any]]]:
-        def load() -> tuple[NDArray[Any], NDArray[Any]]:
-            from cellrt.simulation.styles import simulate_style
-
-            stack = simulate_style(
-                kind,
-                style,
-                seed=seed,
-                shape=(round(160 / z_step), 160, 160),
-                voxel_size_um=(z_step, 1.0, 1.0),
-            )
-            return stack.image, stack.labels
-
-        return load
-
     yield LabelledStack("paper nuclei", "simulated nuclei (paper)", "nuclei", paper_nuclei)
     for kind in ("nuclei", "membranes"):
         for style in ("typical", "random"):
             for number, z_step in enumerate((1.0, 1.0, 2.0, 2.0, 3.0)):
-                yield LabelledStack(
-                    f"{kind} {style} {number}",
-                    f"simulated {kind} ({style})",
-                    kind,
-                    simulated(kind, style, SIMULATION_SEED + number, z_step),
-                    anisotropy=z_step,
-                )
+                yield simulated_stack(kind, style, SIMULATION_SEED + number, z_step)
+
+
+def simulated_stack(kind: str, style: str, seed: int, z_step: float) -> LabelledStack:
+    """Return one stack of a style that `cellrt simulate` offers, sampled coarser along z."""
+
+    def load() -> tuple[NDArray[Any], NDArray[Any]]:
+        from cellrt.simulation.styles import simulate_style
+
+        stack = simulate_style(
+            kind,
+            style,
+            seed=seed,
+            shape=(round(160 / z_step), 160, 160),
+            voxel_size_um=(z_step, 1.0, 1.0),
+        )
+        return stack.image, stack.labels
+
+    group = f"simulated {kind} ({style})"
+    return LabelledStack(f"{kind} {style} {seed}", group, kind, load, anisotropy=z_step)
 
 
 def _tiff_pair(image: Path, labels: Path) -> Callable[[], tuple[NDArray[Any], NDArray[Any]]]:

@@ -1,0 +1,90 @@
+"""How the bundled models' foreground thresholds are chosen: on stacks that no table scores.
+
+    python benchmarks/threshold.py nuclei
+    python benchmarks/threshold.py path/to/model.onnx
+
+Prints mean Dice + AP at IoU 0.5, averaged over groups of stacks, for each threshold. `nuclei`: the
+embryo kept for validation, simulated stacks of both styles, and the paper's setting with its first
+point-spread function. `membranes`: simulated stacks of both styles, and the part of plant_patch
+that is trained on. Seeds are apart from those of the recipes and of the accuracy benchmark.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accuracy import model_options
+from accuracy_stacks import LabelledStack, median_diameter, simulated_stack, stacks
+from numpy.typing import NDArray
+
+import cellrt
+from cellrt.evaluation import evaluate
+from cellrt.runtime.decoders import decoder_for
+from cellrt.runtime.fields import network_fields, prepare_image
+from cellrt.runtime.pipeline import Options, prepare
+from cellrt.runtime.progress import Silent, StageClock
+from cellrt.runtime.volume import volume_from_array
+
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
+SEED = 800_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("model", help="name of a bundled model, or a file")
+    model = cellrt.load_model(parser.parse_args().model)
+    scores: dict[tuple[str, float], list[tuple[float, float]]] = defaultdict(list)
+    for stack in chosen(Path(model.card.recipe).stem):
+        image, truth = stack.load()
+        told, _ = model_options(stack, median_diameter(truth, stack.anisotropy))
+        volume = volume_from_array(image, voxel_size_um=told.pop("voxel_size", None))
+        job = prepare(volume, model, Options(**told), StageClock(Silent()))
+        session = job.choice.load(model, job.plan.grid.tile, "auto")
+        on_grid = prepare_image(volume.image, job.plan.grid.shape, model.card.normalisation)
+        fields, _ = network_fields(on_grid, job.plan.grid, session, job.decoder)
+        for threshold in THRESHOLDS:
+            parameters = {**model.card.decoder_parameters, "foreground_threshold": threshold}
+            decoder = decoder_for(replace(model.card, decoder_parameters=parameters))
+            labels = decoder.decode(fields.copy(), mode="fast")
+            if labels.shape != truth.shape:
+                labels = decoder.upsample(labels, fields, truth.shape)
+            found = evaluate(labels, truth, ignore_unlabelled=stack.sparse, thresholds=(0.5,))
+            precision = found.at(0.5).average_precision
+            scores[stack.group, threshold].append((found.mean_dice, precision))
+    groups = list(dict.fromkeys(group for group, _ in scores))
+    for threshold in THRESHOLDS:
+        means = np.array([np.mean(scores[group, threshold], axis=0) for group in groups])
+        parts = ", ".join(
+            f"{group} {dice:.3f}/{precision:.3f}"
+            for group, (dice, precision) in zip(groups, means, strict=True)
+        )
+        dice, precision = means.mean(axis=0)
+        print(f"{threshold:.1f}: sum {dice + precision:.3f}  Dice/AP50 {parts}")
+
+
+def chosen(model: str) -> Iterator[LabelledStack]:
+    """Stacks for choosing: validation and training data, and simulations of their own."""
+    group = {"nuclei": "Emb06", "membranes": "plant_patch x < 140"}[model]
+    yield from (stack for stack in stacks() if stack.group == group)
+    for style in ("typical", "random"):
+        for number, z_step in enumerate((1.0, 2.0, 3.0)):
+            yield simulated_stack(model, style, SEED + number, z_step)
+    if model == "nuclei":
+        yield LabelledStack("psf1", "simulated nuclei (paper, psf1)", model, _paper_nuclei)
+
+
+def _paper_nuclei() -> tuple[NDArray[Any], NDArray[Any]]:
+    from cellrt.simulation import simulate_paper_nuclei
+
+    stack = simulate_paper_nuclei("psf1", (140, 140, 400), seed=SEED)
+    return stack.image, stack.labels
+
+
+if __name__ == "__main__":
+    main()
