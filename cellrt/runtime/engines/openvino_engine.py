@@ -77,17 +77,27 @@ class OpenVinoSession:
         return result
 
 
-@functools.cache
 def shared_core() -> Any:
-    """OpenVINO's core object; constructing it is what proves that the library loads.
+    """OpenVINO's core object, one for the process; having it proves that the library loads.
 
-    There is one per process, on purpose. Loading the CPU plugin replaces the thread's alternate
-    signal stack, and unloading puts the former one back; of two cores dropped in the order they
-    were made, the second puts back the first one's stack, which is unmapped by then, and the next
-    Ctrl-C ends the process with a segmentation fault.
+    Raises
+    ------
+    EngineError
+        OpenVINO is not installed or does not load.
     """
     try:
-        import openvino
+        import openvino  # noqa: F401
     except ImportError as error:
         raise EngineError(f"openvino does not load ({error}); run `pip install openvino`") from None
+    return _core()
+
+
+@functools.cache
+def _core() -> Any:
+    # One per process and for good. Loading the CPU plugin replaces the thread's alternate signal
+    # stack, and unloading puts the former one back; of two cores dropped in the order they were
+    # made, the second puts back the first one's stack, which is unmapped by then, and the next
+    # Ctrl-C ends the process with a segmentation fault.
+    import openvino
+
     return openvino.Core()

@@ -1,0 +1,63 @@
+"""``cellrt doctor``: what is in this machine, which engines load, and what to do about the rest."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def doctor(
+    model: Annotated[
+        str, typer.Option("--model", help="Model to check the engines with, bundled or a file.")
+    ] = "nuclei",
+    json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+) -> None:
+    """Check this machine: hardware, engines, and whether they compute what they should."""
+    import dataclasses
+    import json as json_text
+
+    import cellrt
+    from cellrt.errors import EngineError
+    from cellrt.runtime.checkup import check_engines
+    from cellrt.runtime.machine import this_machine
+    from cellrt.runtime.model_file import open_model
+
+    file = open_model(model)
+    machine = this_machine()
+    checks = check_engines(file)
+    working = [check for check in checks if check.works]
+    if json:
+        found = {
+            "cellrt": cellrt.__version__,
+            "machine": dataclasses.asdict(machine),
+            "model": file.card.name,
+            "engines": [dataclasses.asdict(check) for check in checks],
+            "will_use": working[0].name if working else None,
+        }
+        typer.echo(json_text.dumps(found, indent=1))
+    else:
+        instructions = ", ".join(machine.instructions) or "instructions not known"
+        typer.echo(f"cellrt {cellrt.__version__}, Python {machine.python}, {machine.system}")
+        typer.echo(f"CPU      {machine.cpu}, {machine.cores} cores usable, {instructions}")
+        if machine.free_memory_bytes is not None:
+            typer.echo(f"memory   {machine.free_memory_bytes / 1e9:.1f} GB free")
+        for gpu in machine.gpus or (machine.gpu_note,):
+            typer.echo(f"GPU      {gpu}")
+        typer.echo(f"engines, best first, checked with model {file.card.name}:")
+        for check in checks:
+            typer.echo(f"  {check.name:12} {_verdict(check.works)} {check.detail}")
+            if check.works:
+                typer.echo(
+                    f"{'':15}{check.precision}, {check.voxels_per_second / 1e6:.2g} million "
+                    f"voxels/s; differs from the model's card by {check.difference:.1g}"
+                )
+        if working:
+            typer.echo(f"`cellrt segment` will use {working[0].name}.")
+    if not working:
+        reasons = "; ".join(f"{check.name}: {check.detail}" for check in checks)
+        raise EngineError(f"no engine works here ({reasons})")
+
+
+def _verdict(works: bool) -> str:
+    return "ok" if works else "--"

@@ -1,0 +1,76 @@
+"""Whether an engine loads here, computes what a model's card says, and how fast it is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from cellrt.errors import EngineError
+from cellrt.runtime.engines import LADDER, choose_engine
+from cellrt.runtime.model_file import ModelFile, golden_input
+
+# A tile large enough to keep all cores busy, small enough to take well below a second.
+TIMED_TILE = (32, 64, 64)
+
+
+@dataclass(frozen=True)
+class EngineCheck:
+    """What was found out about one engine.
+
+    Parameters
+    ----------
+    name : str
+    works : bool
+        It loads and reproduces the reference output of the model.
+    detail : str
+        Library, version and device; or what is wrong and what to do.
+    precision : str
+        What ``auto`` computes in; empty where the engine does not work.
+    difference : float
+        Largest difference between a channel's mean and the card's, in fp32.
+    voxels_per_second : float
+        Network alone, with ``auto``, on a small tile.
+    """
+
+    name: str
+    works: bool
+    detail: str
+    precision: str = ""
+    difference: float = 0.0
+    voxels_per_second: float = 0.0
+
+
+def check_engines(model: ModelFile) -> list[EngineCheck]:
+    """Check every engine of the ladder with one model, best first."""
+    return [_check(name, model) for name in LADDER]
+
+
+def _check(name: str, model: ModelFile) -> EngineCheck:
+    try:
+        choice = choose_engine(name)
+        golden = model.card.golden
+        difference = 0.0
+        if golden is not None:
+            output = choice.load(model, golden.shape, "fp32").infer(golden_input(golden.shape))
+            means = output.mean(axis=(0, 2, 3, 4))
+            difference = float(np.abs(means - golden.output_mean).max())
+            if not difference <= golden.tolerance:
+                return EngineCheck(
+                    name,
+                    False,
+                    f"{choice.detail} computes something else than the model's card says: means "
+                    f"differ by {difference:.2g}, at most {golden.tolerance:g} is expected; "
+                    "reinstall it, or use another --engine",
+                    difference=difference,
+                )
+        session = choice.load(model, TIMED_TILE, "auto")
+        tile = golden_input(TIMED_TILE)
+        session.infer(tile)
+        begin = time.perf_counter()
+        session.infer(tile)
+        speed = tile.size / (time.perf_counter() - begin)
+    except EngineError as error:
+        return EngineCheck(name, False, str(error))
+    return EngineCheck(name, True, choice.detail, session.precision, difference, speed)

@@ -1,0 +1,113 @@
+"""What this machine is, as far as it matters to how networks run on it."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellrt.runtime.memory import available_memory_bytes
+from cellrt.runtime.threads import usable_cores
+
+# Flags of /proc/cpuinfo that decide how fast a network runs, and what people call them.
+INSTRUCTIONS = {
+    "avx2": "AVX2",
+    "avx512f": "AVX-512",
+    "avx512_vnni": "VNNI",
+    "avx512_bf16": "AVX-512 BF16",
+    "amx_bf16": "AMX",
+    "asimd": "NEON",
+    "bf16": "BF16",
+}
+_JETSON = Path("/proc/device-tree/model")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Hardware and interpreter.
+
+    Parameters
+    ----------
+    system, python : str
+        Operating system and Python version.
+    cpu : str
+    cores : int
+        Cores this process may use.
+    instructions : tuple of str
+        Vector and matrix instructions; empty where the system does not tell.
+    free_memory_bytes : int or None
+    gpus : tuple of str
+        NVIDIA GPUs with memory, driver and compute capability.
+    gpu_note : str
+        Why no GPU is listed; empty when there is one.
+    """
+
+    system: str
+    python: str
+    cpu: str
+    cores: int
+    instructions: tuple[str, ...]
+    free_memory_bytes: int | None
+    gpus: tuple[str, ...]
+    gpu_note: str
+
+
+def this_machine() -> Machine:
+    """Look at the machine; nothing here needs an engine or a GPU library."""
+    cpu, instructions = _processor()
+    gpus, note = _nvidia_gpus()
+    board = _JETSON.read_text().rstrip("\0\n") if _JETSON.is_file() else ""
+    return Machine(
+        system=f"{platform.system()} {platform.release()}" + (f" on {board}" if board else ""),
+        python=platform.python_version(),
+        cpu=cpu,
+        cores=usable_cores(),
+        instructions=instructions,
+        free_memory_bytes=available_memory_bytes(),
+        gpus=gpus,
+        gpu_note=note,
+    )
+
+
+def _processor() -> tuple[str, tuple[str, ...]]:
+    name, flags = platform.processor() or platform.machine(), set[str]()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            name = value.strip()
+        elif key.strip() in ("flags", "Features"):
+            flags = set(value.split())
+            break
+    if sys.platform == "darwin":
+        name = _output("sysctl", "-n", "machdep.cpu.brand_string") or name
+    return name, tuple(words for flag, words in INSTRUCTIONS.items() if flag in flags)
+
+
+def _nvidia_gpus() -> tuple[tuple[str, ...], str]:
+    if shutil.which("nvidia-smi") is None:
+        return (), "no NVIDIA driver found (there is no nvidia-smi)"
+    fields = "name,memory.total,driver_version,compute_cap"
+    found = _output("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader")
+    gpus = []
+    for line in (found or "").splitlines():
+        name, memory, driver, capability = ([part.strip() for part in line.split(",")] + [""] * 4)[
+            :4
+        ]
+        gpus.append(f"{name}, {memory}, driver {driver}, compute capability {capability}")
+    return tuple(gpus), "" if gpus else "the NVIDIA driver is installed but lists no GPU"
+
+
+def _output(*command: str) -> str | None:
+    """What a program prints; None where it is missing, fails or takes too long."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,79 @@
+"""``cellrt doctor``: what it says where engines work, are missing, or compute nonsense."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+
+import pytest
+
+from cellrt.runtime import checkup, machine
+from cellrt.runtime.model_file import ModelFile, open_model
+
+
+def test_it_names_the_machine_and_the_engine_that_will_run(cellrt):
+    done = cellrt("doctor")
+    assert done.code == 0, done.err
+    for word in (
+        "CPU",
+        "GPU",
+        "openvino",
+        "million voxels/s",
+        "`cellrt segment` will use openvino",
+    ):
+        assert word in done.out
+
+
+def test_json_has_every_engine_with_figures(cellrt):
+    found = json.loads(cellrt("doctor", "--json", "--model", "membranes").out)
+    assert found["model"] == "membranes"
+    assert found["will_use"] == "openvino"
+    assert found["machine"]["cores"] >= 1
+    best = found["engines"][0]
+    assert best["works"]
+    assert best["difference"] < 1e-3
+    assert best["voxels_per_second"] > 0
+
+
+def test_what_is_missing_is_said_with_what_to_install(cellrt, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    done = cellrt("doctor")
+    assert done.code == 0, done.err
+    assert "pip install 'cellrt[onnxruntime]'" in done.out
+
+
+def test_without_any_engine_the_code_is_4(cellrt, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    done = cellrt("doctor")
+    assert done.code == 4
+    assert "no engine works here" in done.err
+
+
+def test_an_engine_that_computes_something_else_does_not_work():
+    model = open_model("nuclei")
+    golden = dataclasses.replace(model.card.golden, output_mean=(0.5, 0.5, 0.5, 0.5))
+    wrong = ModelFile(model.path, dataclasses.replace(model.card, golden=golden))
+    check = checkup.check_engines(wrong)[0]
+    assert not check.works
+    assert "than the model's card says" in check.detail
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected"),
+    [
+        (
+            "NVIDIA RTX A4000, 16376 MiB, 560.35, 8.6",
+            ("NVIDIA RTX A4000, 16376 MiB, driver 560.35, compute capability 8.6",),
+        ),
+        ("", ()),
+        (None, ()),
+    ],
+)
+def test_gpus_come_from_the_drivers_own_tool(monkeypatch, printed, expected):
+    monkeypatch.setattr(machine.shutil, "which", lambda name: "/usr/bin/" + name)
+    monkeypatch.setattr(machine, "_output", lambda *command: printed)
+    found = machine.this_machine()
+    assert found.gpus == expected
+    assert bool(found.gpu_note) == (not expected)
