@@ -289,7 +289,8 @@ alternative) was decided on Emb04 and Emb09.
 Some ground truth cannot be met: balls of 33 voxels stand for nuclei that nobody could outline (21
 of 1199 in the embryos, none in Emb04, 3 in Emb09), and dim nuclei end where the grey value falls
 below one number per stack. plant_patch x >= 140 is segmented with the rest of the stack around it,
-whose labels were trained on, and scored in the held-back part alone; *cut out* sees nothing else.
+whose labels were trained on, and scored in the held-back part alone, on the cells that lie mostly
+in it; *cut out* sees nothing else.
 
 The baseline is Gaussian smoothing, background subtraction where it helps, Otsu's threshold,
 distance transform and seeded watershed, told the median diameter of the true cells and the

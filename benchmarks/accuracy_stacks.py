@@ -189,11 +189,12 @@ def _plant() -> Iterator[LabelledStack]:
     )
     for name, part, scored, mended in cases:
         seen = name.endswith("x < 140")
+        held = np.s_[:, :, :start] if seen else cut
         yield LabelledStack(
             name,
             name,
             "membranes",
-            _plant_patch(file, part, mended=mended),
+            _plant_patch(file, part, held, mended=mended),
             files=(file,),
             box=((0, 64), (0, 200), (0, start)) if seen else held_back,
             scored=scored,
@@ -202,24 +203,28 @@ def _plant() -> Iterator[LabelledStack]:
 
 
 def _plant_patch(
-    file: Path, part: tuple[slice, ...], *, mended: bool
+    file: Path, seen: tuple[slice, ...], part: tuple[slice, ...], *, mended: bool
 ) -> Callable[[], tuple[NDArray[Any], NDArray[Any]]]:
-    """Read a part of plant_patch.h5, whose `big_label` has two defects.
+    """Read what the model sees of plant_patch.h5, whose `big_label` has two defects.
 
     Its label 1 is no cell but all small cells thrown together, and so is the whole slice z = 31,
-    which cuts every cell in two. Mended, label 1 is unlabelled and slice 31 has the labels on
-    which both its neighbours agree.
+    which cuts every cell in two. Mended, label 1 is unlabelled, slice 31 has the labels on which
+    both its neighbours agree, and only cells that lie mostly in the scored part are labelled: of
+    the others training saw more than the score would.
     """
 
     def load() -> tuple[NDArray[Any], NDArray[Any]]:
         import h5py
 
         with h5py.File(file, "r") as data:
-            image, labels = data["raw"][part], data["big_label"][part]
+            image, labels = data["raw"][()], data["big_label"][()]
         if mended:
             labels[labels == 1] = 0
             labels[31] = np.where(labels[30] == labels[32], labels[30], 0)
-        return image, labels
+            whole = np.bincount(labels.ravel())
+            here = np.bincount(labels[part].ravel(), minlength=whole.size)
+            labels[(here < 0.5 * whole)[labels]] = 0
+        return image[seen], labels[seen]
 
     return load
 
