@@ -87,16 +87,17 @@ def test_flow_errors_are_the_mean_over_voxels_and_components(target):
 
 def test_cells_that_are_mostly_filled_wall_go():
     truth = np.zeros((20, 20, 40), np.int32)
-    truth[8:12, 8:12, 8:12] = 1
-    truth[2:18, 2:18, 22:38] = 2
-    walls = {"radius_range": (1.0, 50.0), "wall_thickness": 4.0}
-    assert decode(truth, **walls, min_overlap=0.0).max() == 2
-    share = 4**3 / np.count_nonzero(decode(truth, **walls, min_overlap=0.0) == 1)
-    assert share < 0.2
+    truth[2:18, 2:18, 2:14] = 1
+    truth[2:18, 2:18, 24:38] = 2
+    truth[9:11, 9:11, 18:20] = 3  # a speck in the wall between them
+    walls = {"radius_range": (1.0, 50.0), "wall_thickness": 6.0}
+    everything = decode(truth, **walls, min_overlap=0.0)
+    assert everything.max() == 3
+    speck = everything[9, 9, 18]
+    assert 2**3 / np.count_nonzero(everything == speck) < 0.2
     kept = decode(truth, **walls, min_overlap=0.2)
-    assert kept.max() == 1
-    assert kept[10, 10, 30] == 1
-    assert kept[10, 10, 10] == 0
+    assert kept.max() == 2
+    assert kept[9, 9, 18] == 0
 
 
 def test_the_foreground_threshold_decides_which_voxels_take_part():
@@ -119,11 +120,32 @@ def test_walls_go_to_the_nearest_cell_and_no_further(thickness, seed):
     filled = labels.copy()
     fill_walls(filled, thickness)
     distance = ndimage.distance_transform_edt(labels == 0)
-    np.testing.assert_array_equal(filled > 0, distance <= thickness)
+    expected = labels > 0
+    for voxel in np.argwhere((distance > 0) & (distance <= thickness)):
+        expected[tuple(voxel)] = is_wall(labels, voxel, thickness)
+    np.testing.assert_array_equal(filled > 0, expected)
     np.testing.assert_array_equal(filled[labels > 0], labels[labels > 0])
     for number in range(1, 7):
         own = ndimage.distance_transform_edt(labels != number)
         np.testing.assert_allclose(own[filled == number], distance[filled == number])
+
+
+def is_wall(labels, voxel, thickness):
+    """Definition of a wall, from the list of all cell voxels within reach."""
+    offsets = np.argwhere(labels > 0) - voxel
+    lengths = np.linalg.norm(offsets, axis=1)
+    offsets, lengths = offsets[lengths <= thickness], lengths[lengths <= thickness]
+    if lengths.min() <= 1:
+        return True
+    towards = offsets[np.isclose(lengths, lengths.min())].sum(axis=0)
+    return not towards.any() or bool((offsets @ towards < 0).any())
+
+
+def test_a_single_cell_grows_by_no_more_than_one_voxel():
+    labels = np.zeros((20, 20, 20), np.int32)
+    labels[6:14, 6:14, 6:14] = 4
+    fill_walls(labels, 5.0)
+    assert (labels == 4).sum() == 8**3 + 6 * 8**2
 
 
 def test_a_wall_between_two_cells_closes_and_the_outside_stays():

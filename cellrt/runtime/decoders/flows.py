@@ -76,7 +76,8 @@ class FlowParameters:
     foreground_threshold : float
         Least probability of foreground.
     wall_thickness : float
-        Background voxels up to this distance from a cell go to the nearest cell; 0 for none.
+        Background voxels up to this distance from cells on two sides, and those next to a cell,
+        go to the nearest cell; 0 for none.
     target : {"tanh", "heat", "centroid"}
         Formulation of the flow the network predicts, see :mod:`cellrt.runtime.flow_targets`.
 
