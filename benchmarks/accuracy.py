@@ -120,7 +120,8 @@ def write_scores(model: str, rows: Sequence[dict[str, Any]]) -> None:
     """Write recipes/MODEL.scores.json, which `cellrt export --scores` puts into the card."""
     scores = [
         {
-            "data": f"{row['group']}, {row['stacks']} stack{'s' if row['stacks'] > 1 else ''}",
+            "data": f"{_in_words(row['group'])}, {row['stacks']} stack"
+            + ("s" if row["stacks"] > 1 else ""),
             "metric": metric,
             "value": round(row[key], 3),
             "seen": False,
@@ -209,6 +210,16 @@ def _scored(
         predicted_cells=scores.predicted_cells - scores.ignored_cells,
         seconds=seconds,
     )
+
+
+def _in_words(group: str) -> str:
+    words = {
+        "ovule_1135": "Arabidopsis ovule nuclei (go-nuclear)",
+        "nuclei_75": "nuclei with sparse ground truth (plant-seg's nuclei_75)",
+    }
+    if group.startswith("Emb"):
+        return f"mouse embryo {group} (BBBC050)"
+    return words.get(group, group)
 
 
 def grouped(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:

@@ -94,8 +94,13 @@ def test_an_interrupted_run_keeps_a_checkpoint_to_go_on_from(
 
     monkeypatch.setattr(TrainingModule, "training_step", interrupted)
     recipe = write_recipe(tmp_path, 8)
-    with pytest.raises(KeyboardInterrupt):
-        run(recipe, tmp_path / "run")
+    # Python ignores Ctrl-C when it is started in the background, as test runners may be.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGINT, before)
     monkeypatch.undo()
     stopped = step_of(tmp_path / "run" / "last.ckpt")
     assert stopped in (4, 5)  # SIGTERM lets the step finish
