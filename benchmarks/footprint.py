@@ -19,10 +19,10 @@ from pathlib import Path
 import tifffile
 from report import machine, table, write
 
+from cellrt.runtime.plan import PROMISED_BYTES, PROMISED_BYTES_PER_VOXEL
 from cellrt.simulation import simulate_nuclei
 
 SHAPES = ((64, 64, 64), (64, 256, 256), (128, 256, 256), (96, 512, 512), (192, 512, 512))
-LIMIT_BYTES_PER_VOXEL, LIMIT_BASE = 16, 1e9
 
 
 def run(arguments: list[str], **environment: str) -> tuple[float, int, str]:
@@ -54,7 +54,7 @@ def main() -> None:
             tifffile.imwrite(stack, image, imagej=False)
             seconds, peak, out = run(["segment", str(stack), "--json", "--overwrite", *voxel])
             result = json.loads(out.splitlines()[-1])
-            limit = LIMIT_BYTES_PER_VOXEL * image.size + LIMIT_BASE
+            limit = PROMISED_BYTES_PER_VOXEL * image.size + PROMISED_BYTES
             rows.append(
                 [
                     f"{shape}",

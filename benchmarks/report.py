@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from cellrt.runtime.machine import this_machine
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
@@ -15,17 +15,9 @@ DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
 def machine() -> str:
     """One line on the machine, for the head of every table."""
-    name = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.split(":", 1)[1].strip()
-                break
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        flags = ""
-    extras = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f in flags]
-    return f"{name}, {os.cpu_count()} cores, {' '.join(extras)}, Python {platform.python_version()}"
+    found = this_machine()
+    extras = " ".join(found.instructions)
+    return f"{found.cpu}, {found.cores} cores, {extras}, Python {found.python}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

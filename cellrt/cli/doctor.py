@@ -46,7 +46,7 @@ def doctor(
             typer.echo(f"GPU      {gpu}")
         typer.echo(f"engines, best first, checked with model {file.card.name}:")
         for check in checks:
-            typer.echo(f"  {check.name:12} {_verdict(check.works)} {check.detail}")
+            typer.echo(f"  {check.name:12} {'ok' if check.works else '--'} {check.detail}")
             if check.works:
                 typer.echo(
                     f"{'':15}{check.precision}, {check.voxels_per_second / 1e6:.2g} million "
@@ -57,7 +57,3 @@ def doctor(
     if not working:
         reasons = "; ".join(f"{check.name}: {check.detail}" for check in checks)
         raise EngineError(f"no engine works here ({reasons})")
-
-
-def _verdict(works: bool) -> str:
-    return "ok" if works else "--"

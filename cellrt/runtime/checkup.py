@@ -8,11 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cellrt.errors import EngineError
-from cellrt.runtime.engines import LADDER, choose_engine
+from cellrt.runtime.engines import LADDER, EngineChoice, choose_engine
 from cellrt.runtime.model_file import ModelFile, golden_input
-
-# A tile large enough to keep all cores busy, small enough to take well below a second.
-TIMED_TILE = (32, 64, 64)
 
 
 @dataclass(frozen=True)
@@ -65,12 +62,24 @@ def _check(name: str, model: ModelFile) -> EngineCheck:
                     "reinstall it, or use another --engine",
                     difference=difference,
                 )
-        session = choice.load(model, TIMED_TILE, "auto")
-        tile = golden_input(TIMED_TILE)
-        session.infer(tile)
-        begin = time.perf_counter()
-        session.infer(tile)
-        speed = tile.size / (time.perf_counter() - begin)
+        speed, precision = network_speed(choice, model, "auto")
     except EngineError as error:
         return EngineCheck(name, False, str(error))
-    return EngineCheck(name, True, choice.detail, session.precision, difference, speed)
+    return EngineCheck(name, True, choice.detail, precision, difference, speed)
+
+
+def network_speed(choice: EngineChoice, model: ModelFile, precision: str) -> tuple[float, str]:
+    """Time the network on one tile, small enough to take well below a second.
+
+    Returns
+    -------
+    (float, str)
+        Voxels per second, and the precision that was computed in.
+    """
+    edge = max(model.card.multiple, 32 // model.card.multiple * model.card.multiple)
+    tile = golden_input((edge, 2 * edge, 2 * edge))
+    session = choice.load(model, (edge, 2 * edge, 2 * edge), precision)
+    session.infer(tile)  # the first time allocates
+    begin = time.perf_counter()
+    session.infer(tile)
+    return tile.size / (time.perf_counter() - begin), session.precision

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
-
-import numpy as np
 
 from cellrt.errors import ResourceError
 from cellrt.runtime.card import ModelCard
+from cellrt.runtime.checkup import network_speed
 from cellrt.runtime.engines import EngineChoice
 from cellrt.runtime.memory import available_memory_bytes
 from cellrt.runtime.model_file import ModelFile
@@ -138,11 +136,5 @@ def estimate_seconds(plan: Plan, choice: EngineChoice, model: ModelFile, precisi
     float
         Seconds of the network stage, and a tenth for everything around it.
     """
-    edge = max(model.card.multiple, 32 // model.card.multiple * model.card.multiple)
-    probe = (edge, 2 * edge, 2 * edge)
-    session = choice.load(model, probe, precision)
-    image = np.zeros((1, 1, *probe), np.float32)
-    session.infer(image)
-    begin = time.perf_counter()
-    session.infer(image)
-    return 1.1 * (time.perf_counter() - begin) * plan.grid.computed_voxels / math.prod(probe)
+    speed, _ = network_speed(choice, model, precision)
+    return 1.1 * plan.grid.computed_voxels / speed

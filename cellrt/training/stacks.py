@@ -149,7 +149,7 @@ def _cropped(array: npt.NDArray[Any], table: DataTable) -> npt.NDArray[Any]:
 
 def _clean_labels(labels: npt.NDArray[Any], table: DataTable) -> npt.NDArray[np.int32]:
     """Number labels from 1 and mark what is unknown with -1."""
-    bounds = table.crop or ((0, labels.shape[0]),)
+    first_plane = table.crop[0][0] if table.crop else 0
     labels = _cropped(labels, table)
     ids, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     new = np.zeros(len(ids), np.int32)
@@ -160,7 +160,7 @@ def _clean_labels(labels: npt.NDArray[Any], table: DataTable) -> npt.NDArray[np.
     new[cells & (counts < table.min_object_voxels)] = UNKNOWN
     new[np.isin(ids, table.unknown_labels)] = UNKNOWN
     clean = new[inverse].reshape(labels.shape)
-    for plane in (z - bounds[0][0] for z in table.lost_planes):
+    for plane in (z - first_plane for z in table.lost_planes):
         if 0 < plane < len(clean) - 1:
             below, above = clean[plane - 1], clean[plane + 1]
             clean[plane] = np.where(below == above, below, UNKNOWN)
