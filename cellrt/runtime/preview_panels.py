@@ -87,7 +87,7 @@ def render_from_above(
     light = np.asarray(Image.fromarray(shade).resize((fine[1], fine[0]), Image.Resampling.BILINEAR))
     rgb = np.zeros((*fine, 3), dtype=np.uint8)
     inside = smooth > 0
-    light = np.where(_edges(smooth), 0.35 * light, light)
+    light = np.where(_edges(smooth), np.float32(0.35) * light, light)
     rgb[inside] = _colours(smooth[inside]) * light[inside, None]
     return Image.fromarray(rgb).resize((size[1], size[0]), Image.Resampling.BOX)
 
@@ -153,8 +153,8 @@ def _colours(labels: NDArray[np.int32]) -> NDArray[np.uint8]:
     # Blue lines vanish on black: mix in white until all are about equally light.
     lightness = table @ (0.2126, 0.7152, 0.0722)
     white = np.clip((0.5 - lightness) / (1.0 - lightness), 0.0, 1.0)[:, None]
-    table = table * (1.0 - white) + white
-    colours: NDArray[np.uint8] = (255 * table[labels % 256]).astype(np.uint8)
+    table = (255 * (table * (1.0 - white) + white)).astype(np.uint8)
+    colours: NDArray[np.uint8] = table[labels % 256]
     return colours
 
 

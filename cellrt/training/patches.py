@@ -50,7 +50,7 @@ class PatchDataset(Dataset[Sample]):
         stack = self.stacks[chosen]
         shape = recipe.optim.patch_voxels
         margin = recipe.targets.margin_voxels
-        centre = _patch_centre(stack, shape, rng)
+        centre = _patch_centre(stack, shape, recipe.optim.anywhere, rng)
         if self.augmented:
             geometry = draw_geometry(centre, recipe.augment, rng)
         else:
@@ -97,11 +97,11 @@ class StepSampler(Sampler[int]):
 
 
 def _patch_centre(
-    stack: Stack, shape: tuple[int, int, int], rng: np.random.Generator
+    stack: Stack, shape: tuple[int, int, int], anywhere: float, rng: np.random.Generator
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Pick a voxel in or near a cell, drawn towards the middle so that little lies outside."""
+    """Pick a voxel in or near a cell, or anywhere, drawn inwards so that little lies outside."""
     size = np.array(stack.image.shape, float)
-    if rng.random() < 0.9:
+    if rng.random() >= anywhere:
         centre = stack.centres[rng.integers(len(stack.centres))].astype(float)
         centre += rng.uniform(-0.25, 0.25, 3) * shape
     else:

@@ -148,6 +148,8 @@ class OptimTable(_Table):
     """``[optim]``: steps, batch and schedule."""
 
     patch_voxels: tuple[int, int, int] = (48, 48, 48)
+    anywhere: Probability = 0.1
+    """Share of patches drawn anywhere in the stack; the others have a cell near their middle."""
     batch: Annotated[int, Field(gt=0)] = 2
     learning_rate: Positive = 2e-3
     final_learning_rate: Positive = 2e-5
