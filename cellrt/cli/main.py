@@ -22,6 +22,9 @@ from cellrt.cli.simulate import simulate
 from cellrt.cli.train import train
 from cellrt.errors import CellrtError
 
+INTERRUPTED = 130
+INTERRUPTION = "interrupted; nothing unfinished was left"
+
 app = typer.Typer(
     name="cellrt",
     help="3D cell segmentation where the microscope is.",
@@ -70,7 +73,7 @@ def _run(words: list[str], *, debug: bool) -> int:
     try:
         code = app(words, prog_name="cellrt", standalone_mode=False)
     except KeyboardInterrupt:
-        return _fail(words, "interrupted; nothing was written", 130, debug=debug)
+        code = INTERRUPTED
     except CellrtError as error:
         return _fail(words, str(error), error.exit_code, debug=debug)
     except MemoryError:
@@ -83,8 +86,8 @@ def _run(words: list[str], *, debug: bool) -> int:
     except BrokenPipeError:
         return 0
     except Exception as error:
-        if type(error).__name__ == "Abort":
-            return _fail(words, "interrupted; nothing was written", 130, debug=debug)
+        if _interrupted(error):
+            return _fail(words, INTERRUPTION, INTERRUPTED, debug=debug)
         # Errors of the parser itself: an unknown option, a missing argument, a wrong type.
         describe = getattr(error, "format_message", None)
         if describe is not None:
@@ -96,7 +99,18 @@ def _run(words: list[str], *, debug: bool) -> int:
             1,
             debug=debug,
         )
+    if code == INTERRUPTED:  # which is also what the parser makes of Ctrl-C, without a word
+        return _fail(words, INTERRUPTION, code, debug=debug)
     return code if isinstance(code, int) else 0
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C came first: inside of a lock, say, another error follows it."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _fail(words: list[str], message: str, code: int, *, debug: bool) -> int:

@@ -88,12 +88,18 @@ def read_volume(
         if len(series.shape) < 2:
             raise InputError(dimensions_message(path.name, tuple(series.shape)))
         shape = tuple(int(n) for n in series.shape)
-        resolved = resolve_axes(shape, series.axes, _axes_text(tif), axes, path.name)
-        size, size_source = voxel_size_from_file(tif)
+        # Where all axes have one voxel the file's reader may name one twice.
+        file_axes = series.axes
+        if len(set(file_axes)) < len(file_axes):
+            file_axes = "Q" * (len(shape) - 2) + "YX"
+        resolved = resolve_axes(shape, file_axes, _axes_text(tif), axes, path.name)
+        if user_size is None:
+            slices = dict(zip(resolved.letters, shape, strict=True)).get("Z", 1)
+            size, size_source = voxel_size_from_file(tif, path.name, slices)
+        else:
+            size, size_source = user_size, Provenance("user", "given by the user")
         names = _channel_names(tif)
         array = _read_array(path, tif, series)
-    if user_size is not None:
-        size, size_source = user_size, Provenance("user", "given by the user")
     return assemble(
         array,
         letters=resolved.letters,

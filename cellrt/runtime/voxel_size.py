@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import tifffile
 
+from cellrt.errors import InputError
 from cellrt.runtime.volume import PartialVoxelSize, Provenance
 
 SOFTWARE = "cellrt"
@@ -37,22 +38,35 @@ _UM_PER_UNIT = {
 _SMALLEST_UM, _LARGEST_UM = 1e-3, 200.0
 
 
-def voxel_size_from_file(tif: tifffile.TiffFile) -> tuple[PartialVoxelSize | None, Provenance]:
-    """Voxel size (z, y, x) in µm, with components that are unknown as None, and its source."""
+def voxel_size_from_file(
+    tif: tifffile.TiffFile, where: str, slices: int
+) -> tuple[PartialVoxelSize | None, Provenance]:
+    """Voxel size (z, y, x) in µm, with components that are unknown as None, and its source.
+
+    Parameters
+    ----------
+    tif : tifffile.TiffFile
+    where : str
+        The file's name, for messages.
+    slices : int
+        Length of the z axis; the z size of a single slice means nothing.
+
+    Raises
+    ------
+    InputError
+        The file says that a size is 0: then its other figures cannot be trusted either.
+    """
+    sizes, reason, source = _stored_sizes(tif)
+    if reason:
+        return None, Provenance("unknown", reason)
+    for axis, size in zip("zyx", sizes, strict=True):
+        if size == 0 and (axis != "z" or slices > 1):
+            raise InputError(
+                f"{where}: its voxel size along {axis} is 0 µm ({source}), expected a length; "
+                "give the true size with --voxel-size z y x"
+            )
     trusted = str(tif.pages.first.tags.valueof("Software") or "").startswith(SOFTWARE)
-    if tif.is_ome and tif.ome_metadata:
-        return _checked(*_from_ome(tif.ome_metadata), trusted, "OME PhysicalSize")
-    if tif.is_imagej and tif.imagej_metadata is not None:
-        return _checked(*_from_imagej(tif, tif.imagej_metadata), trusted, "ImageJ calibration")
-    if tif.is_lsm and tif.lsm_metadata:
-        sizes: list[float | None] = [
-            float(tif.lsm_metadata.get(f"VoxelSize{axis}", 0.0)) * 1e6 for axis in "ZYX"
-        ]
-        return _checked(sizes, "", trusted, "Zeiss LSM metadata")
-    shaped = tif.shaped_metadata[0] if tif.is_shaped and tif.shaped_metadata else {}
-    if "unit" in shaped:
-        return _checked(*_from_imagej(tif, shaped), trusted, "image description")
-    return _checked(*_from_resolution_tags(tif), trusted, "TIFF resolution tags")
+    return _checked(sizes, trusted, source)
 
 
 def um_per_unit(unit: str | None) -> float | None:
@@ -64,12 +78,27 @@ def um_per_unit(unit: str | None) -> float | None:
     return _UM_PER_UNIT.get(unit.strip().strip("\x00").lower().replace("μ", "µ"))
 
 
+def _stored_sizes(tif: tifffile.TiffFile) -> tuple[list[float | None], str, str]:
+    """Sizes (z, y, x) as the file has them, the reason why it has none, and where they are from."""
+    if tif.is_ome and tif.ome_metadata:
+        return *_from_ome(tif.ome_metadata), "OME PhysicalSize"
+    if tif.is_imagej and tif.imagej_metadata is not None:
+        return *_from_imagej(tif, tif.imagej_metadata), "ImageJ calibration"
+    if tif.is_lsm and tif.lsm_metadata:
+        sizes: list[float | None] = [
+            float(tif.lsm_metadata.get(f"VoxelSize{axis}", 0.0)) * 1e6 for axis in "ZYX"
+        ]
+        return sizes, "", "Zeiss LSM metadata"
+    shaped = tif.shaped_metadata[0] if tif.is_shaped and tif.shaped_metadata else {}
+    if "unit" in shaped:
+        return *_from_imagej(tif, shaped), "image description"
+    return *_from_resolution_tags(tif), "TIFF resolution tags"
+
+
 def _checked(
-    sizes: list[float | None], reason: str, trusted: bool, source: str
+    sizes: list[float | None], trusted: bool, source: str
 ) -> tuple[PartialVoxelSize | None, Provenance]:
     """Drop impossible components and placeholders, and say so."""
-    if reason:
-        return None, Provenance("unknown", reason)
     notes = []
     kept: list[float | None] = []
     for axis, size in zip("zyx", sizes, strict=True):

@@ -52,3 +52,15 @@ def test_errors_are_events_too_when_json_is_asked_for(cellrt, tmp_path):
     event = json.loads(done.out.splitlines()[-1])
     assert event["event"] == "error"
     assert event["exit_code"] == done.code == 3
+
+
+def test_ctrl_c_inside_of_a_lock_is_still_ctrl_c(monkeypatch, capfd):
+    def interrupted(*args, **kwargs):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("release unlocked lock")
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    assert cli._run(["models"], debug=False) == 130
+    assert capfd.readouterr().err.startswith("cellrt: interrupted")

@@ -218,6 +218,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path, nuclei):
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("cellrt: interrupted")
     assert [p.name for p in tmp_path.iterdir()] == ["stack.tif"]
 
 

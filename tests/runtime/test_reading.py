@@ -199,6 +199,16 @@ def test_axes_that_could_be_anything_are_asked_for(file: Path, shape: tuple[int,
     assert "x".join(map(str, shape)) in text
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 1, 1), (1, 1, 4), (1, 4, 1)])
+def test_images_of_a_voxel_or_a_line_are_read(file: Path, shape: tuple[int, ...]) -> None:
+    array = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    tifffile.imwrite(file, array, photometric="minisblack", metadata=None)
+    volume = read_volume(file)
+    np.testing.assert_array_equal(np.squeeze(volume.image), np.squeeze(array))
+    tifffile.imwrite(file, array, photometric="minisblack")
+    np.testing.assert_array_equal(np.squeeze(read_volume(file).image), np.squeeze(array))
+
+
 def test_user_axes_are_obeyed_and_checked(file: Path) -> None:
     array = np.moveaxis(TWO_CHANNELS, 1, -1)
     tifffile.imwrite(file, array, photometric="minisblack")

@@ -50,7 +50,6 @@ def test_imagej_units(file: Path, unit: str, factor: float) -> None:
     [
         ({"unit": "um"}, (5, 5), (None, 0.2, 0.2), "z missing"),
         ({"unit": "um", "spacing": -2.0}, (5, 5), (2.0, 0.2, 0.2), "ImageJ"),
-        ({"unit": "um", "spacing": 0.0}, (5, 5), (None, 0.2, 0.2), "z size 0 µm is not possible"),
         ({"unit": "um", "spacing": float("nan")}, (5, 5), (None, 0.2, 0.2), "not possible"),
         ({"unit": "um", "spacing": 1.0}, (1, 1), None, "exactly 1 µm"),
         ({"unit": "inch", "spacing": 1.0}, (72, 72), None, "'inch'"),
@@ -94,7 +93,30 @@ def test_ome_units_are_converted(file: Path) -> None:
     assert read_volume(file).voxel_size_um == pytest.approx((1.5, 0.25, 0.2))
 
 
-@pytest.mark.parametrize("size", [0.0, -1.0, 1e9])
+@pytest.mark.parametrize("axis", "zyx")
+def test_a_size_of_zero_is_refused_unless_the_user_knows_better(file: Path, axis: str) -> None:
+    sizes = {f"PhysicalSize{a.upper()}": 0.0 if a == axis else 0.3 for a in "zyx"}
+    tifffile.imwrite(file, STACK, ome=True, metadata={"axes": "ZYX", **sizes})
+    with pytest.raises(InputError, match=f"along {axis} is 0 µm .*--voxel-size"):
+        read_volume(file)
+    volume = read_volume(file, voxel_size_um=(1.0, 0.5, 0.5))
+    assert volume.voxel_size_um == (1.0, 0.5, 0.5)
+
+
+def test_zero_spacing_of_an_imagej_stack_is_refused(file: Path) -> None:
+    metadata = {"axes": "ZYX", "unit": "um", "spacing": 0.0}
+    tifffile.imwrite(file, STACK, imagej=True, resolution=(5, 5), metadata=metadata)
+    with pytest.raises(InputError, match="along z is 0 µm"):
+        read_volume(file)
+
+
+def test_the_z_size_of_a_single_slice_does_not_matter(file: Path) -> None:
+    sizes = {"PhysicalSizeZ": 0.0, "PhysicalSizeY": 0.3, "PhysicalSizeX": 0.3}
+    tifffile.imwrite(file, STACK[0], ome=True, metadata={"axes": "YX", **sizes})
+    assert read_volume(file).voxel_size_um == (None, 0.3, 0.3)
+
+
+@pytest.mark.parametrize("size", [-1.0, 1e9])
 def test_impossible_ome_sizes_are_unknown(file: Path, size: float) -> None:
     metadata = {"axes": "ZYX", "PhysicalSizeZ": size, "PhysicalSizeY": 0.3, "PhysicalSizeX": 0.3}
     tifffile.imwrite(file, STACK, ome=True, metadata=metadata)
