@@ -5,6 +5,7 @@ No torch here. Seeded: the same parameters and the same seed give the same bytes
 
 from __future__ import annotations
 
+from cellrt.simulation.empty import simulate_empty
 from cellrt.simulation.imaging import ImagingParameters, degrade
 from cellrt.simulation.membranes import (
     MembraneParameters,
@@ -21,6 +22,7 @@ __all__ = [
     "NucleiParameters",
     "SimulatedStack",
     "degrade",
+    "simulate_empty",
     "simulate_membranes",
     "simulate_membranes_from_labels",
     "simulate_nuclei",

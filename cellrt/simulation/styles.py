@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cellrt.errors import UsageError
+from cellrt.simulation.empty import simulate_empty
 from cellrt.simulation.imaging import ImagingParameters
 from cellrt.simulation.membranes import MembraneParameters, simulate_membranes
 from cellrt.simulation.nuclei import NucleiParameters, simulate_nuclei
@@ -21,11 +22,12 @@ NOMINAL_DIAMETER = {"nuclei": 16.0, "membranes": 24.0}
 """Cell diameter in voxels for which the bundled models are made."""
 
 STYLES = {
-    "nuclei": ("typical", "random", "paper", *ARRANGEMENTS),
-    "membranes": ("typical", "random", "tissue", *OUTLINES[1:]),
+    "nuclei": ("typical", "random", "paper", "empty", *ARRANGEMENTS),
+    "membranes": ("typical", "random", "tissue", "empty", *OUTLINES[1:]),
 }
 """``typical``: a good microscope; ``random``: anything a training set contains; ``paper``: the
-HarmonicNet paper's nuclei; ``tissue``: cells up to all faces; the rest: where the cells are."""
+HarmonicNet paper's nuclei; ``empty``: no cell, imaged in any way; ``tissue``: cells up to all
+faces; the rest: where the cells are."""
 
 _SHAPE = (64, 128, 128)
 _VOXEL_SIZE_UM = (0.5, 0.5, 0.5)
@@ -90,7 +92,11 @@ def simulate_style(
         )
     diameter = NOMINAL_DIAMETER[kind] if diameter_voxels is None else diameter_voxels
     imaging = None if style == "random" else ImagingParameters()
-    if kind == "nuclei":
+    if style == "empty":
+        stack = simulate_empty(
+            size, kind=kind, diameter_voxels=diameter, voxel_size_um=voxel, seed=own_seed
+        )
+    elif kind == "nuclei":
         stack = simulate_nuclei(
             size,
             diameter_voxels=diameter,

@@ -101,7 +101,7 @@ def _patch_centre(
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Pick a voxel in or near a cell, or anywhere, drawn inwards so that little lies outside."""
     size = np.array(stack.image.shape, float)
-    if rng.random() >= anywhere:
+    if rng.random() >= anywhere and len(stack.centres):
         centre = stack.centres[rng.integers(len(stack.centres))].astype(float)
         centre += rng.uniform(-0.25, 0.25, 3) * shape
     else:

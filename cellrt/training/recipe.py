@@ -100,7 +100,7 @@ class SimulateTable(_Table):
     """``[[simulate]]``: stacks drawn once into the cache folder."""
 
     name: str
-    kind: Literal["nuclei", "membranes"]
+    kind: Literal["nuclei", "membranes", "empty"]
     count: Annotated[int, Field(gt=0)]
     seed: int = 0
     shape: tuple[int, int, int] = (96, 96, 96)

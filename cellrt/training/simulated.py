@@ -120,7 +120,7 @@ def _draw(job: dict[str, Any]) -> Any:
     parameters: dict[str, Any] = {"imaging": simulation.ImagingParameters.random(rng)}
     if kind == "nuclei":
         parameters["nuclei"] = simulation.NucleiParameters.random(rng)
-    else:
+    elif kind != "empty":
         parameters["membranes"] = simulation.MembraneParameters.random(rng)
     for key, value in parameters.items():
         fields = {
@@ -133,6 +133,7 @@ def _draw(job: dict[str, Any]) -> Any:
     draw: Any = {
         "nuclei": simulation.simulate_nuclei,
         "membranes": simulation.simulate_membranes,
+        "empty": simulation.simulate_empty,
     }.get(kind)
     if "labels" in job:
         size = job["voxel_size_um"]

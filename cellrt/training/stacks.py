@@ -35,7 +35,7 @@ class Stack:
     labels : (z, y, x) int32 array
         Cells above 0, background 0, unknown -1.
     centres : (n, 3) int16 array
-        Random voxels inside cells, where patches are centred.
+        Random voxels inside cells, where patches are centred; none in a stack without cells.
     weight : float
         How often patches come from here, relative to the other stacks.
     """
@@ -57,7 +57,17 @@ def load_training_stacks(recipe: Recipe) -> list[Stack]:
         stacks += _shared(list(load_table(table, recipe)), table.weight)
     for simulate in recipe.simulate:
         drawn = [
-            to_model_grid(f"{simulate.name}:{index}", image, labels, voxel_size, recipe)
+            to_model_grid(
+                f"{simulate.name}:{index}",
+                image,
+                labels,
+                voxel_size,
+                recipe,
+                # Stacks without cells are drawn for cells of the nominal size.
+                recipe.model.nominal_diameter_voxels * voxel_size[2]
+                if simulate.kind == "empty"
+                else None,
+            )
             for index, (image, labels, voxel_size) in enumerate(simulated_stacks(simulate, recipe))
         ]
         stacks += _shared([stack for stack in drawn if stack is not None], simulate.weight)
@@ -107,7 +117,7 @@ def to_model_grid(
     Returns
     -------
     Stack or None
-        None when there is no cell in it.
+        None when there is no cell in it and no diameter is given.
     """
     diameter = diameter_um or median_diameter_um(labels, voxel_size_um)
     if diameter == 0:
@@ -116,7 +126,7 @@ def to_model_grid(
     zoom = [size / voxel_um for size in voxel_size_um]
     on_grid = zoom_labels(labels, zoom)
     centres = np.argwhere(on_grid > 0)
-    if not len(centres):
+    if not len(centres) and diameter_um is None:
         return None
     rng = np.random.default_rng(0)
     # As the runtime does it: the range is that of the resampled image, whose noise is averaged.
@@ -127,14 +137,16 @@ def to_model_grid(
         name=name,
         image=normalise(resampled, intensity).astype(np.float16),
         labels=on_grid,
-        centres=centres[rng.integers(len(centres), size=_CENTRES)].astype(np.int16),
+        centres=centres[rng.integers(len(centres), size=_CENTRES if len(centres) else 0)].astype(
+            np.int16
+        ),
         weight=1.0,
     )
 
 
 def _shared(stacks: list[Stack], weight: float) -> list[Stack]:
     """Share a table's weight by cells: crowded stacks, the hard ones, are seen more often."""
-    cells = [min(_CROWDED, len(np.unique(s.labels[s.labels > 0]))) for s in stacks]
+    cells = [min(_CROWDED, 1 + len(np.unique(s.labels[s.labels > 0]))) for s in stacks]
     return [
         replace(stack, weight=weight * count / sum(cells))
         for stack, count in zip(stacks, cells, strict=True)

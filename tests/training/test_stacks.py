@@ -12,6 +12,7 @@ pytest.importorskip("pydantic", reason="pydantic is not installed")
 pytest.importorskip("torch", reason="torch is not installed")
 
 from cellrt.models.cellpose3d_targets import UNKNOWN
+from cellrt.training.patches import PatchDataset
 from cellrt.training.recipe import load_recipe
 from cellrt.training.simulated import _draw
 from cellrt.training.stacks import load_training_stacks
@@ -83,3 +84,29 @@ def test_a_simulations_fields_are_replaced_by_values_and_drawn_from_ranges() -> 
     assert drawn["outline"] == "none"
     assert 2.0 <= drawn["nuclei"] <= 3.0
     assert _draw({**job, "options": options}).parameters["membranes"] == drawn
+
+
+def test_stacks_without_cells_are_trained_on_and_patches_of_them_are_background(
+    tmp_path: Path,
+) -> None:
+    text = (
+        RECIPE.split("[[data]]")[0]
+        + """
+[[simulate]]
+name = "empty wells"
+kind = "empty"
+count = 2
+shape = [24, 24, 24]
+weight = 0.5
+options = { diameter_voxels = 8, z_step = 2.0 }
+"""
+    )
+    (tmp_path / "recipe.toml").write_text(text)
+    recipe = load_recipe(tmp_path / "recipe.toml")
+    stacks = load_training_stacks(recipe)
+    assert [stack.weight for stack in stacks] == [0.25, 0.25]
+    assert [stack.image.shape for stack in stacks] == [(24, 24, 24)] * 2  # on the isotropic grid
+    assert not any(stack.labels.any() for stack in stacks)
+    _, targets, labels = PatchDataset(stacks, recipe)[0]
+    assert (labels <= 0).all()
+    assert (targets[3][labels == 0] == 0).all()
