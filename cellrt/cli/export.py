@@ -1,16 +1,36 @@
-"""``cellrt export``: from a checkpoint to an ONNX model file."""
+"""``cellrt export``: from a checkpoint to a model file, or from a model to another precision."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+if TYPE_CHECKING:
+    from cellrt.export.agreement import Parity
+
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint written by `cellrt train`.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="Checkpoint of `cellrt train`; with --precision also an .onnx file or the name "
+            "of a bundled model.",
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
+    precision: Annotated[
+        str, typer.Option(help="fp32, fp16, bf16 or int8; written into the file.")
+    ] = "fp32",
+    calibrate: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="STACK",
+            help="Real stack to calibrate int8 with and to judge with; repeatable [simulated].",
+        ),
+    ] = None,
     recipe: Annotated[
         Path | None,
         typer.Option(help="Describe and decode as this recipe says, not as the checkpoint does."),
@@ -18,9 +38,52 @@ def export(
     scores: Annotated[
         Path | None, typer.Option(help="JSON list of measured scores for the model card.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
+    ] = False,
 ) -> None:
-    """Export a checkpoint to a self-describing ONNX file, after the parity gate."""
+    """Export a checkpoint to a self-describing ONNX file, after the parity gate.
+
+    With --precision the weights and the computation change to fp16, bf16 or int8; a variant whose
+    cells differ from the fp32 model's is refused.
+    """
+    from tempfile import TemporaryDirectory
+
+    from cellrt.errors import UsageError
+    from cellrt.runtime.model_file import bundled_models
+
+    is_model = source.suffix == ".onnx" or str(source) in bundled_models()
+    if precision not in ("fp32", "fp16", "bf16", "int8"):
+        raise UsageError(f"no precision {precision!r}; choose fp32, fp16, bf16 or int8")
+    if precision == "fp32":
+        if is_model:
+            raise UsageError(f"{source} is exported already; give --precision to convert it")
+        if calibrate:
+            raise UsageError("--calibrate needs --precision int8, fp16 or bf16")
+        _export_checkpoint(source, output, recipe, scores, overwrite=overwrite)
+        return
+    if is_model:
+        if recipe is not None or scores is not None:
+            raise UsageError(f"--recipe and --scores describe a checkpoint; {source} is a model")
+        _export_variant(source, output, precision, calibrate or [], overwrite=overwrite)
+        return
+    if output.exists() and not overwrite:  # before the long work
+        raise UsageError(f"{output} exists; choose another name or pass --overwrite")
+    with TemporaryDirectory() as folder:
+        exact = Path(folder) / f"{output.stem}.onnx"
+        _export_checkpoint(source, exact, recipe, scores, overwrite=False, announce=False)
+        _export_variant(exact, output, precision, calibrate or [], overwrite=overwrite)
+
+
+def _export_checkpoint(
+    checkpoint: Path,
+    output: Path,
+    recipe: Path | None,
+    scores: Path | None,
+    *,
+    overwrite: bool,
+    announce: bool = True,
+) -> None:
     from cellrt.errors import UsageError
 
     try:
@@ -31,7 +94,6 @@ def export(
             f"export needs packages that are not installed ({error.name}); "
             "install them with: pip install 'cellrt[train]'"
         ) from error
-
     exported = run(
         checkpoint,
         output,
@@ -39,10 +101,37 @@ def export(
         scores=read_scores(scores) if scores is not None else (),
         overwrite=overwrite,
     )
-    for row in exported.parity:
+    _print_parity(exported.parity)
+    if announce:
+        typer.echo(f"{exported.path}: {exported.size_bytes / 1e6:.1f} MB")
+
+
+def _export_variant(
+    model: Path, output: Path, precision: str, stacks: list[Path], *, overwrite: bool
+) -> None:
+    from cellrt.errors import UsageError
+
+    try:
+        import onnxruntime  # noqa: F401
+
+        from cellrt.export.variant import write_variant
+    except ImportError as error:
+        raise UsageError(
+            f"--precision needs packages that are not installed ({error.name}); "
+            "install them with: pip install 'cellrt[precision,onnxruntime]'"
+        ) from error
+    if precision == "int8" and not stacks:
+        typer.echo("no --calibrate stack given: calibrating on simulated stacks", err=True)
+    chosen = cast(Literal["fp16", "bf16", "int8"], precision)
+    variant = write_variant(model, output, chosen, stacks=stacks, overwrite=overwrite)
+    _print_parity(variant.parity)
+    typer.echo(f"{output}: {precision}, {output.stat().st_size / 1e6:.1f} MB, {variant.tiles}")
+
+
+def _print_parity(rows: tuple[Parity, ...]) -> None:
+    for row in rows:
         typer.echo(
             f"{row.engine}: largest difference {row.max_error:.2g}, mean {row.mean_error:.2g}, "
             f"beyond {row.tolerance.voxel:g}: {100 * row.share_beyond:.3g} %, "
-            f"AP at IoU 0.9 {row.instance_ap:.3f}"
+            f"AP at IoU {row.tolerance.iou:g} {row.instance_ap:.3f} of {row.cells} cells"
         )
-    typer.echo(f"{exported.path}: {exported.size_bytes / 1e6:.1f} MB")

@@ -16,8 +16,10 @@ import onnx
 import torch
 
 from cellrt.errors import CellrtError, InputError, UsageError
-from cellrt.export.onnx_graph import OUTPUT, build_graph, embed_card, write_graph
-from cellrt.export.parity import Parity, check_parity
+from cellrt.export.agreement import Parity
+from cellrt.export.graph_file import OUTPUT, embed_card, write_graph
+from cellrt.export.onnx_graph import build_graph
+from cellrt.export.parity import check_parity
 from cellrt.models.cellpose3d import Cellpose3D
 from cellrt.models.fold import fold_batch_norm
 from cellrt.runtime.card import Golden, ModelCard, Normalisation, Output, Score, TrainingData

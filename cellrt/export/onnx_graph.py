@@ -1,18 +1,16 @@
-"""Write a folded network as an ONNX graph with the model card inside."""
+"""Trace a folded network to an ONNX graph."""
 
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 
 import onnx
 import torch
 from torch import nn
 
-from cellrt.runtime.card import METADATA_KEY, ModelCard
+from cellrt.export.graph_file import INPUT, OUTPUT
 
 OPSET = 20
-INPUT, OUTPUT = "image", "fields"
 
 
 def build_graph(net: nn.Module, size_multiple: int) -> onnx.ModelProto:
@@ -57,22 +55,6 @@ def build_graph(net: nn.Module, size_multiple: int) -> onnx.ModelProto:
     del graph.graph.metadata_props[:]
     del graph.graph.value_info[:]
     return graph
-
-
-def embed_card(graph: onnx.ModelProto, card: ModelCard) -> None:
-    """Put a model card into ``metadata_props``, replacing one that is there."""
-    kept = [entry for entry in graph.metadata_props if entry.key != METADATA_KEY]
-    del graph.metadata_props[:]
-    graph.metadata_props.extend(kept)
-    graph.metadata_props.add(key=METADATA_KEY, value=card.to_json())
-
-
-def write_graph(graph: onnx.ModelProto, path: Path) -> None:
-    """Check and save a graph; the file appears whole or not at all."""
-    onnx.checker.check_model(graph)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(graph.SerializeToString())
-    partial.replace(path)
 
 
 def _name_axes(graph: onnx.ModelProto) -> None:

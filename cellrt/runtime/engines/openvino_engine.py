@@ -58,7 +58,8 @@ def load(model: ModelFile, tile: tuple[int, int, int], *, precision: str = "auto
         raise EngineError(
             f"OpenVINO cannot load {model.path.name}: {first_line}; try --engine onnxruntime"
         ) from error
-    return OpenVinoSession(compiled, chosen)
+    # Quantised layers are computed as the graph says; the hint is about all others.
+    return OpenVinoSession(compiled, "int8" if model.card.precision == "int8" else chosen)
 
 
 class OpenVinoSession:
