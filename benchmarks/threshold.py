@@ -1,9 +1,9 @@
-"""How the bundled models' foreground thresholds are chosen: on stacks that no table scores.
+"""How foreground threshold and least confidence are chosen: on stacks that no table scores.
 
     python benchmarks/threshold.py nuclei
     python benchmarks/threshold.py path/to/model.onnx
 
-Prints mean Dice + AP at IoU 0.5, averaged over groups of stacks, for each threshold. `nuclei`: the
+Prints mean Dice + AP at IoU 0.5, averaged over groups of stacks, for each pair. `nuclei`: the
 embryo kept for validation, simulated stacks of both styles, and the paper's setting with its first
 point-spread function. `membranes`: simulated stacks of both styles, and the part of plant_patch
 that is trained on. Seeds are apart from those of the recipes and of the accuracy benchmark.
@@ -32,6 +32,7 @@ from cellrt.runtime.progress import Silent, StageClock
 from cellrt.runtime.volume import volume_from_array
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
+CONFIDENCES = (0.0, 0.65, 0.7, 0.75, 0.8, 0.85)
 SEED = 800_000
 
 
@@ -39,7 +40,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("model", help="name of a bundled model, or a file")
     model = cellrt.load_model(parser.parse_args().model)
-    scores: dict[tuple[str, float], list[tuple[float, float]]] = defaultdict(list)
+    pairs = [(t, c) for t in THRESHOLDS for c in CONFIDENCES if c == 0 or c > t]
+    scores: dict[tuple[str, tuple[float, float]], list[tuple[float, float]]] = defaultdict(list)
     for stack in chosen(Path(model.card.recipe).stem):
         image, truth = stack.load()
         told, _ = model_options(stack, median_diameter(truth, stack.anisotropy))
@@ -48,24 +50,25 @@ def main() -> None:
         session = job.choice.load(model, job.plan.grid.tile, "auto")
         on_grid = prepare_image(volume.image, job.plan.grid.shape, model.card.normalisation)
         fields, _ = network_fields(on_grid, job.plan.grid, session, job.decoder)
-        for threshold in THRESHOLDS:
-            parameters = {**model.card.decoder_parameters, "foreground_threshold": threshold}
+        for pair in pairs:
+            changed = dict(zip(("foreground_threshold", "min_confidence"), pair, strict=True))
+            parameters = {**model.card.decoder_parameters, **changed}
             decoder = decoder_for(replace(model.card, decoder_parameters=parameters))
             labels = decoder.decode(fields.copy(), mode="fast")
             if labels.shape != truth.shape:
                 labels = decoder.upsample(labels, fields, truth.shape)
             found = evaluate(labels, truth, ignore_unlabelled=stack.sparse, thresholds=(0.5,))
             precision = found.at(0.5).average_precision
-            scores[stack.group, threshold].append((found.mean_dice, precision))
+            scores[stack.group, pair].append((found.mean_dice, precision))
     groups = list(dict.fromkeys(group for group, _ in scores))
-    for threshold in THRESHOLDS:
-        means = np.array([np.mean(scores[group, threshold], axis=0) for group in groups])
+    for pair in pairs:
+        means = np.array([np.mean(scores[group, pair], axis=0) for group in groups])
         parts = ", ".join(
             f"{group} {dice:.3f}/{precision:.3f}"
             for group, (dice, precision) in zip(groups, means, strict=True)
         )
         dice, precision = means.mean(axis=0)
-        print(f"{threshold:.1f}: sum {dice + precision:.3f}  Dice/AP50 {parts}")
+        print(f"{pair[0]:.1f}, {pair[1]:.2f}: sum {dice + precision:.3f}  Dice/AP50 {parts}")
 
 
 def chosen(model: str) -> Iterator[LabelledStack]:

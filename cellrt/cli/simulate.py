@@ -18,9 +18,9 @@ def simulate(
     style: Annotated[
         str,
         typer.Option(
-            help="typical; random: as varied as in training; empty: no cells; nuclei also paper (1000x140x140, "
-            "HarmonicNet), scattered, clumps, dense, embryo, shell, sheet; membranes also tissue, "
-            "ball, cylinder, half, sheet, shell."
+            help="typical; random: as varied as in training; empty: no cells; nuclei also paper "
+            "(1000x140x140, HarmonicNet), scattered, clumps, dense, embryo, shell, sheet; "
+            "membranes also tissue, ball, cylinder, half, sheet, shell."
         ),
     ] = "typical",
     shape: Annotated[

@@ -1,4 +1,4 @@
-"""The decoder's four filters and the filling of walls, on cells with known answers."""
+"""The decoder's filters and the filling of walls, on cells with known answers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from cellrt.runtime.decoders.flows_error import flow_errors
 from cellrt.runtime.decoders.flows_filters import (
     equivalent_radius,
     keep_and_number,
+    mean_probability,
     region_volumes,
     smallest_volume,
 )
@@ -55,6 +56,31 @@ def test_equivalent_radius_and_its_inverse(shape):
     expected = {3: (300 / 4 / np.pi) ** (1 / 3), 2: (100 / np.pi) ** 0.5, 1: 50.0}
     extended = sum(n > 1 for n in shape)
     assert equivalent_radius(volumes, shape)[0] == pytest.approx(expected[extended])
+
+
+def test_cells_that_the_network_doubts_go_and_the_sure_ones_stay_as_they_are():
+    truth = cubes(10, 10, 10)
+    doubt = np.select([truth == 1, truth == 2, truth == 3], [0.95, 0.5, 0.75], 0.0)
+    parts = {}
+    for least in (0.0, 0.6, 0.8, 1.0):
+        parameters = FlowParameters(foreground_threshold=0.3, min_confidence=least)
+        parts[least] = decode_flows(tanh_flow(truth), doubt.astype(np.float32), parameters)
+    np.testing.assert_array_equal(parts[0.0], truth)
+    np.testing.assert_array_equal(parts[0.6] > 0, (truth == 1) | (truth == 3))
+    np.testing.assert_array_equal(parts[0.8] > 0, truth == 1)
+    assert not parts[1.0].any()
+
+
+def test_the_mean_probability_is_that_of_scipy():
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 9, (7, 20, 30)).astype(np.int32)
+    labels[labels == 5] = 0
+    chance = rng.random(labels.shape, dtype=np.float32)
+    packed = pack_field(np.zeros((3, *labels.shape), np.float32), chance)
+    mean = mean_probability(labels, packed, region_volumes(labels, 8))
+    present = [1, 2, 3, 4, 6, 7, 8]
+    np.testing.assert_allclose(mean[present], ndimage.mean(chance, labels, present), atol=1 / 255)
+    assert mean[5] == 0
 
 
 def test_cells_whose_flow_is_not_their_shapes_go():

@@ -31,6 +31,7 @@ from cellrt.runtime.decoders.flows_filters import (
     equivalent_radius,
     foreground_share,
     keep_and_number,
+    mean_probability,
     region_volumes,
     relabel,
     smallest_volume,
@@ -75,6 +76,8 @@ class FlowParameters:
         Largest mean absolute difference between the flow of the found cell and the predicted one.
     foreground_threshold : float
         Least probability of foreground.
+    min_confidence : float
+        Least mean probability of foreground over a cell's voxels, before walls are filled.
     wall_thickness : float
         Background voxels up to this distance from cells on two sides, and those next to a cell,
         go to the nearest cell; 0 for none.
@@ -94,6 +97,7 @@ class FlowParameters:
     min_overlap: float = 0.2
     max_flow_error: float = 0.8
     foreground_threshold: float = 0.5
+    min_confidence: float = 0.0
     wall_thickness: float = 0.0
     target: Target = "tanh"
 
@@ -105,6 +109,7 @@ class FlowParameters:
         _in_range("min_overlap", self.min_overlap, 0.0, 1.0)
         _in_range("max_flow_error", self.max_flow_error, 0.0, 2.0)
         _in_range("foreground_threshold", self.foreground_threshold, 0.0, 1.0)
+        _in_range("min_confidence", self.min_confidence, 0.0, 1.0)
         _in_range("wall_thickness", self.wall_thickness, 0.0, 32.0)
         if len(self.radius_range) != 2 or not 0 <= self.radius_range[0] <= self.radius_range[1]:
             raise InputError(
@@ -222,6 +227,10 @@ def _filter_and_fill(
         volumes = region_volumes(labels, count)
         errors = flow_errors(labels, packed, volumes, parameters.target)
         count = keep_and_number(labels, errors <= parameters.max_flow_error)
+    if count and parameters.min_confidence > parameters.foreground_threshold:
+        volumes = region_volumes(labels, count)
+        confidence = mean_probability(labels, packed, volumes)
+        count = keep_and_number(labels, confidence >= parameters.min_confidence)
     if count and parameters.wall_thickness > 0:
         fill_walls(labels, parameters.wall_thickness)
         least = threshold_byte(parameters.foreground_threshold)

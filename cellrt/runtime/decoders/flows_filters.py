@@ -79,6 +79,25 @@ def _foreground_counts(labels: Any, packed: Any, count: int, least: Any, lo: int
     return counts
 
 
+def mean_probability(
+    labels: Labels, packed: PackedField, volumes: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """Mean probability of foreground over each label's voxels; 0 for absent labels."""
+    flat = labels.reshape(-1)
+    work = partial(_probability_sums, flat, packed.reshape(-1), volumes.size)
+    sums = np.sum(in_threads(flat.size, work, voxels=flat.size), axis=0)
+    mean: npt.NDArray[np.float64] = sums / (255.0 * np.maximum(volumes, 1))
+    return mean
+
+
+@njit(cache=True, nogil=True)
+def _probability_sums(labels: Any, packed: Any, size: int, lo: int, hi: int) -> Any:
+    sums = np.zeros(size, np.int64)
+    for i in range(lo, hi):
+        sums[labels[i]] += packed[i] >> np.uint32(24)
+    return sums
+
+
 def relabel(labels: Labels, table: npt.NDArray[np.int32]) -> None:
     """Replace each label by ``table[label]``, in place."""
     flat = labels.reshape(-1)
