@@ -19,13 +19,13 @@ def doctor(
 
     import cellrt
     from cellrt.errors import EngineError
-    from cellrt.runtime.checkup import check_engines
+    from cellrt.runtime.checkup import check_builders, check_engines
     from cellrt.runtime.machine import this_machine
     from cellrt.runtime.model_file import open_model
 
     file = open_model(model)
     machine = this_machine()
-    checks = check_engines(file)
+    checks, builders = check_engines(file), check_builders()
     working = [check for check in checks if check.works]
     if json:
         found = {
@@ -33,6 +33,7 @@ def doctor(
             "machine": dataclasses.asdict(machine),
             "model": file.card.name,
             "engines": [dataclasses.asdict(check) for check in checks],
+            "builders": [dataclasses.asdict(check) for check in builders],
             "will_use": working[0].name if working else None,
         }
         typer.echo(json_text.dumps(found, indent=1))
@@ -52,6 +53,9 @@ def doctor(
                     f"{'':15}{check.precision}, {check.voxels_per_second / 1e6:.2g} million "
                     f"voxels/s; differs from the model's card by {check.difference:.1g}"
                 )
+        typer.echo("engines for GPUs, which `cellrt build` makes:")
+        for check in builders:
+            typer.echo(f"  {check.name:12} {'ok' if check.works else '--'} {check.detail}")
         if working:
             typer.echo(f"`cellrt segment` will use {working[0].name}.")
     if not working:

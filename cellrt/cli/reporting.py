@@ -86,6 +86,17 @@ class Terminal:
         if self._bar is not None and self._task is not None:
             self._bar.advance(self._task, done)
 
+    def phase(self, name: str, share: float) -> None:
+        """Show a phase of which a share, 0 to 1, is done; nothing where there is no terminal."""
+        if self._quiet or not sys.stderr.isatty():
+            return
+        if self._bar is None:
+            self._bar = _make_bar()
+            self._bar.start()
+        if self._task is None:
+            self._task = self._bar.add_task(name, total=1.0)
+        self._bar.update(self._task, description=name, completed=share)
+
     def note(self, text: str, *, warning: bool = False) -> None:
         """Print a decision, or a warning, which is shown even when quiet."""
         if warning:

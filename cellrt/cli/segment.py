@@ -44,7 +44,10 @@ def segment(
     time: Annotated[Count, typer.Option(help="Time point, counted from 1.")] = None,
     axes: Annotated[Text, typer.Option(help="Axes of the file, such as ZCYX, if unclear.")] = None,
     engine: Annotated[
-        Text, typer.Option(help="openvino or onnxruntime; obeyed or refused [the best].")
+        Text,
+        typer.Option(
+            help="onnxruntime-cuda, openvino or onnxruntime; obeyed or refused [the best]."
+        ),
     ] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     exact: Annotated[

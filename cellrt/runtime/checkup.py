@@ -9,6 +9,8 @@ import numpy as np
 
 from cellrt.errors import EngineError
 from cellrt.runtime.engines import LADDER, EngineChoice, choose_engine
+from cellrt.runtime.engines.tensorrt_engines import choose_place
+from cellrt.runtime.engines.tensorrt_library import FLAVOURS
 from cellrt.runtime.model_file import ModelFile, golden_input
 
 
@@ -42,6 +44,21 @@ class EngineCheck:
 def check_engines(model: ModelFile) -> list[EngineCheck]:
     """Check every engine of the ladder with one model, best first."""
     return [_check(name, model) for name in LADDER]
+
+
+def check_builders() -> list[EngineCheck]:
+    """Check what `cellrt build` can build with here, and for which GPUs."""
+    checks = []
+    for name in FLAVOURS:
+        try:
+            place = choose_place(name)
+        except EngineError as error:
+            checks.append(EngineCheck(name, False, str(error)))
+            continue
+        targets = f": {', '.join(place.library.targets)}" if place.library.targets else ""
+        detail = f"{place.library.version} builds for {place.words}{targets}"
+        checks.append(EngineCheck(name, True, detail))
+    return checks
 
 
 def _check(name: str, model: ModelFile) -> EngineCheck:

@@ -26,6 +26,22 @@ _JETSON = Path("/proc/device-tree/model")
 
 
 @dataclass(frozen=True)
+class Gpu:
+    """An NVIDIA GPU as its driver describes it."""
+
+    name: str
+    memory: str
+    driver: str
+    compute_capability: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}, {self.memory}, driver {self.driver}, "
+            f"compute capability {self.compute_capability}"
+        )
+
+
+@dataclass(frozen=True)
 class Machine:
     """Hardware and interpreter.
 
@@ -39,8 +55,7 @@ class Machine:
     instructions : tuple of str
         Vector and matrix instructions; empty where the system does not tell.
     free_memory_bytes : int or None
-    gpus : tuple of str
-        NVIDIA GPUs with memory, driver and compute capability.
+    gpus : tuple of Gpu
     gpu_note : str
         Why no GPU is listed; empty when there is one.
     """
@@ -51,14 +66,14 @@ class Machine:
     cores: int
     instructions: tuple[str, ...]
     free_memory_bytes: int | None
-    gpus: tuple[str, ...]
+    gpus: tuple[Gpu, ...]
     gpu_note: str
 
 
 def this_machine() -> Machine:
     """Look at the machine; nothing here needs an engine or a GPU library."""
     cpu, instructions = _processor()
-    gpus, note = _nvidia_gpus()
+    gpus, note = nvidia_gpus()
     board = _JETSON.read_text().rstrip("\0\n") if _JETSON.is_file() else ""
     return Machine(
         system=f"{platform.system()} {platform.release()}" + (f" on {board}" if board else ""),
@@ -90,18 +105,15 @@ def _processor() -> tuple[str, tuple[str, ...]]:
     return name, tuple(words for flag, words in INSTRUCTIONS.items() if flag in flags)
 
 
-def _nvidia_gpus() -> tuple[tuple[str, ...], str]:
+def nvidia_gpus() -> tuple[tuple[Gpu, ...], str]:
+    """Ask the driver for its GPUs; the second is why there are none."""
     if shutil.which("nvidia-smi") is None:
         return (), "no NVIDIA driver found (there is no nvidia-smi)"
     fields = "name,memory.total,driver_version,compute_cap"
     found = _output("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader")
-    gpus = []
-    for line in (found or "").splitlines():
-        name, memory, driver, capability = ([part.strip() for part in line.split(",")] + [""] * 4)[
-            :4
-        ]
-        gpus.append(f"{name}, {memory}, driver {driver}, compute capability {capability}")
-    return tuple(gpus), "" if gpus else "the NVIDIA driver is installed but lists no GPU"
+    lines = [[part.strip() for part in line.split(",")] for line in (found or "").splitlines()]
+    gpus = tuple(Gpu(*(line + [""] * 4)[:4]) for line in lines)
+    return gpus, "" if gpus else "the NVIDIA driver is installed but lists no GPU"
 
 
 def _output(*command: str) -> str | None:

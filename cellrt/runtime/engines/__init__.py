@@ -16,7 +16,7 @@ from cellrt.errors import EngineError, UsageError
 from cellrt.runtime.model_file import ModelFile
 
 # Best first. Measured on CPUs, OpenVINO runs these networks 2 to 10 times faster than ONNX Runtime.
-LADDER = ("openvino", "onnxruntime")
+LADDER = ("onnxruntime-cuda", "openvino", "onnxruntime")
 
 
 class Session(Protocol):
@@ -90,5 +90,7 @@ def choose_engine(requested: str | None = None) -> EngineChoice:
 
 
 def _module(name: str) -> Engine:
-    module: Engine = importlib.import_module(f"cellrt.runtime.engines.{name}_engine")
+    module: Engine = importlib.import_module(
+        f"cellrt.runtime.engines.{name.replace('-', '_')}_engine"
+    )
     return module

@@ -19,7 +19,7 @@ def available() -> str:
     EngineError
         ONNX Runtime is not installed or does not load.
     """
-    return f"ONNX Runtime {_library().__version__} on CPU"
+    return f"ONNX Runtime {import_library('onnxruntime').__version__} on CPU"
 
 
 def load(model: ModelFile, tile: tuple[int, int, int], *, precision: str = "auto") -> Any:
@@ -34,7 +34,12 @@ def load(model: ModelFile, tile: tuple[int, int, int], *, precision: str = "auto
         raise EngineError(
             "ONNX Runtime computes in fp32 on the CPU; use --engine openvino for bf16"
         )
-    library = _library()
+    if model.card.precision == "bf16":
+        raise EngineError(
+            f"ONNX Runtime has no bf16 convolutions on the CPU and cannot run {model.path.name}; "
+            "use --engine openvino, or the fp32 model"
+        )
+    library = import_library("onnxruntime")
     options = library.SessionOptions()
     options.log_severity_level = 3
     # The arena keeps every tile's peak for good; without it memory goes back between tiles.
@@ -65,11 +70,18 @@ class OnnxRuntimeSession:
         return result
 
 
-def _library() -> Any:
+def import_library(extra: str) -> Any:
+    """Import ONNX Runtime, or say which extra of cellrt brings it.
+
+    Raises
+    ------
+    EngineError
+        It is not installed or does not load.
+    """
     try:
         import onnxruntime
     except ImportError as error:
         raise EngineError(
-            f"onnxruntime does not load ({error}); run `pip install 'cellrt[onnxruntime]'`"
+            f"onnxruntime does not load ({error}); run `pip install 'cellrt[{extra}]'`"
         ) from None
     return onnxruntime

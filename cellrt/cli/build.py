@@ -1,0 +1,108 @@
+"""``cellrt build``: TensorRT engines, built where they run or ahead of time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from cellrt.runtime.model_file import ModelFile
+
+
+def build(
+    model: Annotated[
+        str | None, typer.Argument(help="Bundled model or an exported .onnx file.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, fp16, bf16 or int8; the model's own by default.")
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="tensorrt or tensorrt-rtx; the first that can be had by default."),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="GPU family to build for ahead of time, such as sm89; repeatable."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Most tiles at once.")] = 4,
+    workspace: Annotated[
+        float | None, typer.Option(min=0, help="Most device memory of one layer's work, in GB.")
+    ] = None,
+    list_engines: Annotated[bool, typer.Option("--list", help="List the engines there are.")] = (
+        False
+    ),
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all engines.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+) -> None:
+    """Build the TensorRT engine of a model into the cache, or list or clear the cache."""
+    from cellrt.cli.reporting import Terminal
+    from cellrt.errors import UsageError
+    from cellrt.runtime.engines.engine_cache import default_cache
+
+    if list_engines + clear + (model is not None) != 1:
+        raise UsageError("give a model to build, or one of --list and --clear")
+    cache = default_cache()
+    if list_engines:
+        for entry in cache.entries():
+            key = entry.key
+            typer.echo(
+                f"{key.model} {key.precision}, {key.library}, for {key.gpu} "
+                f"({key.compute_capability}), {key.profile}: "
+                f"{entry.size_bytes / 1e6:.1f} MB, {entry.build_seconds:.1f} s, {entry.built}, "
+                f"{entry.path.name}"
+            )
+        typer.echo(f"{len(cache.entries())} engines in {cache.folder}")
+        return
+    if clear:
+        typer.echo(f"{cache.clear()} engines removed from {cache.folder}")
+        return
+
+    from cellrt.runtime.engines.tensorrt_engines import choose_place, obtain_engine
+    from cellrt.runtime.model_file import open_model
+
+    assert model is not None
+    file = open_model(model)
+    convert = _converter(file, precision) if precision not in (None, file.card.precision) else None
+    terminal = Terminal(quiet=quiet)
+    place = choose_place(engine, target or ())
+    terminal.note(f"{place.library.flavour.name} {place.library.version}, for {place.words}")
+    try:
+        data, key = obtain_engine(
+            file,
+            place,
+            cache,
+            precision=precision,
+            convert=convert,
+            largest_batch=batch,
+            workspace_bytes=None if workspace is None else round(workspace * 1e9),
+            note=terminal.note,
+            advance=terminal.phase,
+        )
+    finally:
+        terminal.close()
+    if not quiet:
+        typer.echo(f"{cache.folder / key.stem}.engine: {len(data) / 1e6:.1f} MB")
+
+
+def _converter(model: ModelFile, precision: str | None) -> Callable[[], bytes]:
+    """What converts a model's graph and puts it through the gate, once an engine is built."""
+    from cellrt.errors import UsageError
+
+    if precision not in ("fp16", "bf16", "int8"):
+        raise UsageError(
+            f"model {model.card.name!r} is {model.card.precision}, and no engine of it can be "
+            f"{precision}; choose {model.card.precision}, or fp16, bf16 or int8 for an fp32 model"
+        )
+    try:
+        import onnxruntime  # noqa: F401
+
+        from cellrt.export.variant import make_variant
+    except ImportError as error:
+        raise UsageError(
+            f"--precision needs packages that are not installed ({error.name}); "
+            "install them with: pip install 'cellrt[precision,onnxruntime]'"
+        ) from error
+    chosen = cast(Literal["fp16", "bf16", "int8"], precision)
+    return lambda: make_variant(model, chosen).graph.SerializeToString()

@@ -1,0 +1,156 @@
+"""Where a model becomes an engine: which library, for which GPU, from the cache or built."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cellrt import __version__
+from cellrt.errors import EngineError
+from cellrt.runtime.engines.engine_cache import EngineCache, EngineKey
+from cellrt.runtime.engines.tensorrt_build import Advance, Profile, build_engine
+from cellrt.runtime.engines.tensorrt_library import FLAVOURS, TensorRT, open_library
+from cellrt.runtime.machine import Gpu, nvidia_gpus
+from cellrt.runtime.model_file import ModelFile
+
+LARGEST_BATCH = 4
+"""Tiles at once: enough to fill a large GPU with tiles of a million voxels."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The library that builds, and the GPU or the GPU families it builds for."""
+
+    library: TensorRT
+    gpu: Gpu | None
+    targets: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        if self.gpu is not None:
+            return self.gpu.name
+        return f"RTX GPUs, {'+'.join(self.targets) or 'any of them'}"
+
+
+def choose_place(flavour: str | None = None, targets: Sequence[str] = ()) -> Place:
+    """Decide what to build with, and for what.
+
+    Parameters
+    ----------
+    flavour : str, optional
+        Obeyed or refused. Without it, TensorRT where it loads and a GPU is here, else
+        TensorRT-RTX.
+    targets : sequence of str
+        GPU families to build for ahead of time, which TensorRT-RTX does.
+
+    Raises
+    ------
+    UsageError
+        An unknown flavour or target.
+    EngineError
+        The flavour asked for, or any, cannot be had here.
+    """
+    if flavour is not None:
+        return _place(flavour, targets)
+    reasons = []
+    for name in FLAVOURS:
+        if targets and not FLAVOURS[name].ahead_of_time:
+            continue
+        try:
+            return _place(name, targets)
+        except EngineError as error:
+            reasons.append(f"{name}: {error}")
+    raise EngineError(f"no engine can be built here ({'; '.join(reasons)})")
+
+
+def _place(flavour: str, targets: Sequence[str]) -> Place:
+    library = open_library(flavour)
+    if library.flavour.ahead_of_time:
+        for name in targets:
+            library.target(name)
+        known = list(library.targets)
+        chosen = sorted({name.lower() for name in targets}, key=known.index)
+        return Place(library, None, tuple(chosen))
+    if targets:
+        library.target(targets[0])  # refuses, with the reason
+    gpus, reason = nvidia_gpus()
+    if not gpus:
+        raise EngineError(
+            f"{flavour} builds for the GPU in this machine, and there is none: {reason}; use "
+            "--engine tensorrt-rtx to build for another machine"
+        )
+    return Place(library, gpus[0], ())
+
+
+def engine_key(model: ModelFile, place: Place, profile: Profile, precision: str) -> EngineKey:
+    """Everything the engine of a model depends on."""
+    gpu = place.gpu
+    return EngineKey(
+        model=model.card.name,
+        model_sha256=model.sha256,
+        cellrt=__version__,
+        precision=precision,
+        library=f"{place.library.flavour.name} {place.library.version}",
+        gpu=gpu.name if gpu else "RTX GPUs",
+        compute_capability=gpu.compute_capability if gpu else "+".join(place.targets) or "any",
+        driver=gpu.driver if gpu else "any",
+        system=f"{platform.system()} {platform.machine()}",
+        profile=str(profile),
+    )
+
+
+def obtain_engine(
+    model: ModelFile,
+    place: Place,
+    cache: EngineCache,
+    *,
+    precision: str | None = None,
+    convert: Callable[[], bytes] | None = None,
+    largest_batch: int = LARGEST_BATCH,
+    workspace_bytes: int | None = None,
+    note: Callable[[str], None] = lambda text: None,
+    advance: Advance = lambda phase, share: None,
+) -> tuple[bytes, EngineKey]:
+    """Engine of a model from the cache, built where it is missing.
+
+    Parameters
+    ----------
+    model : ModelFile
+    place : Place
+    cache : EngineCache
+    precision : str, optional
+        What `convert` gives; the model's own by default.
+    convert : callable, optional
+        Gives the serialised graph in that precision; called only when an engine is built.
+    largest_batch : int
+    workspace_bytes : int, optional
+        See :func:`~cellrt.runtime.engines.tensorrt_build.build_engine`.
+    note, advance : callable
+        Told what happens, in lines and in shares of phases.
+
+    Returns
+    -------
+    (bytes, EngineKey)
+
+    Raises
+    ------
+    CellrtError
+        See `build_engine` and `EngineCache.find_or_build`.
+    """
+    profile = Profile(model.card.tile, largest_batch)
+    key = engine_key(model, place, profile, precision or model.card.precision)
+
+    def build() -> bytes:
+        return build_engine(
+            place.library,
+            model.path.read_bytes() if convert is None else convert(),
+            profile,
+            channels=model.card.channels,
+            targets=place.targets,
+            workspace_bytes=workspace_bytes,
+            advance=advance,
+        )
+
+    return cache.find_or_build(key, build, note), key

@@ -1,0 +1,144 @@
+"""TensorRT and TensorRT-RTX as one library: found, checked and told apart in one place.
+
+Both offer the same Python interface. They differ in where engines run: TensorRT builds for the GPU
+in the machine, TensorRT-RTX builds ahead of time for families of GPUs, on a machine without one
+too.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from cellrt.errors import EngineError, UsageError
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """One of the two libraries, installed or not.
+
+    Parameters
+    ----------
+    name : str
+        As `--engine` takes it.
+    module : str
+        What is imported.
+    oldest, newest : (int, ...)
+        First version that works and the last major version that is known.
+    ahead_of_time : bool
+        Engines can be built for GPUs that are not in the machine.
+    """
+
+    name: str
+    module: str
+    oldest: tuple[int, ...]
+    newest: int
+    ahead_of_time: bool
+
+
+FLAVOURS = {
+    # From 10.12 on strongly typed networks take every precision from the graph, as in 11.
+    "tensorrt": Flavour("tensorrt", "tensorrt", (10, 12), 11, ahead_of_time=False),
+    "tensorrt-rtx": Flavour("tensorrt-rtx", "tensorrt_rtx", (1, 2), 1, ahead_of_time=True),
+}
+
+
+@dataclass(frozen=True)
+class TensorRT:
+    """A library that is loaded."""
+
+    flavour: Flavour
+    api: Any
+    version: str
+
+    @property
+    def logger(self) -> Any:
+        """The logger of this process, which keeps errors instead of printing them."""
+        return _logger(self.api)
+
+    @property
+    def complaint(self) -> str:
+        """The last error the library logged, in one line."""
+        return self.logger.errors[-1] if self.logger.errors else "it does not say why"
+
+    @property
+    def targets(self) -> dict[str, Any]:
+        """GPU families that engines can be built for ahead of time, by name as in ``sm89``."""
+        if not self.flavour.ahead_of_time:
+            return {}
+        members = self.api.ComputeCapability.__members__
+        return {name.lower(): value for name, value in members.items() if name.startswith("SM")}
+
+    def target(self, name: str) -> Any:
+        """Look up one GPU family.
+
+        Raises
+        ------
+        UsageError
+            The library builds for the GPU in the machine only, or does not know this family.
+        """
+        if not self.targets:
+            raise UsageError(
+                f"{self.flavour.name} builds for the GPU in this machine only; "
+                "use --engine tensorrt-rtx to build for another one"
+            )
+        if name.lower() not in self.targets:
+            raise UsageError(
+                f"{self.flavour.name} {self.version} has no target {name!r}; "
+                f"choose from {', '.join(self.targets)}"
+            )
+        return self.targets[name.lower()]
+
+
+def open_library(name: str) -> TensorRT:
+    """Import a flavour and check its version.
+
+    Raises
+    ------
+    UsageError
+        There is no such flavour.
+    EngineError
+        It is not installed, one of its libraries does not load, or its version is not one that
+        is known to work.
+    """
+    if name not in FLAVOURS:
+        raise UsageError(f"no TensorRT flavour {name!r}; choose from {', '.join(FLAVOURS)}")
+    flavour = FLAVOURS[name]
+    advice = f"run `pip install 'cellrt[{name}]'`"
+    try:
+        api = importlib.import_module(flavour.module)
+    except ModuleNotFoundError as error:
+        raise EngineError(f"{flavour.module} is not installed ({error}); {advice}") from None
+    except (ImportError, OSError, RuntimeError) as error:
+        # libnvinfer or a CUDA library is missing, or does not fit to the Python package.
+        reason = str(error).strip().splitlines()[0]
+        raise EngineError(f"{flavour.module} does not load ({reason}); {advice}") from None
+    version = str(api.__version__)
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers < flavour.oldest or numbers[:1] > (flavour.newest,):
+        oldest = ".".join(map(str, flavour.oldest))
+        raise EngineError(
+            f"{flavour.module} {version} is installed, and {oldest} to {flavour.newest}.x are "
+            f"known to work; {advice}"
+        )
+    return TensorRT(flavour, api, version)
+
+
+@functools.cache
+def _logger(api: Any) -> Any:
+    # One for the process and for good: the library keeps the first logger it is given for as long
+    # as any of its objects lives, and ignores later ones.
+    severity = api.ILogger.Severity
+
+    class Logger(api.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            api.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, level: Any, message: str) -> None:
+            if level in (severity.INTERNAL_ERROR, severity.ERROR):
+                self.errors = [*self.errors[-9:], " ".join(message.split())]
+
+    return Logger()

@@ -1,0 +1,108 @@
+"""``cellrt build``: as a user runs it, with TensorRT-RTX ahead of time."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CELLRT_ENGINES", str(tmp_path / "engines"))
+
+
+def test_it_builds_lists_finds_again_and_clears(cellrt, tmp_path):
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is an extra")
+    done = cellrt("build", "nuclei", "--target", "sm89", "--target", "sm120")
+    assert done.code == 0, done.err
+    assert "there is none yet" in done.err
+    (engine,) = (tmp_path / "engines").glob("*.engine")
+    assert str(engine) in done.out
+
+    again = cellrt("build", "nuclei", "--target", "sm120", "--target", "sm89")
+    assert again.code == 0
+    assert "building" not in again.err
+    assert again.out == done.out
+
+    listed = cellrt("build", "--list")
+    assert "nuclei fp32, tensorrt-rtx" in listed.out
+    assert "sm89+sm120" in listed.out
+    assert "1 engines in" in listed.out
+
+    assert "1 engines removed" in cellrt("build", "--clear").out
+    assert "0 engines in" in cellrt("build", "--list").out
+
+
+def test_another_precision_is_converted_judged_and_kept_apart(cellrt, tmp_path):
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is an extra")
+    pytest.importorskip("onnx", reason="onnx is an extra")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is an extra")
+    assert cellrt("build", "nuclei", "--target", "sm89").code == 0
+    done = cellrt("build", "nuclei", "--target", "sm89", "--precision", "fp16")
+    assert done.code == 0, done.err
+    assert "precision was fp32, is fp16" in done.err
+    sizes = {p.name.split("-")[1]: p.stat().st_size for p in tmp_path.glob("engines/*.engine")}
+    assert sizes["fp16"] < 0.6 * sizes["fp32"]
+    listed = cellrt("build", "--list").out
+    assert "nuclei fp16" in listed
+    assert "nuclei fp32" in listed
+
+
+def test_a_variant_that_fails_the_gate_is_not_built(cellrt, tmp_path, monkeypatch):
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is an extra")
+    pytest.importorskip("onnx", reason="onnx is an extra")
+    from cellrt.export import variant
+    from cellrt.export.agreement import GateError
+
+    def refuse(*args, **kwargs):
+        raise GateError("the fp16 variant fails the parity gate")
+
+    monkeypatch.setattr(variant, "make_variant", refuse)
+    done = cellrt("build", "nuclei", "--precision", "fp16")
+    assert done.code == 3
+    assert "parity gate" in done.err
+    assert not list(tmp_path.glob("engines/*.engine"))
+
+
+def test_quiet_prints_nothing(cellrt):
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is an extra")
+    done = cellrt("build", "nuclei", "--quiet")
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ((), 2, "give a model to build"),
+        (("nuclei", "--list"), 2, "give a model to build"),
+        (("--list", "--clear"), 2, "give a model to build"),
+        (("nuclei", "--engine", "openvino"), 2, "choose from tensorrt, tensorrt-rtx"),
+        (("nuclei", "--batch", "0"), 2, "batch"),
+        (("nuclei", "--precision", "int4"), 2, "choose fp32, or fp16, bf16 or int8"),
+        (("no_such_model",), 3, "no model"),
+    ],
+)
+def test_bad_input_ends_with_one_line_and_its_code(cellrt, tmp_path, arguments, code, words):
+    done = cellrt("build", *arguments)
+    assert done.code == code
+    assert words in done.err
+    assert len(done.err.strip().splitlines()) <= 2
+    assert not list(tmp_path.glob("engines/*.engine"))
+
+
+def test_without_any_library_the_code_is_4(cellrt, monkeypatch):
+    for module in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, module, None)
+    done = cellrt("build", "nuclei")
+    assert done.code == 4
+    assert "pip install 'cellrt[tensorrt-rtx]'" in done.err
+
+
+def test_a_cache_folder_that_cannot_be_made_ends_with_5(cellrt, tmp_path, monkeypatch):
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is an extra")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CELLRT_ENGINES", str(tmp_path / "file" / "engines"))
+    done = cellrt("build", "nuclei")
+    assert done.code == 5
+    assert "CELLRT_ENGINES" in done.err
