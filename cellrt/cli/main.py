@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from cellrt import __version__
+from cellrt.cli.benchmark import benchmark
 from cellrt.cli.build import build
 from cellrt.cli.doctor import doctor
 from cellrt.cli.evaluate import evaluate
@@ -35,7 +36,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (segment, models, doctor, build, simulate, train, export, evaluate):
+for command in (segment, models, doctor, build, benchmark, simulate, train, export, evaluate):
     app.command(no_args_is_help=command not in (models, doctor, build))(command)
 
 

@@ -80,6 +80,26 @@ def test_the_record_tells_what_ran(nuclei):
     assert 0 < inside <= record["seconds"]["network"]
 
 
+def noise(name):
+    rng = np.random.default_rng(2)
+    shape = (24, 80, 80)
+    ramp = np.broadcast_to(np.linspace(100, 200, 80), shape)
+    return {
+        "shot noise": rng.poisson(100, shape),
+        "read noise": rng.normal(400, 6, shape),
+        "single photons": rng.poisson(0.3, shape),
+        "uneven light": rng.poisson(ramp),
+    }[name].astype(np.uint16)
+
+
+@pytest.mark.parametrize("name", ["shot noise", "read noise", "single photons", "uneven light"])
+@pytest.mark.parametrize(("model", "voxel_um"), [("nuclei", 0.6), ("membranes", 0.5)])
+def test_empty_wells_are_empty(name, model, voxel_um):
+    result = cellrt.segment(noise(name), model, voxel_size=(voxel_um,) * 3)
+    assert (result.labels > 0).mean() < 0.02
+    assert len(result.table) <= 2
+
+
 def test_a_constant_image_gives_zero_cells_and_warnings():
     result = cellrt.segment(np.full((20, 30, 40), 7, np.uint16))
     assert result.labels.max() == 0

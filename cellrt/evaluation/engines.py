@@ -1,0 +1,169 @@
+"""How fast each engine is on a stack, and whether it finds the same cells, as users run it."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellrt.errors import CellrtError, EngineError
+from cellrt.evaluation.scores import evaluate
+from cellrt.runtime.engines import LADDER, choose_engine
+from cellrt.runtime.model_file import ModelFile
+from cellrt.runtime.reading import read_voxels
+
+IOU = 0.75
+
+
+@dataclass(frozen=True)
+class EngineRun:
+    """One model in one engine.
+
+    Attributes
+    ----------
+    model, engine, precision, device : str
+        Precision is what was computed in.
+    network_voxels_per_second : float
+        Voxels of tiles through the engine per second, without anything around it.
+    voxels_per_second : float
+        Voxels of the stack per second, from the start of the process to its end.
+    seconds : dict
+        Per stage, of the median run.
+    peak_memory_bytes : int
+        Of the whole process.
+    cells : int
+    agreement : float
+        AP at IoU 0.75 between its cells and those of the first run, which is 1.
+    """
+
+    model: str
+    engine: str
+    precision: str
+    device: str
+    network_voxels_per_second: float
+    voxels_per_second: float
+    seconds: dict[str, float]
+    peak_memory_bytes: int
+    cells: int
+    agreement: float = 1.0
+
+
+def working_engines() -> list[str]:
+    """Engines of the ladder that load here, best first."""
+    found = []
+    for name in LADDER:
+        try:
+            choose_engine(name)
+        except EngineError:
+            continue
+        found.append(name)
+    return found
+
+
+def compare_engines(
+    stack: Path,
+    models: Sequence[ModelFile],
+    engines: Sequence[str],
+    *,
+    arguments: Sequence[str] = (),
+    repeats: int = 3,
+    report: Callable[[EngineRun], None] = lambda run: None,
+) -> list[EngineRun]:
+    """Segment one stack with every model in every engine, each time in a process of its own.
+
+    The first model's first engine in fp32 is what the others' cells are compared with.
+
+    Parameters
+    ----------
+    stack : Path
+    models : sequence of ModelFile
+        Variants of one model, or several models.
+    engines : sequence of str
+        See `working_engines`.
+    arguments : sequence of str
+        Further words for ``cellrt segment``, such as ``--voxel-size``.
+    repeats : int
+        Runs of each, of which the median counts; one more run before them fills caches.
+    report : callable
+        Told of each result as soon as it is there.
+
+    Returns
+    -------
+    list of EngineRun
+
+    Raises
+    ------
+    CellrtError
+        The first run fails; where a later one does, an engine cannot run that model, and the
+        table has no row for it.
+    """
+    runs: list[EngineRun] = []
+    reference: NDArray[np.generic] | None = None
+    for model in models:
+        for engine in engines:
+            seen: set[str] = set()
+            for precision in ("fp32", "auto"):
+                words = ["--engine", engine, "--precision", precision, *arguments]
+                try:
+                    run, labels = _measure(stack, model, words, repeats)
+                except CellrtError:
+                    if reference is None:
+                        raise
+                    continue
+                if run.precision in seen:  # `auto` is fp32 here
+                    continue
+                seen.add(run.precision)
+                if reference is None:
+                    reference = labels
+                scores = evaluate(labels, reference, thresholds=(IOU,)).at(IOU)
+                runs.append(replace(run, agreement=scores.average_precision))
+                report(runs[-1])
+    return runs
+
+
+def _measure(
+    stack: Path, model: ModelFile, words: Sequence[str], repeats: int
+) -> tuple[EngineRun, NDArray[np.generic]]:
+    with tempfile.TemporaryDirectory() as folder:
+        labels = Path(folder) / "run.labels.tif"
+        command = [sys.executable, "-m", "cellrt", "segment", str(stack), "-o", str(labels)]
+        command += ["--model", str(model.path), "--overwrite", "--quiet", *words]
+        results: list[tuple[float, dict[str, Any]]] = []
+        for _ in range(repeats + 1):
+            begin = time.perf_counter()
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            wall = time.perf_counter() - begin
+            if done.returncode:
+                error = CellrtError(done.stderr.strip().removeprefix("cellrt: "))
+                error.exit_code = done.returncode
+                raise error
+            results.append((wall, json.loads((Path(folder) / "run.run.json").read_text())))
+        cells = read_voxels(labels)
+        cells = np.array(cells)  # the file goes with its folder
+    wall, record = sorted(results[1:], key=lambda result: result[0])[repeats // 2]
+    inside = statistics.median(r["seconds"]["network_inside_engine"] for _, r in results[1:])
+    grid = np.prod(record["scale"]["model_grid_zyx"])
+    computed = float(grid * record["tiles"]["computed_voxels_per_voxel"])
+    voxels = float(np.prod(record["input"]["shape_zyx"]))
+    run = EngineRun(
+        model=record["model"]["name"],
+        engine=record["engine"]["name"],
+        precision=record["engine"]["precision"],
+        device=record["engine"]["device"],
+        network_voxels_per_second=computed / max(inside, 1e-9),
+        voxels_per_second=voxels / wall,
+        seconds=record["seconds"],
+        peak_memory_bytes=record["peak_memory_bytes"],
+        cells=record["cells"],
+    )
+    return run, cells
