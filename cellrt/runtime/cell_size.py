@@ -34,6 +34,9 @@ FARTHEST = 3
 # Voxels of a probe on the model's grid: enough for some dozen cells, a fraction of a second.
 PROBE = (32, 72, 72)
 FEWEST_CELLS = 3
+# Correlation of neighbouring pixels below which an image is taken for noise. Cells are several
+# pixels wide, and even dim ones make neighbours alike; enlarged, pure noise looks like small cells.
+WHITE_NOISE = 0.02
 # Cell sizes of which fewer than this many fit into the image need no probe.
 LEAST_ROOM = 2.0
 
@@ -106,12 +109,15 @@ def refine_scale(
                 seen[step] = _probe(image, guess, card, session, decoder)
         return seen[step].quality
 
-    if start is None:
+    if start is None and is_noise(image):
+        best = Probe(math.nan, 0, math.nan, 0.0)
+    elif start is None:
         base = replace(base, diameter_pixels=FIRST_PIXELS)
         step = max(LADDER, key=look)
+        best = seen[step]
     else:
         step = climb(look)
-    best = seen[step]
+        best = seen[step]
     if best.cells < FEWEST_CELLS:
         if start is not None:
             return start
@@ -134,6 +140,22 @@ def refine_scale(
             "give --diameter or --voxel-size to be sure"
         )
     return replace(base, diameter_pixels=diameter, diameter_origin=origin)
+
+
+def is_noise(image: NDArray[np.generic]) -> bool:
+    """Whether neighbouring pixels of the busiest part have nothing in common."""
+    size = tuple(min(n, p) for n, p in zip(image.shape, PROBE, strict=True))
+    box = image[busiest_box(image, (size[0], size[1], size[2]))].astype(np.float64)
+    box -= box.mean(axis=(1, 2), keepdims=True)  # slices may differ in brightness as a whole
+    power = float(np.square(box).mean())
+    if power == 0:
+        return False
+    alike = [
+        float((box[..., 1:] * box[..., :-1]).mean()) / power if box.shape[2] > 1 else 0.0,
+        float((box[:, 1:] * box[:, :-1]).mean()) / power if box.shape[1] > 1 else 0.0,
+    ]
+    # Chance alone makes a correlation of 1 / sqrt(n).
+    return max(alike) < max(WHITE_NOISE, 4 / math.sqrt(box.size))
 
 
 def climb(quality: Callable[[int], float]) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import cellrt
-from cellrt.runtime.cell_size import LADDER, busiest_box, climb
+from cellrt.runtime.cell_size import LADDER, busiest_box, climb, is_noise
 from cellrt.simulation import ImagingParameters, NucleiParameters, simulate_nuclei
 
 
@@ -71,3 +71,16 @@ def test_climbing_finds_the_top_of_a_hill_and_looks_at_few_steps(top):
     assert climb(quality) == top
     assert len(looked) <= abs(top) + 3
     assert len(LADDER) == 7
+
+
+def test_noise_is_told_from_cells_in_noise():
+    rng = np.random.default_rng(5)
+    shape = (16, 64, 64)
+    assert is_noise(rng.poisson(100, shape))
+    assert is_noise(rng.normal(0, 1, (1, 40, 40)).astype(np.float32))
+    # Slices that differ in brightness are still noise; balls that hardly show are not.
+    assert is_noise(rng.poisson(np.linspace(50, 150, 16)[:, None, None], shape))
+    z, y, x = np.indices(shape)
+    ball = (z - 8) ** 2 + (y % 16 - 8) ** 2 + (x % 16 - 8) ** 2 < 20
+    assert not is_noise(rng.poisson(100 + 12 * ball))
+    assert not is_noise(np.ones(shape))

@@ -100,6 +100,14 @@ def test_empty_wells_are_empty(name, model, voxel_um):
     assert len(result.table) <= 2
 
 
+@pytest.mark.parametrize("name", ["shot noise", "read noise", "single photons"])
+@pytest.mark.parametrize("model", ["nuclei", "membranes"])
+def test_empty_wells_are_empty_where_no_size_is_known(name, model):
+    result = cellrt.segment(noise(name), model)
+    assert len(result.table) == 0
+    assert any("could not be estimated" in warning for warning in result.warnings)
+
+
 def test_a_constant_image_gives_zero_cells_and_warnings():
     result = cellrt.segment(np.full((20, 30, 40), 7, np.uint16))
     assert result.labels.max() == 0
