@@ -51,9 +51,8 @@ def test_bundled_models_build_ahead_of_time(library, name, targets):
     engine = build_engine(
         library,
         model.path.read_bytes(),
-        Profile(model.card.tile, 4),
+        Profile(model.card.tile, 4, workspace_bytes=1 << 30),
         targets=targets,
-        workspace_bytes=1 << 30,
         advance=lambda phase, share: phases.append((phase, share)),
     )
     # The weights are inside, and more than them.
@@ -112,6 +111,8 @@ def test_an_engine_is_built_once_and_again_for_another_target(library, tmp_path)
     assert len(cache.entries()) == 2
     assert len(notes) == 2
     assert "compute capability was sm89, is sm86" in notes[1]
+    obtain_engine(model, sm89, cache, workspace_bytes=1 << 30, note=notes.append)
+    assert "1073741824 bytes of workspace" in notes[2]
 
 
 def fake_tensorrt(monkeypatch, version):

@@ -18,7 +18,7 @@ Advance = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Profile:
-    """The shapes an engine takes: tiles of one shape, in batches of up to a largest one.
+    """What an engine takes: tiles of one shape, in batches of up to a largest one, and memory.
 
     Parameters
     ----------
@@ -26,13 +26,19 @@ class Profile:
         Tile (z, y, x) in voxels.
     largest_batch : int
         Tiles at once; kernels are tuned for this many.
+    workspace_bytes : int, optional
+        Most device memory that a layer may use for its work.
     """
 
     tile: Shape
     largest_batch: int = 1
+    workspace_bytes: int | None = None
 
     def __str__(self) -> str:
-        return f"1 to {self.largest_batch} tiles of {'x'.join(map(str, self.tile))}"
+        words = f"1 to {self.largest_batch} tiles of {'x'.join(map(str, self.tile))}"
+        if self.workspace_bytes is None:
+            return words
+        return f"{words} with {self.workspace_bytes} bytes of workspace"
 
 
 def build_engine(
@@ -42,7 +48,6 @@ def build_engine(
     *,
     channels: int = 1,
     targets: Sequence[str] = (),
-    workspace_bytes: int | None = None,
     advance: Advance = lambda phase, share: None,
 ) -> bytes:
     """Build an engine; every precision is the graph's own.
@@ -58,8 +63,6 @@ def build_engine(
     targets : sequence of str
         GPU families to build for ahead of time, such as ``"sm89"``. Without any, TensorRT
         builds for the GPU in the machine, and TensorRT-RTX leaves the choice to the place of use.
-    workspace_bytes : int, optional
-        Most device memory that a layer may use for its work.
     advance : callable
         Told the phase and the share of it, 0 to 1, that is done.
 
@@ -94,8 +97,8 @@ def build_engine(
             f"{'; '.join(problems)}; use another --engine"
         )
     config = builder.create_builder_config()
-    if workspace_bytes is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_bytes)
+    if profile.workspace_bytes is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, profile.workspace_bytes)
     if families:
         config.num_compute_capabilities = len(families)
         for index, family in enumerate(families):

@@ -126,7 +126,7 @@ def obtain_engine(
         Gives the serialised graph in that precision; called only when an engine is built.
     largest_batch : int
     workspace_bytes : int, optional
-        See :func:`~cellrt.runtime.engines.tensorrt_build.build_engine`.
+        See :class:`~cellrt.runtime.engines.tensorrt_build.Profile`.
     note, advance : callable
         Told what happens, in lines and in shares of phases.
 
@@ -139,7 +139,7 @@ def obtain_engine(
     CellrtError
         See `build_engine` and `EngineCache.find_or_build`.
     """
-    profile = Profile(model.card.tile, largest_batch)
+    profile = Profile(model.card.tile, largest_batch, workspace_bytes)
     key = engine_key(model, place, profile, precision or model.card.precision)
 
     def build() -> bytes:
@@ -149,7 +149,6 @@ def obtain_engine(
             profile,
             channels=model.card.channels,
             targets=place.targets,
-            workspace_bytes=workspace_bytes,
             advance=advance,
         )
 
