@@ -242,7 +242,8 @@ def plot(compared: dict[str, Any], scaled: dict[str, Any]) -> None:
         left.bar(np.arange(len(values)) + 0.27 * offset, values, 0.25, label=decoder)
     left.set_xticks(np.arange(len(compared)) + 0.27, list(compared))
     left.set(yscale="log", ylabel="CPU seconds", title=f"{SHAPE}, {CELLS} cells")
-    left.legend()
+    left.set_ylim(top=5 * left.get_ylim()[1])  # room for the legend above the bars
+    left.legend(ncols=3)
     voxels = [math.prod(map(int, row[0].strip("()").split(","))) / 1e6 for row in scaled["voxels"]]
     right.loglog(voxels, [row[4] for row in scaled["voxels"]], "o-", label="one density")
     for row in scaled["cells"]:
