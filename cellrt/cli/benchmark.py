@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+
+if TYPE_CHECKING:
+    from cellrt.evaluation.engines import EngineRun
 
 STAGES = ("read", "cell size", "prepare image", "network", "cells", "measure", "write", "preview")
 
@@ -57,7 +60,7 @@ def benchmark(
         typer.echo(f"  {run.model} {run.engine} {run.precision}: {parts}")
 
 
-def _row(run) -> str:  # type: ignore[no-untyped-def]
+def _row(run: EngineRun) -> str:
     return (
         f"{run.model:16} {run.engine:16} {run.precision:8} "
         f"{run.network_voxels_per_second / 1e6:8.2f} {run.voxels_per_second / 1e6:7.2f}  "

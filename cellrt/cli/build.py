@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -45,7 +45,8 @@ def build(
         raise UsageError("give a model to build, or one of --list and --clear")
     cache = default_cache()
     if list_engines:
-        for entry in cache.entries():
+        entries = cache.entries()
+        for entry in entries:
             key = entry.key
             typer.echo(
                 f"{key.model} {key.precision}, {key.library}, for {key.gpu} "
@@ -53,7 +54,7 @@ def build(
                 f"{entry.size_bytes / 1e6:.1f} MB, {entry.build_seconds:.1f} s, {entry.built}, "
                 f"{entry.path.name}"
             )
-        typer.echo(f"{len(cache.entries())} engines in {cache.folder}")
+        typer.echo(f"{len(entries)} engines in {cache.folder}")
         return
     if clear:
         typer.echo(f"{cache.clear()} engines removed from {cache.folder}")
@@ -88,6 +89,7 @@ def build(
 
 def _converter(model: ModelFile, precision: str | None) -> Callable[[], bytes]:
     """What converts a model's graph and puts it through the gate, once an engine is built."""
+    from cellrt.cli.export import variant_tools
     from cellrt.errors import UsageError
 
     if precision not in ("fp16", "bf16", "int8"):
@@ -95,14 +97,5 @@ def _converter(model: ModelFile, precision: str | None) -> Callable[[], bytes]:
             f"model {model.card.name!r} is {model.card.precision}, and no engine of it can be "
             f"{precision}; choose {model.card.precision}, or fp16, bf16 or int8 for an fp32 model"
         )
-    try:
-        import onnxruntime  # noqa: F401
-
-        from cellrt.export.variant import make_variant
-    except ImportError as error:
-        raise UsageError(
-            f"--precision needs packages that are not installed ({error.name}); "
-            "install them with: pip install 'cellrt[precision,onnxruntime]'"
-        ) from error
-    chosen = cast(Literal["fp16", "bf16", "int8"], precision)
-    return lambda: make_variant(model, chosen).graph.SerializeToString()
+    tools = variant_tools()
+    return lambda: bytes(tools.make_variant(model, precision).graph.SerializeToString())

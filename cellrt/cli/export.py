@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -109,23 +110,28 @@ def _export_checkpoint(
 def _export_variant(
     model: Path, output: Path, precision: str, stacks: list[Path], *, overwrite: bool
 ) -> None:
+    tools = variant_tools()
+    if precision == "int8" and not stacks:
+        typer.echo("no --calibrate stack given: calibrating on simulated stacks", err=True)
+    variant = tools.write_variant(model, output, precision, stacks=stacks, overwrite=overwrite)
+    _print_parity(variant.parity)
+    typer.echo(f"{output}: {precision}, {output.stat().st_size / 1e6:.1f} MB, {variant.tiles}")
+
+
+def variant_tools() -> ModuleType:
+    """Import what makes variants, or say which extras bring it."""
     from cellrt.errors import UsageError
 
     try:
         import onnxruntime  # noqa: F401
 
-        from cellrt.export.variant import write_variant
+        from cellrt.export import variant
     except ImportError as error:
         raise UsageError(
             f"--precision needs packages that are not installed ({error.name}); "
             "install them with: pip install 'cellrt[precision,onnxruntime]'"
         ) from error
-    if precision == "int8" and not stacks:
-        typer.echo("no --calibrate stack given: calibrating on simulated stacks", err=True)
-    chosen = cast(Literal["fp16", "bf16", "int8"], precision)
-    variant = write_variant(model, output, chosen, stacks=stacks, overwrite=overwrite)
-    _print_parity(variant.parity)
-    typer.echo(f"{output}: {precision}, {output.stat().st_size / 1e6:.1f} MB, {variant.tiles}")
+    return variant
 
 
 def _print_parity(rows: tuple[Parity, ...]) -> None:

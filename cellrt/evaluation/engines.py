@@ -148,8 +148,7 @@ def _measure(
                 error.exit_code = done.returncode
                 raise error
             results.append((wall, json.loads((Path(folder) / "run.run.json").read_text())))
-        cells = read_voxels(labels)
-        cells = np.array(cells)  # the file goes with its folder
+        cells = np.array(read_voxels(labels))  # the file goes with its folder
     wall, record = sorted(results[1:], key=lambda result: result[0])[repeats // 2]
     inside = statistics.median(r["seconds"]["network_inside_engine"] for _, r in results[1:])
     grid = np.prod(record["scale"]["model_grid_zyx"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx
 
 from cellrt.runtime.card import METADATA_KEY, ModelCard
+from cellrt.runtime.outputs import write_whole
 
 INPUT, OUTPUT = "image", "fields"
 
@@ -30,9 +31,4 @@ def embedded_card(graph: onnx.ModelProto) -> ModelCard | None:
 def write_graph(graph: onnx.ModelProto, path: Path) -> None:
     """Check and save a graph; the file appears whole or not at all."""
     onnx.checker.check_model(graph)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(graph.SerializeToString())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, graph.SerializeToString())

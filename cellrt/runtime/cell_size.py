@@ -95,6 +95,8 @@ def refine_scale(
     if estimate_range(image, model.card.normalisation).is_constant:
         return start or CellScale(model.card.diameter_voxels, spacing, "a default", spacing_origin)
     card = model.card
+    if start is None and is_noise(image):
+        return _unknown(card, spacing, spacing_origin, warnings)
     session = choice.load(model, PROBE, precision)
     base = start or CellScale(card.diameter_voxels, spacing, "", spacing_origin)
 
@@ -109,24 +111,14 @@ def refine_scale(
                 seen[step] = _probe(image, guess, card, session, decoder)
         return seen[step].quality
 
-    if start is None and is_noise(image):
-        best = Probe(math.nan, 0, math.nan, 0.0)
-    elif start is None:
+    if start is None:
         base = replace(base, diameter_pixels=FIRST_PIXELS)
         step = max(LADDER, key=look)
-        best = seen[step]
     else:
         step = climb(look)
-        best = seen[step]
+    best = seen[step]
     if best.cells < FEWEST_CELLS:
-        if start is not None:
-            return start
-        warnings.append(
-            f"the cell diameter could not be estimated and is taken as {card.diameter_voxels:.3g} "
-            "pixels; give --diameter"
-        )
-        words = "a default: no voxel size is known, and no cells were found to estimate it from"
-        return CellScale(card.diameter_voxels, spacing, words, spacing_origin)
+        return start or _unknown(card, spacing, spacing_origin, warnings)
     # The top of the hill says where the network agrees with itself best, the cells say how large
     # they came out there.
     top = base.diameter_pixels * FACTOR ** (step + _vertex(*(look(step + d) for d in (-1, 0, 1))))
@@ -140,6 +132,21 @@ def refine_scale(
             "give --diameter or --voxel-size to be sure"
         )
     return replace(base, diameter_pixels=diameter, diameter_origin=origin)
+
+
+def _unknown(
+    card: ModelCard,
+    spacing: tuple[float, float, float],
+    spacing_origin: str,
+    warnings: list[str],
+) -> CellScale:
+    """What is taken where nothing tells the cells' size, with a warning."""
+    warnings.append(
+        f"the cell diameter could not be estimated and is taken as {card.diameter_voxels:.3g} "
+        "pixels; give --diameter"
+    )
+    words = "a default: no voxel size is known, and no cells were found to estimate it from"
+    return CellScale(card.diameter_voxels, spacing, words, spacing_origin)
 
 
 def is_noise(image: NDArray[np.generic]) -> bool:

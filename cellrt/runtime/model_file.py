@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cellrt.errors import InputError
-from cellrt.runtime.card import METADATA_KEY, ModelCard
+from cellrt.runtime.card import METADATA_KEY, Golden, ModelCard
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,6 +125,14 @@ def golden_input(shape: tuple[int, int, int]) -> NDArray[np.float32]:
     z, y, x = np.ogrid[: shape[0], : shape[1], : shape[2]]
     wave = (z * 37 + y * 17 + x * 11) % 64 + (z * y + y * x + z * x) % 64
     return np.ascontiguousarray(wave[None, None].astype(np.float32) / 128)
+
+
+def golden_difference(golden: Golden, infer: Callable[[Any], Any]) -> float:
+    """Largest difference between the mean of an output channel and the one a card stores."""
+    import numpy as np
+
+    means = infer(golden_input(golden.shape)).mean(axis=(0, 2, 3, 4))
+    return float(np.abs(means - golden.output_mean).max())
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:

@@ -88,6 +88,19 @@ def atomic_outputs(
         raise
 
 
+def write_whole(path: Path, data: bytes) -> None:
+    """Write one file that appears whole or not at all, and is on the disk then."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def check_outputs(
     paths: Mapping[str, Path], *, overwrite: bool = False, inputs: Sequence[Path] = ()
 ) -> None:

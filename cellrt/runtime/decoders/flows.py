@@ -223,14 +223,17 @@ def _filter_and_fill(
     radius = equivalent_radius(volumes, labels.shape)
     smallest, largest = parameters.radius_range
     count = keep_and_number(labels, (radius >= smallest) & (radius <= largest))
-    if count and parameters.max_flow_error < 2.0:
+    if count:
         volumes = region_volumes(labels, count)
-        errors = flow_errors(labels, packed, volumes, parameters.target)
-        count = keep_and_number(labels, errors <= parameters.max_flow_error)
-    if count and parameters.min_confidence > parameters.foreground_threshold:
-        volumes = region_volumes(labels, count)
-        confidence = mean_probability(labels, packed, volumes)
-        count = keep_and_number(labels, confidence >= parameters.min_confidence)
+        keep = np.ones(count + 1, np.bool_)
+        if parameters.max_flow_error < 2.0:
+            errors = flow_errors(labels, packed, volumes, parameters.target)
+            keep &= errors <= parameters.max_flow_error
+        if parameters.min_confidence > parameters.foreground_threshold:
+            confidence = mean_probability(labels, packed, volumes)
+            keep &= confidence >= parameters.min_confidence
+        if not keep[1:].all():
+            count = keep_and_number(labels, keep)
     if count and parameters.wall_thickness > 0:
         fill_walls(labels, parameters.wall_thickness)
         least = threshold_byte(parameters.foreground_threshold)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cellrt.errors import EngineError, InputError, ResourceError
+from cellrt.runtime.outputs import write_whole
 
 FOLDER_VARIABLE = "CELLRT_ENGINES"
 
@@ -41,7 +42,7 @@ class EngineKey:
     system : str
         Operating system and processor architecture.
     profile : str
-        Tile and batch.
+        Tile, batch and workspace.
     """
 
     model: str
@@ -125,8 +126,8 @@ class EngineCache:
         record = asdict(entry) | {"path": entry.path.name}
         with self._writing():
             # The record comes last: an engine without one does not count.
-            _write(entry.path, engine)
-            _write(entry.path.with_suffix(".json"), json.dumps(record, indent=1).encode())
+            write_whole(entry.path, engine)
+            write_whole(entry.path.with_suffix(".json"), json.dumps(record, indent=1).encode())
         return entry
 
     def find_or_build(
@@ -271,16 +272,3 @@ def default_cache() -> EngineCache:
             f"or set {FOLDER_VARIABLE} to a folder"
         ) from None
     return EngineCache(user_cache_path("cellrt", appauthor=False) / "engines")
-
-
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise

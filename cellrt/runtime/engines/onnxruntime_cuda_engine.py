@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cellrt.errors import EngineError, ResourceError
 from cellrt.runtime.engines.onnxruntime_engine import import_library
 from cellrt.runtime.machine import nvidia_gpus
-from cellrt.runtime.model_file import ModelFile, golden_input
+from cellrt.runtime.model_file import ModelFile, golden_difference
 
 PROVIDER = "CUDAExecutionProvider"
 # An ONNX graph of one node, y = Identity(x) of one float: a provider is listed whether or not its
@@ -74,8 +74,7 @@ def load(model: ModelFile, tile: tuple[int, int, int], *, precision: str = "auto
     loaded = DeviceSession(session, "cuda", "tf32" if tf32 else model.card.precision)
     golden = model.card.golden
     if golden is not None:
-        means = loaded.infer(golden_input(golden.shape)).mean(axis=(0, 2, 3, 4))
-        difference = float(np.abs(means - golden.output_mean).max())
+        difference = golden_difference(golden, loaded.infer)
         if not difference <= max(golden.tolerance, _TF32_TOLERANCE if tf32 else 0.0):
             raise EngineError(
                 f"the CUDA provider computes something else than the card of {model.path.name} "
