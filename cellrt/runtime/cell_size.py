@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -97,7 +98,11 @@ def refine_scale(
     card = model.card
     if start is None and is_noise(image):
         return _unknown(card, spacing, spacing_origin, warnings)
-    session = choice.load(model, PROBE, precision)
+    # Kernels load, and on the very first run compile, while the engine does.
+    with ThreadPoolExecutor(1, thread_name_prefix="compile") as compiler:
+        compiling = compiler.submit(decoder.warm_up)
+        session = choice.load(model, PROBE, precision)
+        compiling.result()
     base = start or CellScale(card.diameter_voxels, spacing, "", spacing_origin)
 
     seen: dict[int, Probe] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,23 +86,30 @@ def render_from_above(
     fine = (size[0] * _OVERSAMPLING, size[1] * _OVERSAMPLING)
     smooth = _resample_labels(top, *fine)
     light = np.asarray(Image.fromarray(shade).resize((fine[1], fine[0]), Image.Resampling.BILINEAR))
-    rgb = np.zeros((*fine, 3), dtype=np.uint8)
-    inside = smooth > 0
-    light = np.where(_edges(smooth), np.float32(0.35) * light, light)
-    rgb[inside] = _colours(smooth[inside]) * light[inside, None]
+    light = light * np.where(_edges(smooth), np.float32(0.35), np.float32(1.0)) * (smooth > 0)
+    rgb = (_colours(smooth) * light[..., None]).astype(np.uint8)
     return Image.fromarray(rgb).resize((size[1], size[0]), Image.Resampling.BOX)
 
 
 def _lighting(height: NDArray[np.float32], depth: float) -> NDArray[np.float32]:
     """Brightness 0 to 1 of a height map: Lambert's law, and darker the deeper."""
-    from scipy.ndimage import gaussian_filter
-
-    soft = gaussian_filter(height, 1.5)
+    soft = _smooth(_smooth(height, 0), 1)
     slope_y, slope_x = np.gradient(soft) if min(soft.shape) > 1 else (0 * soft, 0 * soft)
     facing = (1.0 + 0.5 * (slope_y + slope_x)) / np.sqrt(1.5 * (1.0 + slope_y**2 + slope_x**2))
     nearness = 0.55 + 0.45 * height / max(depth, 1e-6)
     shade: NDArray[np.float32] = np.clip(0.35 + 0.75 * np.clip(facing, 0.0, 1.0), 0.0, 1.0)
     return (shade * nearness).astype(np.float32)
+
+
+def _smooth(height: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """Binomial filter of 9 pixels, almost a Gaussian; importing SciPy's takes longer than it."""
+    padding = [(0, 0), (0, 0)]
+    padding[axis] = (4, 4)
+    padded = np.moveaxis(np.pad(height, padding, mode="edge"), axis, 0)
+    length = height.shape[axis]
+    taps = [math.comb(8, i) / 256 for i in range(9)]
+    soft = sum(np.float32(tap) * padded[i : i + length] for i, tap in enumerate(taps))
+    return np.moveaxis(np.asarray(soft), 0, axis)
 
 
 def _to_grey(image: NDArray[Any], contrast: IntensityRange) -> NDArray[np.uint8]:
@@ -154,7 +162,7 @@ def _colours(labels: NDArray[np.int32]) -> NDArray[np.uint8]:
     lightness = table @ (0.2126, 0.7152, 0.0722)
     white = np.clip((0.5 - lightness) / (1.0 - lightness), 0.0, 1.0)[:, None]
     table = (255 * (table * (1.0 - white) + white)).astype(np.uint8)
-    colours: NDArray[np.uint8] = table[labels % 256]
+    colours: NDArray[np.uint8] = np.take(table, labels & 255, axis=0)
     return colours
 
 

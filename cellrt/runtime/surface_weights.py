@@ -23,6 +23,7 @@ DIRECTIONS: tuple[tuple[int, int, int], ...] = tuple(
     (z, y, x) for z, y, x in itertools.product((-1, 0, 1), repeat=3) if (z, y, x) > (0, 0, 0)
 )
 """One of each pair of opposite neighbours, as (z, y, x) steps."""
+_POINTS = 20_000
 
 
 def surface_weights(spacing: tuple[float, float, float]) -> NDArray[np.float64]:
@@ -73,10 +74,22 @@ def perimeter_weights(spacing: tuple[float, float, float]) -> NDArray[np.float64
 
 
 def _share_of_sphere(units: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of the unit sphere that is nearest to each axis through the origin."""
-    from scipy.spatial import SphericalVoronoi
+    """Share of the unit sphere that is nearest to the axis of each of `DIRECTIONS`.
 
-    both = np.concatenate([units, -units])
-    areas = SphericalVoronoi(both).calculate_areas()
-    halves: NDArray[np.float64] = (areas[: len(units)] + areas[len(units) :]) / areas.sum()
-    return halves
+    Counted over points in one octant, because the axes mirror each other: exact within 1e-4, in a
+    few milliseconds. SciPy's spherical Voronoi cells are exact and take 0.1 s to import.
+    """
+    index = np.arange(_POINTS) + 0.5
+    height = 1.0 - index / _POINTS
+    around = index * (math.pi * (3.0 - math.sqrt(5.0)))
+    flat = np.sqrt(1.0 - height**2)
+    octant = np.abs(np.stack([height, flat * np.sin(around), flat * np.cos(around)]))
+    # Every order of the coordinates, so that the axes of a cube get equal shares to the last bit.
+    points = np.concatenate([octant[list(order)] for order in itertools.permutations(range(3))], 1)
+    _, first, kind, count = np.unique(
+        np.abs(DIRECTIONS), axis=0, return_index=True, return_inverse=True, return_counts=True
+    )
+    nearest = np.argmax(np.abs(units[first]) @ points, axis=0)
+    shares = np.bincount(nearest, minlength=len(first)) / nearest.size
+    of_each: NDArray[np.float64] = (shares / count)[kind.ravel()]
+    return of_each
