@@ -25,16 +25,23 @@ from cellrt.runtime.intensity import estimate_range
 from cellrt.runtime.model_file import ModelFile
 from cellrt.runtime.tiling import Shape, plan_tiles
 
-# Guesses lie a factor of 1.5 apart, about what the network tolerates. Without any knowledge the
-# ladder covers 6 to 68 pixels.
+# Guesses lie a factor of 1.5 apart, about what the network tolerates.
 FACTOR = 1.5
-FIRST_PIXELS = 6.0
-LADDER = range(7)
-# With a voxel size the search starts there and climbs at most this far.
-FARTHEST = 3
+# Without any knowledge the search starts at cells of this size, and covers 6 to 68 pixels.
+FIRST_PIXELS = 13.5
+UNKNOWN_STEPS = range(-2, 5)
+# With a voxel size it starts there and goes at most this far.
+KNOWN_STEPS = range(-3, 4)
 # Voxels of a probe on the model's grid: enough for some dozen cells, a fraction of a second.
 PROBE = (32, 72, 72)
 FEWEST_CELLS = 3
+# A hill lower than this may be a side hill: agreement at the right scale is 0.8 to 0.9 for nuclei,
+# and 0.75 for membranes, and up to 0.75 where fragments of cells agree with themselves.
+CONVINCING = 0.75
+# What voxel size and typical cells say is right where at least so many cells come out that large,
+# within a factor, and agree.
+CONFIRMING_CELLS = 5
+CONFIRMING_FACTOR = 1.15
 # Correlation of neighbouring pixels below which an image is taken for noise. Cells are several
 # pixels wide, and even dim ones make neighbours alike; enlarged, pure noise looks like small cells.
 WHITE_NOISE = 0.02
@@ -59,6 +66,17 @@ class Probe:
     def quality(self) -> float:
         """What the search maximises; too few cells say nothing."""
         return self.agreement if self.cells >= FEWEST_CELLS else -1.0
+
+    @property
+    def ratio(self) -> float:
+        """Size of the cells over the guess; not a number where there are too few to say."""
+        return self.diameter_pixels / self.guess_pixels if self.quality > 0 else math.nan
+
+    @property
+    def confirms(self) -> bool:
+        """Whether there is nothing more to look for."""
+        alike = 1 / CONFIRMING_FACTOR <= self.ratio <= CONFIRMING_FACTOR
+        return alike and self.cells >= CONFIRMING_CELLS and self.agreement >= CONVINCING
 
 
 def refine_scale(
@@ -103,30 +121,31 @@ def refine_scale(
         compiling = compiler.submit(decoder.warm_up)
         session = choice.load(model, PROBE, precision)
         compiling.result()
-    base = start or CellScale(card.diameter_voxels, spacing, "", spacing_origin)
+    base = start or CellScale(FIRST_PIXELS, spacing, "", spacing_origin)
 
     seen: dict[int, Probe] = {}
 
-    def look(step: int) -> float:
+    def look(step: int) -> Probe:
         if step not in seen:
             guess = replace(base, diameter_pixels=base.diameter_pixels * FACTOR**step)
             if _room(image.shape, guess) < LEAST_ROOM:
                 seen[step] = Probe(guess.diameter_pixels, 0, math.nan, 0.0)
             else:
                 seen[step] = _probe(image, guess, card, session, decoder)
-        return seen[step].quality
+        return seen[step]
 
-    if start is None:
-        base = replace(base, diameter_pixels=FIRST_PIXELS)
-        step = max(LADDER, key=look)
-    else:
-        step = climb(look)
+    step, offset = 0, 0.0
+    if start is None or not look(0).confirms:
+        step = search(look, UNKNOWN_STEPS if start is None else KNOWN_STEPS)
+        if start is None and look(step).quality < CONVINCING:
+            step = max(UNKNOWN_STEPS, key=lambda step: look(step).quality)
+        offset = _vertex(*(look(step + d).quality for d in (-1, 0, 1)))
     best = seen[step]
     if best.cells < FEWEST_CELLS:
         return start or _unknown(card, spacing, spacing_origin, warnings)
     # The top of the hill says where the network agrees with itself best, the cells say how large
     # they came out there.
-    top = base.diameter_pixels * FACTOR ** (step + _vertex(*(look(step + d) for d in (-1, 0, 1))))
+    top = base.diameter_pixels * FACTOR ** (step + offset)
     diameter = math.sqrt(top * best.diameter_pixels)
     origin = f"estimated from {best.cells} cells in a coarse first pass"
     if start is not None:
@@ -170,15 +189,30 @@ def is_noise(image: NDArray[np.generic]) -> bool:
     return max(alike) < max(WHITE_NOISE, 4 / math.sqrt(box.size))
 
 
-def climb(quality: Callable[[int], float]) -> int:
-    """Walk from step 0 to a step that is better than both its neighbours."""
-    step = max((0, -1, 1), key=quality)
-    while step and abs(step) < FARTHEST:
-        further = step + (1 if step > 0 else -1)
-        if quality(further) <= quality(step):
-            break
-        step = further
-    return step
+def search(look: Callable[[int], Probe], steps: range) -> int:
+    """Walk from step 0 to one whose probe is better than both its neighbours'.
+
+    The cells say which way: while they come out larger than the guess, or hardly any come out, the
+    guess grows, and while they come out smaller it shrinks. From the best of these, quality alone
+    leads on.
+    """
+    seen = {0: look(0)}
+    for direction in (1, -1):
+        step = 0
+        while step + direction in steps and _points(seen[step].ratio) == direction:
+            step += direction
+            seen[step] = look(step)
+    while True:
+        best = max(seen, key=lambda step: seen[step].quality)
+        beside = [step for step in (best - 1, best + 1) if step in steps and step not in seen]
+        if not beside:
+            return best
+        seen |= {step: look(step) for step in beside}
+
+
+def _points(ratio: float) -> int:
+    """Where to look on: 1 for larger cells, which also no cells call for, -1 for smaller ones."""
+    return -1 if ratio < 1 else 1
 
 
 def _room(shape: tuple[int, ...], scale: CellScale) -> float:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import cellrt
-from cellrt.runtime.cell_size import LADDER, busiest_box, climb, is_noise
+from cellrt.runtime import cell_size
+from cellrt.runtime.cell_size import Probe, busiest_box, is_noise, search
 from cellrt.simulation import ImagingParameters, NucleiParameters, simulate_nuclei
 
 
@@ -60,17 +61,48 @@ def test_the_busiest_box_holds_the_signal():
     assert busiest_box(image, (40, 120, 120)) == (slice(0, 40), slice(0, 120), slice(0, 120))
 
 
+def probe(step, top, cells=20):
+    guess = 10 * 1.5**step
+    return Probe(guess, cells, 10 * 1.5**top, 0.9 - 0.05 * abs(step - top))
+
+
 @pytest.mark.parametrize("top", range(-3, 4))
-def test_climbing_finds_the_top_of_a_hill_and_looks_at_few_steps(top):
+def test_the_search_finds_the_top_of_a_hill_and_looks_at_few_steps(top):
     looked = set()
 
-    def quality(step):
+    def look(step):
         looked.add(step)
-        return -abs(step - top)
+        return probe(step, top)
 
-    assert climb(quality) == top
+    assert search(look, range(-3, 4)) == top
     assert len(looked) <= abs(top) + 3
-    assert len(LADDER) == 7
+    assert looked <= set(range(-3, 4))
+
+
+def test_the_search_walks_on_where_cells_are_too_few_to_say():
+    assert search(lambda step: probe(step, 3, cells=20 if step > 1 else 1), range(-2, 5)) == 3
+
+
+def test_the_search_crosses_a_dip_that_the_cells_size_leads_across():
+    agreement = {-1: 0.5, 0: 0.7, 1: 0.65, 2: 0.9, 3: 0.8}
+    sizes = {-1: 15, 0: 20, 1: 25, 2: 23, 3: 25}
+
+    def look(step):
+        return Probe(10 * 1.5**step, 20, sizes[step], agreement[step])
+
+    assert search(look, range(-1, 4)) == 2
+
+
+def test_a_size_that_the_cells_confirm_is_not_probed_further(monkeypatch):
+    stack = simulate_nuclei((48, 96, 96), nuclei=NucleiParameters(filling=0.15), seed=4)
+    guesses = []
+    look = cell_size._probe
+    monkeypatch.setattr(
+        cell_size, "_probe", lambda *args: (guesses.append(args[1]), look(*args))[1]
+    )
+    scale = found_diameter(stack.image, voxel_size=(0.6, 0.6, 0.6))
+    assert len(guesses) == 1
+    assert scale["diameter_pixels"] == pytest.approx(16, rel=0.1)
 
 
 def test_noise_is_told_from_cells_in_noise():
