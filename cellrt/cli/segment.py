@@ -49,7 +49,7 @@ def segment(
             help="onnxruntime-cuda, openvino or onnxruntime; obeyed or refused [the best]."
         ),
     ] = None,
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, fp16, bf16 or int8.")] = "auto",
     exact: Annotated[
         bool, typer.Option("--exact", help="Trace every voxel on its own: slower, for comparison.")
     ] = False,

@@ -90,6 +90,7 @@ def refine_scale(
     decoder: Decoder,
     precision: str,
     warnings: list[str],
+    note: Callable[[str], None] = lambda text: None,
 ) -> CellScale:
     """Check the scale that is known, or find one.
 
@@ -104,6 +105,8 @@ def refine_scale(
         What the probes run with.
     warnings : list of str
         Receives what the user should know.
+    note : callable
+        Told what takes long, such as building an engine.
 
     Returns
     -------
@@ -116,10 +119,11 @@ def refine_scale(
     card = model.card
     if start is None and is_noise(image):
         return _unknown(card, spacing, spacing_origin, warnings)
+    tile = choice.fixed_tile(model) or PROBE
     # Kernels load, and on the very first run compile, while the engine does.
     with ThreadPoolExecutor(1, thread_name_prefix="compile") as compiler:
         compiling = compiler.submit(decoder.warm_up)
-        session = choice.load(model, PROBE, precision)
+        session = choice.load(model, tile, precision, note)
         compiling.result()
     base = start or CellScale(FIRST_PIXELS, spacing, "", spacing_origin)
 
@@ -131,7 +135,7 @@ def refine_scale(
             if _room(image.shape, guess) < LEAST_ROOM:
                 seen[step] = Probe(guess.diameter_pixels, 0, math.nan, 0.0)
             else:
-                seen[step] = _probe(image, guess, card, session, decoder)
+                seen[step] = _probe(image, guess, card, session, decoder, tile)
         return seen[step]
 
     step, offset = 0, 0.0
@@ -233,6 +237,7 @@ def _probe(
     card: ModelCard,
     session: Session,
     decoder: Decoder,
+    tile: Shape,
 ) -> Probe:
     """Segment the busiest part of the image at one scale."""
     # At the guess's own scale, however much that enlarges: a probe is small.
@@ -245,7 +250,7 @@ def _probe(
     shape = tuple(
         min(p, max(1, round(n * f))) for n, p, f in zip(crop.shape, PROBE, factors, strict=True)
     )
-    grid = plan_tiles((shape[0], shape[1], shape[2]), halo=0, multiple=card.multiple, tile=PROBE)
+    grid = plan_tiles((shape[0], shape[1], shape[2]), halo=0, multiple=card.multiple, tile=tile)
     prepared = prepare_image(crop, grid.shape, card.normalisation)
     kept, _ = network_fields(prepared, grid, session, decoder)
     labels = decoder.decode(kept, mode="fast")

@@ -64,7 +64,8 @@ def _check(name: str, model: ModelFile) -> EngineCheck:
         choice = choose_engine(name)
         golden = model.card.golden
         difference = 0.0
-        if golden is not None:
+        # An engine for one tile is compared with the CPU on that tile, when it is first loaded.
+        if golden is not None and choice.fixed_tile(model) is None:
             session = choice.load(model, golden.shape, "fp32")
             difference = golden_difference(golden, session.infer)
             if not difference <= golden.tolerance:
@@ -91,9 +92,10 @@ def network_speed(choice: EngineChoice, model: ModelFile, precision: str) -> tup
         Voxels per second, and the precision that was computed in.
     """
     edge = max(model.card.multiple, 32 // model.card.multiple * model.card.multiple)
-    tile = golden_input((edge, 2 * edge, 2 * edge))
-    session = choice.load(model, (edge, 2 * edge, 2 * edge), precision)
-    session.infer(tile)  # the first time allocates
+    tile = choice.fixed_tile(model) or (edge, 2 * edge, 2 * edge)
+    image = golden_input(tile)
+    session = choice.load(model, tile, precision)
+    session.infer(image)  # the first time allocates
     begin = time.perf_counter()
-    session.infer(tile)
-    return tile.size / (time.perf_counter() - begin), session.precision
+    session.infer(image)
+    return image.size / (time.perf_counter() - begin), session.precision

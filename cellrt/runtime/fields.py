@@ -14,8 +14,9 @@ from cellrt.errors import EngineError
 from cellrt.runtime.card import Normalisation
 from cellrt.runtime.decoders import Decoder
 from cellrt.runtime.engines import Session
+from cellrt.runtime.engines.device_session import DeviceSession, SpreadSession
 from cellrt.runtime.intensity import IntensityRange, estimate_range, normalise
-from cellrt.runtime.merge import merge, predict
+from cellrt.runtime.merge import Block, merge, predict
 from cellrt.runtime.resample import resample_planes
 from cellrt.runtime.tiling import Shape, Tile, TileGrid
 
@@ -90,6 +91,7 @@ def network_fields(
     session: Session,
     decoder: Decoder,
     advance: Callable[[int], None] = lambda done: None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> tuple[NDArray[Any], float]:
     """Run the network over all tiles and keep of the merged fields what the decoder needs.
 
@@ -104,6 +106,8 @@ def network_fields(
         Stores the fields.
     advance : callable
         Told how many voxels of the image are finished with every merged block.
+    note : callable
+        Told what a user should know of the device.
 
     Returns
     -------
@@ -118,20 +122,13 @@ def network_fields(
         The network returned NaN or infinite values.
     """
     kept = decoder.empty(grid.shape)
-    seconds = 0.0
+    finished: set[tuple[int, int]] = set()
 
     def read(tile: Tile) -> NDArray[np.float32]:
         z, y, x = (s + n for s, n in zip(tile.start, grid.tile, strict=True))
         return image.read(tile.start, (z, y, x))
 
-    def infer(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        nonlocal seconds
-        begin = time.perf_counter()
-        fields = session.infer(batch)
-        seconds += time.perf_counter() - begin
-        return fields
-
-    for block in merge(grid, predict(grid, read, infer)):
+    def finish(block: Block) -> None:
         # A sum is not finite exactly where a term is not, and needs no array of answers.
         if not np.isfinite(block.fields.sum()):
             raise EngineError(
@@ -139,5 +136,27 @@ def network_fields(
                 "use --precision fp32, and report the model"
             )
         decoder.store(kept, block.z, block.y, block.fields)
-        advance(int(np.prod(block.fields.shape[1:])))
-    return kept, seconds
+        # On a device that runs out of memory blocks come a second time.
+        if (block.z.start, block.y.start) not in finished:
+            finished.add((block.z.start, block.y.start))
+            advance(int(np.prod(block.fields.shape[1:])))
+
+    if isinstance(session, DeviceSession):
+        from cellrt.runtime.device_fields import device_fields
+
+        return kept, device_fields(read, grid, session, finish, note)
+    sessions = session.sessions if isinstance(session, SpreadSession) else (session,)
+    seconds = [0.0] * len(sessions)
+
+    def network(index: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+        def infer(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+            begin = time.perf_counter()
+            fields = sessions[index].infer(batch)
+            seconds[index] += time.perf_counter() - begin
+            return fields
+
+        return infer
+
+    for block in merge(grid, predict(grid, read, [network(i) for i in range(len(sessions))])):
+        finish(block)
+    return kept, max(seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -106,11 +107,15 @@ def _processor() -> tuple[str, tuple[str, ...]]:
 
 
 def nvidia_gpus() -> tuple[tuple[Gpu, ...], str]:
-    """Ask the driver for its GPUs; the second is why there are none."""
+    """Ask the driver for the GPUs that this process may use; the second is why there are none."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.strip() in ("", "-1"):
+        return (), "CUDA_VISIBLE_DEVICES hides all GPUs"
     if shutil.which("nvidia-smi") is None:
         return (), "no NVIDIA driver found (there is no nvidia-smi)"
     fields = "name,memory.total,driver_version,compute_cap"
-    found = _output("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader")
+    chosen = [] if visible is None else ["-i", visible]
+    found = _output("nvidia-smi", *chosen, f"--query-gpu={fields}", "--format=csv,noheader")
     lines = [[part.strip() for part in line.split(",")] for line in (found or "").splitlines()]
     gpus = tuple(Gpu(*(line + [""] * 4)[:4]) for line in lines)
     return gpus, "" if gpus else "the NVIDIA driver is installed but lists no GPU"

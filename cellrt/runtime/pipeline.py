@@ -16,7 +16,7 @@ from cellrt.errors import InputError, UsageError
 from cellrt.runtime.cell_scale import CellScale, known_scale
 from cellrt.runtime.cell_size import refine_scale
 from cellrt.runtime.decoders import Decoder, decoder_for
-from cellrt.runtime.engines import EngineChoice, choose_engine
+from cellrt.runtime.engines import PRECISIONS, EngineChoice, choose_engine
 from cellrt.runtime.fields import network_fields, prepare_image
 from cellrt.runtime.model_file import ModelFile, open_model
 from cellrt.runtime.plan import Plan, make_plan
@@ -42,7 +42,8 @@ class Options:
         Spacing in z over spacing in x; from the voxel size when that is known.
     engine : str, optional
         Obeyed or refused; see :func:`cellrt.runtime.engines.choose_engine`.
-    precision : {"auto", "fp32", "bf16"}
+    precision : {"auto", "fp32", "fp16", "bf16", "int8"}
+        Obeyed or refused by the engine.
     mode : {"fast", "exact"}
         Decoder mode.
     tile : (int, int, int), optional
@@ -192,8 +193,10 @@ def prepare(volume: Volume, model: ModelFile, options: Options, clock: StageCloc
     card = model.card
     if options.mode not in ("fast", "exact"):
         raise UsageError(f"no decoder mode {options.mode!r}; choose fast or exact")
-    if options.precision not in ("auto", "fp32", "bf16"):
-        raise UsageError(f"no precision {options.precision!r}; choose auto, fp32 or bf16")
+    if options.precision not in PRECISIONS:
+        raise UsageError(
+            f"no precision {options.precision!r}; choose one of {', '.join(PRECISIONS)}"
+        )
     if volume.is_2d and not card.two_dimensional:
         raise InputError(
             f"the image has one slice and model {card.name!r} needs a stack: it was not trained "
@@ -216,6 +219,7 @@ def prepare(volume: Volume, model: ModelFile, options: Options, clock: StageCloc
             decoder=decoder,
             precision=options.precision,
             warnings=warnings,
+            note=clock.progress.note,
         )
     for text in (
         f"cell diameter {scale.diameter_pixels:.3g} pixels: {scale.diameter_origin}",
@@ -231,7 +235,7 @@ def prepare(volume: Volume, model: ModelFile, options: Options, clock: StageCloc
         model_shape,
         card,
         image_bytes=volume.data.nbytes,
-        tile=options.tile,
+        tile=options.tile or choice.fixed_tile(model),
         halo=options.halo,
     )
     plan.check_memory()
@@ -252,9 +256,12 @@ def run(job: Job) -> Segmentation:
         with ThreadPoolExecutor(1, thread_name_prefix="compile") as compiler:
             compiling = compiler.submit(_warm_up, job)
             with clock.stage("network", job.plan.model_voxels, "voxels"):
-                session = job.choice.load(job.model, job.plan.grid.tile, job.options.precision)
+                note = clock.progress.note
+                session = job.choice.load(
+                    job.model, job.plan.grid.tile, job.options.precision, note
+                )
                 kept, network_seconds = network_fields(
-                    image, job.plan.grid, session, job.decoder, clock.progress.advance
+                    image, job.plan.grid, session, job.decoder, clock.progress.advance, note
                 )
             precision, device = session.precision, session.device
             del session, image

@@ -79,7 +79,7 @@ def test_tiled_equals_whole_when_the_halo_covers_the_receptive_field(shape, tile
     grid = plan_tiles(shape, halo=radius, blend=4, multiple=4, tile=tile, weighting=weighting)
     full, read = padded_reader(volume, grid)
     whole = network(full[None, None])[0, :, : shape[0], : shape[1], : shape[2]]
-    np.testing.assert_allclose(merged(grid, predict(grid, read, network)), whole, atol=1e-4)
+    np.testing.assert_allclose(merged(grid, predict(grid, read, [network])), whole, atol=1e-4)
 
 
 @given(shape=shapes, halo=st.integers(0, 4), blend=st.integers(0, 4), weighting=weightings)
@@ -125,4 +125,4 @@ def test_an_error_in_the_network_reaches_the_caller():
         raise RuntimeError("out of paper")
 
     with pytest.raises(RuntimeError, match="out of paper"):
-        list(predict(grid, lambda tile: np.zeros(grid.tile, np.float32), broken))
+        list(predict(grid, lambda tile: np.zeros(grid.tile, np.float32), [broken]))

@@ -12,7 +12,7 @@ import pytest
 
 from cellrt.errors import EngineError, ResourceError
 from cellrt.runtime.engines import choose_engine, onnxruntime_cuda_engine
-from cellrt.runtime.engines.onnxruntime_cuda_engine import DeviceSession
+from cellrt.runtime.engines.onnxruntime_cuda_engine import HostMergedSession
 from cellrt.runtime.machine import Gpu
 from cellrt.runtime.model_file import golden_input, open_model
 
@@ -100,7 +100,7 @@ def test_the_graph_that_probes_the_provider_is_valid():
 
 def on_cpu(model):
     session = onnxruntime.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
-    return DeviceSession(session, "cpu", "fp32")
+    return HostMergedSession(session, "cpu", "fp32")
 
 
 def test_bound_input_and_output_give_what_copies_give():
@@ -155,8 +155,8 @@ def test_a_gpu_that_computes_nonsense_is_refused(monkeypatch):
     monkeypatch.setattr(onnxruntime_cuda_engine, "_create", lambda *_: other)
     monkeypatch.setattr(
         onnxruntime_cuda_engine,
-        "DeviceSession",
-        lambda session, device, precision: DeviceSession(session, "cpu", precision),
+        "HostMergedSession",
+        lambda session, device, precision: HostMergedSession(session, "cpu", precision),
     )
     with pytest.raises(EngineError, match="computes something else"):
         onnxruntime_cuda_engine.load(model, (16, 16, 16))

@@ -154,7 +154,7 @@ def test_tiles_equal_the_whole_with_the_bundled_network(axis, length, others, bl
     for grid in (whole, tiled):
         session = choose_engine().load(model, grid.tile, "fp32")
         merged = np.empty((4, *shape), np.float32)
-        for block in merge(grid, predict(grid, reader(prepared, grid), session.infer)):
+        for block in merge(grid, predict(grid, reader(prepared, grid), [session.infer])):
             merged[:, block.z, block.y] = block.fields
         results.append(merged)
     np.testing.assert_allclose(results[0], results[1], atol=1e-4)

@@ -1,11 +1,12 @@
 """Inference engines behind one interface, and the ladder that picks one and says why.
 
-Every engine is one module with ``available()`` and ``load()``; what ``load`` returns has ``infer``.
+Every engine offers ``available()`` and ``load()``; what ``load`` returns has ``infer``.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import EngineError, UsageError
+from cellrt.runtime.engines.tensorrt_library import FLAVOURS
 from cellrt.runtime.model_file import ModelFile
+from cellrt.runtime.tiling import Shape
 
 # Best first. Measured on CPUs, OpenVINO runs these networks 2 to 10 times faster than ONNX Runtime.
-LADDER = ("onnxruntime-cuda", "openvino", "onnxruntime")
+LADDER = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "openvino", "onnxruntime")
+PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 
 
 class Session(Protocol):
@@ -37,8 +41,13 @@ class Engine(Protocol):
         """Return library, version and device, or raise EngineError with the reason why not."""
         ...
 
-    def load(self, model: ModelFile, tile: tuple[int, int, int], *, precision: str) -> Session:
-        """Load a model for tiles (z, y, x); ``precision`` is "auto", "fp32" or "bf16"."""
+    def load(
+        self, model: ModelFile, tile: Shape, *, precision: str, note: Callable[[str], None]
+    ) -> Session:
+        """Load a model for tiles (z, y, x); ``precision`` is one of `PRECISIONS`.
+
+        ``note`` is told what takes long.
+        """
         ...
 
 
@@ -58,9 +67,32 @@ class EngineChoice:
         notes = "".join(f"; {name} skipped: {reason}" for name, reason in self.skipped)
         return f"{self.name} ({self.detail}), {why}{notes}"
 
-    def load(self, model: ModelFile, tile: tuple[int, int, int], precision: str) -> Session:
-        """Load a model into the chosen engine."""
-        return _module(self.name).load(model, tile, precision=precision)
+    def fixed_tile(self, model: ModelFile) -> Shape | None:
+        """The tile (z, y, x) for which engines are built; None where any tile will do."""
+        return model.card.tile if self.name in FLAVOURS else None
+
+    def load(
+        self,
+        model: ModelFile,
+        tile: Shape,
+        precision: str,
+        note: Callable[[str], None] = lambda text: None,
+    ) -> Session:
+        """Load a model into the chosen engine.
+
+        Raises
+        ------
+        EngineError
+            The engine cannot compute in this precision, or cannot load the model.
+        """
+        if precision in ("fp16", "int8") and self.name not in FLAVOURS:
+            if precision != model.card.precision:
+                raise EngineError(
+                    f"{self.name} computes in the precision of the file, {model.card.precision}; "
+                    f"export the model with --precision {precision}, or use --precision auto"
+                )
+            precision = "auto"
+        return _engine(self.name).load(model, tile, precision=precision, note=note)
 
 
 def choose_engine(requested: str | None = None) -> EngineChoice:
@@ -76,11 +108,11 @@ def choose_engine(requested: str | None = None) -> EngineChoice:
     if requested is not None:
         if requested not in LADDER:
             raise UsageError(f"no engine {requested!r}; choose one of {', '.join(LADDER)}")
-        return EngineChoice(requested, _module(requested).available(), requested=True)
+        return EngineChoice(requested, _engine(requested).available(), requested=True)
     skipped: list[tuple[str, str]] = []
     for name in LADDER:
         try:
-            detail = _module(name).available()
+            detail = _engine(name).available()
         except EngineError as error:
             skipped.append((name, str(error)))
             continue
@@ -89,7 +121,11 @@ def choose_engine(requested: str | None = None) -> EngineChoice:
     raise EngineError(f"no inference engine loads here ({reasons}); run `pip install openvino`")
 
 
-def _module(name: str) -> Engine:
+def _engine(name: str) -> Engine:
+    if name in FLAVOURS:
+        from cellrt.runtime.engines.tensorrt_engine import TensorRTEngine
+
+        return TensorRTEngine(name)
     module: Engine = importlib.import_module(
         f"cellrt.runtime.engines.{name.replace('-', '_')}_engine"
     )

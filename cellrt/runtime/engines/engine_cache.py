@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,10 @@ class EngineKey:
 
 @dataclass(frozen=True)
 class Entry:
-    """An engine in the cache as its record describes it."""
+    """An engine in the cache as its record describes it.
+
+    ``verified`` says that it was compared with the CPU on this machine.
+    """
 
     key: EngineKey
     path: Path
@@ -73,6 +76,7 @@ class Entry:
     size_bytes: int
     built: str
     build_seconds: float
+    verified: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,12 +127,33 @@ class EngineCache:
             datetime.now(timezone.utc).isoformat(timespec="seconds"),
             round(build_seconds, 3),
         )
-        record = asdict(entry) | {"path": entry.path.name}
         with self._writing():
             # The record comes last: an engine without one does not count.
             write_whole(entry.path, engine)
-            write_whole(entry.path.with_suffix(".json"), json.dumps(record, indent=1).encode())
+            self._record(entry)
         return entry
+
+    def is_verified(self, key: EngineKey) -> bool:
+        """Whether an engine was found to compute what the CPU does."""
+        entry = self._entry(self.folder / f"{key.stem}.json")
+        return entry is not None and entry.verified
+
+    def mark_verified(self, key: EngineKey) -> None:
+        """Record that an engine computes what the CPU does.
+
+        Raises
+        ------
+        ResourceError
+            The folder cannot be written.
+        """
+        entry = self._entry(self.folder / f"{key.stem}.json")
+        if entry is not None:
+            with self._writing():
+                self._record(replace(entry, verified=True))
+
+    def _record(self, entry: Entry) -> None:
+        record = asdict(entry) | {"path": entry.path.name}
+        write_whole(entry.path.with_suffix(".json"), json.dumps(record, indent=1).encode())
 
     def find_or_build(
         self,

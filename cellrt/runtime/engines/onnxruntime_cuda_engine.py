@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.errors import EngineError, ResourceError
+from cellrt.errors import EngineError
+from cellrt.runtime.device import (
+    Device,
+    address,
+    devices_alike,
+    memory_errors,
+    open_device,
+    stream_handle,
+)
+from cellrt.runtime.engines.device_session import (
+    LARGEST_BATCH,
+    DeviceSession,
+    SpreadSession,
+    on_all,
+)
 from cellrt.runtime.engines.onnxruntime_engine import import_library
 from cellrt.runtime.machine import nvidia_gpus
 from cellrt.runtime.model_file import ModelFile, golden_difference
+from cellrt.runtime.tiling import Shape
 
 PROVIDER = "CUDAExecutionProvider"
 # An ONNX graph of one node, y = Identity(x) of one float: a provider is listed whether or not its
@@ -45,11 +62,17 @@ def available() -> str:
     return f"ONNX Runtime {library.__version__} on {gpus[0].name}"
 
 
-def load(model: ModelFile, tile: tuple[int, int, int], *, precision: str = "auto") -> Any:
-    """Create a session and check that it computes what the model's card says.
+def load(
+    model: ModelFile,
+    tile: Shape,
+    *,
+    precision: str = "auto",
+    note: Callable[[str], None] = lambda text: None,
+) -> DeviceSession | SpreadSession | HostMergedSession:
+    """Create a session per GPU and check that it computes what the model's card says.
 
     ``auto`` computes fp32 models with TF32 products, as PyTorch's convolutions do; ``fp32`` does
-    not.
+    not. Where numba cannot use the GPU, tiles are merged by the CPU.
 
     Raises
     ------
@@ -58,20 +81,28 @@ def load(model: ModelFile, tile: tuple[int, int, int], *, precision: str = "auto
     ResourceError
         Too little device memory for one tile.
     """
-    if precision == "bf16":
+    if precision == "bf16" != model.card.precision:
         raise EngineError(
             "ONNX Runtime computes in the model's own precision on a GPU; "
             "use --precision auto, or export the model with --precision bf16"
         )
     tf32 = precision == "auto" and model.card.precision == "fp32"
+    words = "tf32" if tf32 else model.card.precision
     options = {
         "use_tf32": str(int(tf32)),
         # The exhaustive search of the default takes seconds for every new shape.
         "cudnn_conv_algo_search": "HEURISTIC",
         "arena_extend_strategy": "kSameAsRequested",
     }
-    session = _create(import_library("cuda"), str(model.path), options)
-    loaded = DeviceSession(session, "cuda", "tf32" if tf32 else model.card.precision)
+    library, path = import_library("cuda"), str(model.path)
+    loaded: DeviceSession | SpreadSession | HostMergedSession
+    try:
+        gpus = [open_device(index) for index in devices_alike()]
+    except EngineError as error:
+        note(f"tiles are merged by the CPU: {error}")
+        loaded = HostMergedSession(_create(library, path, options), "cuda", words)
+    else:
+        loaded = on_all([_on_gpu(library, path, options, gpu, words) for gpu in gpus])
     golden = model.card.golden
     if golden is not None:
         difference = golden_difference(golden, loaded.infer)
@@ -83,7 +114,59 @@ def load(model: ModelFile, tile: tuple[int, int, int], *, precision: str = "auto
     return loaded
 
 
-class DeviceSession:
+def _on_gpu(
+    library: Any, path: str, options: dict[str, str], gpu: Device, precision: str
+) -> CudaSession:
+    gpu.activate()
+    stream = gpu.stream()
+    here = {"device_id": str(gpu.index), "user_compute_stream": str(stream_handle(stream))}
+    return CudaSession(_create(library, path, options | here), "cuda", precision, gpu, stream)
+
+
+class CudaSession(DeviceSession):
+    """A session on a GPU that reads and writes memory which is already there.
+
+    Parameters
+    ----------
+    session : onnxruntime.InferenceSession
+        Created for `stream`.
+    where : str
+        ONNX Runtime's name of the kind of device.
+    precision : str
+    gpu : Device
+    stream : numba.cuda stream
+    """
+
+    def __init__(self, session: Any, where: str, precision: str, gpu: Device, stream: Any) -> None:
+        self.device = where.upper()
+        self.precision = precision
+        self.gpu = gpu
+        self.stream = stream
+        self.largest_batch = LARGEST_BATCH
+        self.output_channels = int(session.get_outputs()[0].shape[1])
+        self._session = session
+        self._where = where
+        self._names = (session.get_inputs()[0].name, session.get_outputs()[0].name)
+
+    def reserve(self, batch: int, tile: Shape) -> None:
+        """ONNX Runtime takes its working memory when it runs."""
+
+    def enqueue(self, image: Any, fields: Any) -> None:
+        """See `DeviceSession`."""
+        import onnxruntime
+
+        binding = self._session.io_binding()
+        place = (self._where, self.gpu.index, np.float32)
+        binding.bind_input(self._names[0], *place, image.shape, address(image))
+        binding.bind_output(self._names[1], *place, fields.shape, address(fields))
+        settings = onnxruntime.RunOptions()
+        # What follows waits in the same stream; the host need not.
+        settings.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        with _run_errors(), memory_errors():
+            self._session.run_with_iobinding(binding, settings)
+
+
+class HostMergedSession:
     """A session whose input and output stay in place on the device from tile to tile."""
 
     def __init__(self, session: Any, device: str, precision: str) -> None:
@@ -96,22 +179,13 @@ class DeviceSession:
 
     def infer(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network on (n, 1, z, y, x) tiles."""
-        try:
+        with _run_errors(), memory_errors():
             if image.shape != self._shape:
                 self._bind(image)
             self._input.update_inplace(np.ascontiguousarray(image))
             self._session.run_with_iobinding(self._binding)
             # A copy of its own: the next run may write into the same memory.
             result: NDArray[np.float32] = np.array(self._binding.copy_outputs_to_cpu()[0])
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
-            if "memory" in reason.lower():
-                shape = "x".join(map(str, image.shape[2:]))
-                raise ResourceError(
-                    f"too little device memory for a tile of {shape} ({reason}); "
-                    "give a smaller --tile, or use --engine openvino"
-                ) from error
-            raise EngineError(f"ONNX Runtime failed ({reason}); use --engine openvino") from error
         return result
 
     def _bind(self, image: NDArray[np.float32]) -> None:
@@ -124,6 +198,15 @@ class DeviceSession:
         self._binding.bind_ortvalue_input(self._names[0], self._input)
         self._binding.bind_output(self._names[1], self._where)
         self._shape = image.shape
+
+
+@contextlib.contextmanager
+def _run_errors() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise EngineError(f"ONNX Runtime failed ({reason}); use --engine openvino") from error
 
 
 def _create(library: Any, model: str | bytes, provider_options: dict[str, str]) -> Any:

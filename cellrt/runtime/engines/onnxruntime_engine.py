@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from cellrt.errors import EngineError
 from cellrt.runtime.model_file import ModelFile
+from cellrt.runtime.tiling import Shape
 
 
 def available() -> str:
@@ -22,7 +24,13 @@ def available() -> str:
     return f"ONNX Runtime {import_library('onnxruntime').__version__} on CPU"
 
 
-def load(model: ModelFile, tile: tuple[int, int, int], *, precision: str = "auto") -> Any:
+def load(
+    model: ModelFile,
+    tile: Shape,
+    *,
+    precision: str = "auto",
+    note: Callable[[str], None] = lambda text: None,
+) -> Any:
     """Create a CPU session; its shape is free, so ``tile`` only documents the use.
 
     Raises

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from cellrt.errors import EngineError
 from cellrt.runtime.model_file import ModelFile
+from cellrt.runtime.tiling import Shape
 
 
 def available() -> str:
@@ -27,7 +29,13 @@ def available() -> str:
     return f"OpenVINO {version} on {core.get_property('CPU', 'FULL_DEVICE_NAME').strip()}"
 
 
-def load(model: ModelFile, tile: tuple[int, int, int], *, precision: str = "auto") -> Any:
+def load(
+    model: ModelFile,
+    tile: Shape,
+    *,
+    precision: str = "auto",
+    note: Callable[[str], None] = lambda text: None,
+) -> Any:
     """Compile a model for tiles of one shape.
 
     ``auto`` computes in bf16 where the CPU has matrix instructions for it, else in fp32.

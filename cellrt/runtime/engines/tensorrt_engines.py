@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 from cellrt import __version__
 from cellrt.errors import EngineError
+from cellrt.runtime.engines.device_session import LARGEST_BATCH
 from cellrt.runtime.engines.engine_cache import EngineCache, EngineKey
 from cellrt.runtime.engines.tensorrt_build import Advance, Profile, build_engine
 from cellrt.runtime.engines.tensorrt_library import FLAVOURS, TensorRT, open_library
 from cellrt.runtime.machine import Gpu, nvidia_gpus
 from cellrt.runtime.model_file import ModelFile
-
-LARGEST_BATCH = 4
-"""Tiles at once: enough to fill a large GPU with tiles of a million voxels."""
+from cellrt.runtime.tiling import Shape
 
 
 @dataclass(frozen=True)
@@ -106,6 +105,7 @@ def obtain_engine(
     place: Place,
     cache: EngineCache,
     *,
+    tile: Shape | None = None,
     precision: str | None = None,
     convert: Callable[[], bytes] | None = None,
     largest_batch: int = LARGEST_BATCH,
@@ -120,6 +120,8 @@ def obtain_engine(
     model : ModelFile
     place : Place
     cache : EngineCache
+    tile : (int, int, int), optional
+        The only one the engine will take; the model card's by default.
     precision : str, optional
         What `convert` gives; the model's own by default.
     convert : callable, optional
@@ -139,7 +141,7 @@ def obtain_engine(
     CellrtError
         See `build_engine` and `EngineCache.find_or_build`.
     """
-    profile = Profile(model.card.tile, largest_batch, workspace_bytes)
+    profile = Profile(tile or model.card.tile, largest_batch, workspace_bytes)
     key = engine_key(model, place, profile, precision or model.card.precision)
 
     def build() -> bytes:

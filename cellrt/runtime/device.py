@@ -1,0 +1,154 @@
+"""NVIDIA GPUs through numba-cuda: memory, streams and copies.
+
+numba-cuda rests on NVIDIA's own ``cuda.core`` and ``cuda.bindings``. What it adds is kernels
+written in Python, and a simulator in which everything that runs on a device can be tested without
+one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cellrt.errors import EngineError, ResourceError
+
+
+class DeviceMemoryError(ResourceError):
+    """The device has too little memory for what was asked of it."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """One GPU that kernels can run on.
+
+    Parameters
+    ----------
+    index : int
+        As the CUDA driver counts.
+    cuda : module
+        ``numba.cuda``.
+    """
+
+    index: int
+    cuda: Any
+
+    def activate(self) -> None:
+        """Make the calling thread use this device."""
+        self.cuda.select_device(self.index)
+
+    def stream(self) -> Any:
+        """A queue of work: copies and kernels in it run one after the other."""
+        return self.cuda.stream()
+
+    def event(self) -> Any:
+        """A mark in a stream, to wait for and to measure between."""
+        return self.cuda.event()
+
+    def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike, stream: Any) -> Any:
+        """Device memory whose assignments are queued in a stream.
+
+        Raises
+        ------
+        DeviceMemoryError
+        """
+        with memory_errors():
+            return self.cuda.device_array(shape, dtype, stream=stream)
+
+    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Host memory that the device copies from and to without waiting."""
+        with memory_errors():
+            memory: npt.NDArray[Any] = self.cuda.pinned_array(shape, dtype)
+        return memory
+
+    @property
+    def free_bytes(self) -> float:
+        """Free memory of the device."""
+        return float(self.cuda.current_context().get_memory_info().free)
+
+
+def open_device(index: int = 0) -> Device:
+    """Open a GPU for the calling thread.
+
+    Parameters
+    ----------
+    index : int
+        Counted as ``nvidia-smi`` does, among those that CUDA_VISIBLE_DEVICES leaves.
+
+    Raises
+    ------
+    EngineError
+        numba's CUDA target is missing, finds no driver or no device, or cannot compile.
+    """
+    advice = "run `pip install 'cellrt[cuda]'`"
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # CUDA's own puts the fastest first
+    try:
+        from numba import cuda
+    except ImportError as error:
+        raise EngineError(f"numba's CUDA target does not load ({error}); {advice}") from None
+    try:
+        if not cuda.is_available():
+            raise EngineError("numba finds no CUDA driver or device; see `cellrt doctor`")
+        device = Device(index, cuda)
+        device.activate()
+    except EngineError:
+        raise
+    except Exception as error:  # the driver's and the compiler's own errors, which have no base
+        raise EngineError(f"GPU {index} cannot be used ({_first_line(error)}); {advice}") from error
+    return device
+
+
+def devices_alike() -> list[int]:
+    """Indices of the GPUs that are like the first; an engine runs on all of these."""
+    gpus = open_device().cuda.gpus
+    if len(gpus) == 1:
+        return [0]
+    kinds = [(gpu.name, gpu.compute_capability) for gpu in gpus]
+    return [index for index, kind in enumerate(kinds) if kind == kinds[0]]
+
+
+@contextlib.contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn a CUDA library's way of saying "out of memory" into a `DeviceMemoryError`."""
+    try:
+        yield
+    except Exception as error:
+        words = str(error).lower()
+        if "out of memory" in words or "out_of_memory" in words or "failed to allocate" in words:
+            raise DeviceMemoryError(
+                f"too little device memory ({_first_line(error)}); close other programs on the "
+                "GPU, give a smaller --tile, or use --engine openvino"
+            ) from error
+        raise
+
+
+def launch_size(elements: int) -> tuple[int, int]:
+    """Blocks and threads for a kernel whose threads walk over so many elements in strides."""
+    from numba import config
+
+    if config.ENABLE_CUDASIM:
+        return 1, 4  # there, every thread is one of the host's
+    return max(1, min(-(-elements // 256), 65_535)), 256
+
+
+def address(array: Any) -> int:
+    """Where an array on a device begins, for libraries that take pointers."""
+    interface = getattr(array, "__cuda_array_interface__", None)
+    if interface is None:  # the simulator's arrays lie in the host's memory
+        interface = np.asarray(getattr(array, "_ary", array)).__array_interface__
+    return int(interface["data"][0])
+
+
+def stream_handle(stream: Any) -> int:
+    """CUDA's own handle of a stream; the simulator's streams have none."""
+    handle = getattr(stream, "handle", None)
+    return 0 if handle is None else int(getattr(handle, "value", handle) or 0)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

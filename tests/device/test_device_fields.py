@@ -1,0 +1,208 @@
+"""The network stage on a device gives what the host's gives, whatever the batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cellrt.errors import EngineError, ResourceError
+from cellrt.runtime.card import Normalisation
+from cellrt.runtime.device import DeviceMemoryError, memory_errors, open_device
+from cellrt.runtime.device_fields import _first_batch, device_fields
+from cellrt.runtime.engines.device_session import DeviceSession
+from cellrt.runtime.fields import network_fields, prepare_image
+from cellrt.runtime.merge import merge, predict
+from cellrt.runtime.tiling import plan_tiles
+
+TILE = (8, 16, 16)
+
+
+def network(image):
+    """Two channels that depend on the place in the tile, so that a mix-up shows."""
+    place = np.arange(image[0].size, dtype=np.float32).reshape(image.shape[1:]) / image[0].size
+    return np.concatenate([image + place, 2 * image - place], axis=1).astype(np.float32)
+
+
+class Session(DeviceSession):
+    """A network that the host computes between two copies; ``room`` tiles fit at once."""
+
+    device, precision, output_channels = "test", "fp32", 2
+
+    def __init__(self, largest_batch=4, room=4, compute=network):
+        self.gpu = open_device()
+        self.stream = self.gpu.stream()
+        self.largest_batch = largest_batch
+        self.room = room
+        self.compute = compute
+        self.batches = []
+
+    def reserve(self, batch, tile):
+        with memory_errors():
+            if batch > self.room:
+                raise RuntimeError("CUDA_ERROR_OUT_OF_MEMORY")
+
+    def enqueue(self, image, fields):
+        self.batches.append(image.shape[0])
+        fields.copy_to_device(self.compute(image.copy_to_host()))
+
+
+class Plain:
+    """The same network for the host's way."""
+
+    device, precision = "CPU", "fp32"
+
+    def infer(self, image):
+        return network(image)
+
+
+class Keep:
+    """A decoder that keeps the fields as they are."""
+
+    def empty(self, shape):
+        return np.full((2, *shape), np.nan, np.float32)
+
+    def store(self, kept, z, y, fields):
+        kept[:, z, y] = fields
+
+
+def volume(shape, seed=0):
+    return np.random.default_rng(seed).random(shape, dtype=np.float32)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    shape=st.tuples(st.integers(1, 20), st.integers(1, 40), st.integers(1, 40)),
+    halo=st.sampled_from([0, 1]),
+    batch=st.integers(1, 4),
+)
+def test_the_device_merges_what_the_host_merges(shape, halo, batch):
+    image = prepare_image(volume(shape), shape, Normalisation())
+    grid = plan_tiles(shape, halo=halo, blend=2, multiple=4, tile=TILE)
+    done = []
+    there, seconds = network_fields(image, grid, Session(batch), Keep(), done.append)
+    here, _ = network_fields(image, grid, Plain(), Keep())
+    np.testing.assert_allclose(there, here, rtol=0, atol=1e-6)
+    assert sum(done) == np.prod(shape)
+    assert seconds >= 0
+
+
+def test_tiles_go_to_the_device_in_batches():
+    shape = (8, 16, 72)
+    grid = plan_tiles(shape, halo=1, blend=2, multiple=4, tile=TILE)
+    session = Session(largest_batch=4)
+    image = prepare_image(volume(shape), shape, Normalisation())
+    network_fields(image, grid, session, Keep())
+    assert len(grid) == 6
+    assert session.batches == [4, 2]
+
+
+def test_too_little_memory_halves_the_batch_and_says_so():
+    shape = (8, 16, 72)
+    grid = plan_tiles(shape, halo=1, blend=2, multiple=4, tile=TILE)
+    image = prepare_image(volume(shape), shape, Normalisation())
+    session, notes, done = Session(largest_batch=4, room=1), [], []
+    there, _ = network_fields(image, grid, session, Keep(), done.append, notes.append)
+    here, _ = network_fields(image, grid, Plain(), Keep())
+    np.testing.assert_allclose(there, here, rtol=0, atol=1e-6)
+    assert session.batches == [1] * 6
+    assert [note.rsplit(";")[-1] for note in notes] == [
+        " going on with 2 at a time",
+        " going on with 1 at a time",
+    ]
+    assert sum(done) == np.prod(shape)
+
+
+def test_memory_that_runs_out_halfway_starts_again_without_counting_twice():
+    shape = (8, 16, 200)
+    grid = plan_tiles(shape, halo=1, blend=2, multiple=4, tile=TILE)
+    calls = []
+
+    def compute(image):
+        calls.append(len(image))
+        if len(calls) == 3:
+            with memory_errors():
+                raise RuntimeError("Failed to allocate memory for requested buffer")
+        return network(image)
+
+    image = prepare_image(volume(shape), shape, Normalisation())
+    done = []
+    there, _ = network_fields(image, grid, Session(2, compute=compute), Keep(), done.append)
+    here, _ = network_fields(image, grid, Plain(), Keep())
+    np.testing.assert_allclose(there, here, rtol=0, atol=1e-6)
+    assert calls[:4] == [2, 2, 2, 1]
+    assert sum(done) == np.prod(shape)
+
+
+def test_a_device_without_room_for_one_tile_ends_the_run_with_advice():
+    grid = plan_tiles(TILE, halo=0, multiple=4, tile=TILE)
+    with pytest.raises(DeviceMemoryError, match=r"smaller --tile, or use --engine openvino"):
+        device_fields(lambda tile: volume(TILE), grid, Session(room=0), lambda block: None)
+    assert issubclass(DeviceMemoryError, ResourceError)
+
+
+def test_nan_from_the_device_is_an_error():
+    image = prepare_image(volume(TILE), TILE, Normalisation())
+    grid = plan_tiles(TILE, halo=0, multiple=4, tile=TILE)
+    broken = Session(compute=lambda image: network(image) * np.float32(np.nan))
+    with pytest.raises(EngineError, match="NaN"):
+        network_fields(image, grid, broken, Keep())
+
+
+def test_an_error_of_the_network_reaches_the_caller_and_no_thread_is_left():
+    def compute(image):
+        raise EngineError("broken")
+
+    image = prepare_image(volume(TILE), TILE, Normalisation())
+    grid = plan_tiles(TILE, halo=0, multiple=4, tile=TILE)
+    with pytest.raises(EngineError, match="broken"):
+        network_fields(image, grid, Session(compute=compute), Keep())
+
+
+def test_single_tiles_can_be_inferred_from_the_host():
+    image = volume((3, 1, *TILE))
+    np.testing.assert_array_equal(Session().infer(image), network(image))
+
+
+def test_the_batch_follows_from_the_free_memory():
+    grid = plan_tiles((8, 16, 200), halo=1, blend=2, multiple=4, tile=TILE)
+    session = Session(largest_batch=4)
+    voxels = int(np.prod(TILE))
+
+    class Small:
+        free_bytes = 0.0
+
+    session.gpu = Small()
+    for free, expected in ((0, 1), (1000 * voxels, 2), (1e12, 4)):
+        Small.free_bytes = free
+        assert _first_batch(session, grid) == expected
+
+
+def test_several_devices_share_the_tiles_in_turn():
+    shape = (8, 30, 40)
+    grid = plan_tiles(shape, halo=1, blend=2, multiple=4, tile=TILE)
+    image = volume(shape)
+    counts = [0, 0, 0]
+
+    def device(index):
+        def infer(tile):
+            counts[index] += 1
+            return network(tile)
+
+        return infer
+
+    def read(tile):
+        padded = np.pad(image, [(0, 16)] * 3)
+        z, y, x = tile.start
+        return np.ascontiguousarray(padded[z : z + 8, y : y + 16, x : x + 16])
+
+    def run(networks):
+        out = np.empty((2, *shape), np.float32)
+        for block in merge(grid, predict(grid, read, networks)):
+            out[:, block.z, block.y] = block.fields
+        return out
+
+    three = run([device(0), device(1), device(2)])
+    np.testing.assert_array_equal(three, run([network]))
+    assert max(counts) - min(counts) <= 1

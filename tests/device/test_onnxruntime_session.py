@@ -1,0 +1,93 @@
+"""ONNX Runtime on memory that is already there; its CPU provider stands in for the CUDA one."""
+
+from __future__ import annotations
+
+import types
+
+import numpy as np
+import pytest
+
+from cellrt.errors import EngineError, ResourceError
+from cellrt.runtime.card import Normalisation
+from cellrt.runtime.decoders import decoder_for
+from cellrt.runtime.device import open_device
+from cellrt.runtime.engines import choose_engine, onnxruntime_cuda_engine
+from cellrt.runtime.engines.onnxruntime_cuda_engine import CudaSession, HostMergedSession
+from cellrt.runtime.fields import network_fields, prepare_image
+from cellrt.runtime.model_file import golden_input, open_model
+from cellrt.runtime.tiling import plan_tiles
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is an extra")
+
+TILE = (8, 16, 16)
+
+
+def create(model):
+    return onnxruntime.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
+
+
+def on_cpu(model):
+    gpu = open_device()
+    return CudaSession(create(model), "cpu", "fp32", gpu, gpu.stream())
+
+
+def test_tiles_are_read_and_written_in_place():
+    model = open_model("nuclei")
+    tiles = np.concatenate([golden_input(TILE), 1 - golden_input(TILE)])
+    plain = choose_engine("onnxruntime").load(model, TILE, "fp32")
+    expected = np.concatenate([plain.infer(tile[None]) for tile in tiles])
+    np.testing.assert_allclose(on_cpu(model).infer(tiles), expected, atol=1e-6)
+
+
+def test_the_device_way_gives_the_fields_of_the_hosts():
+    model = open_model("nuclei")
+    shape = (8, 30, 24)
+    image = prepare_image(golden_input(shape)[0, 0], shape, Normalisation())
+    grid = plan_tiles(shape, halo=0, blend=2, tile=TILE)
+    decoder = decoder_for(model.card)
+    there, _ = network_fields(image, grid, on_cpu(model), decoder)
+    here, _ = network_fields(
+        image, grid, choose_engine("onnxruntime").load(model, TILE, "fp32"), decoder
+    )
+    # One byte per component: where a value lies between two, the last bit decides.
+    parts = (there.view(np.uint8), here.view(np.uint8))
+    assert np.abs(parts[0].astype(int) - parts[1]).max() <= 1
+    assert (parts[0] != parts[1]).mean() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("CUDA failure 2: out of memory", ResourceError),
+        ("CUDNN_STATUS_NOT_SUPPORTED", EngineError),
+    ],
+)
+def test_what_goes_wrong_on_the_device_is_one_line_with_advice(said, error):
+    session = on_cpu(open_model("nuclei"))
+    real = session._session
+
+    def fail(binding, settings):
+        raise RuntimeError(said + "\nmore")
+
+    session._session = types.SimpleNamespace(run_with_iobinding=fail, io_binding=real.io_binding)
+    with pytest.raises(error, match="--engine openvino") as raised:
+        session.infer(golden_input(TILE))
+    assert "\n" not in str(raised.value)
+
+
+def test_without_numba_on_the_gpu_the_cpu_merges_and_says_so(monkeypatch):
+    model, notes = open_model("nuclei"), []
+
+    def none():
+        raise EngineError("numba finds no CUDA driver or device")
+
+    monkeypatch.setattr(onnxruntime_cuda_engine, "devices_alike", none)
+    monkeypatch.setattr(onnxruntime_cuda_engine, "_create", lambda *_: create(model))
+    monkeypatch.setattr(
+        onnxruntime_cuda_engine,
+        "HostMergedSession",
+        lambda session, where, precision: HostMergedSession(session, "cpu", precision),
+    )
+    session = onnxruntime_cuda_engine.load(model, TILE, note=notes.append)
+    assert isinstance(session, HostMergedSession)
+    assert notes == ["tiles are merged by the CPU: numba finds no CUDA driver or device"]
