@@ -30,6 +30,9 @@ def build(
     workspace: Annotated[
         float | None, typer.Option(min=0, help="Most device memory of one layer's work, in GB.")
     ] = None,
+    lean: Annotated[
+        bool, typer.Option("--lean", help="For a machine that has only TensorRT's lean runtime.")
+    ] = False,
     list_engines: Annotated[bool, typer.Option("--list", help="List the engines there are.")] = (
         False
     ),
@@ -78,6 +81,7 @@ def build(
             convert=convert,
             largest_batch=batch,
             workspace_bytes=None if workspace is None else round(workspace * 1e9),
+            lean=lean,
             note=terminal.note,
             advance=terminal.phase,
         )

@@ -17,11 +17,17 @@ import cellrt
 from cellrt.errors import EngineError
 from cellrt.runtime.device import Device, DeviceMemoryError, open_device
 from cellrt.runtime.engines import choose_engine, tensorrt_engine, tensorrt_engines
-from cellrt.runtime.engines.device_session import SpreadSession
+from cellrt.runtime.engines.device_session import LARGEST_BATCH, SpreadSession
 from cellrt.runtime.engines.engine_cache import default_cache
+from cellrt.runtime.engines.tensorrt_build import Profile
 from cellrt.runtime.engines.tensorrt_engine import TensorRTEngine, TensorRTSession
-from cellrt.runtime.engines.tensorrt_engines import choose_place, obtain_engine
-from cellrt.runtime.engines.tensorrt_library import TensorRT, open_library
+from cellrt.runtime.engines.tensorrt_engines import (
+    Place,
+    choose_place,
+    engine_key,
+    obtain_engine,
+)
+from cellrt.runtime.engines.tensorrt_library import FLAVOURS, LEAN, TensorRT, open_library
 from cellrt.runtime.machine import Gpu
 from cellrt.runtime.model_file import open_model
 from cellrt.runtime.progress import Silent
@@ -119,8 +125,9 @@ def gpu(monkeypatch, tmp_path):
             raise EngineError("tensorrt is not installed")
         return library
 
+    monkeypatch.setattr(tensorrt_engine, "open_runtime", open_fake)
+    monkeypatch.setattr(tensorrt_engines, "open_library", open_fake)
     for module in (tensorrt_engine, tensorrt_engines):
-        monkeypatch.setattr(module, "open_library", open_fake)
         monkeypatch.setattr(module, "nvidia_gpus", lambda: ((ADA,), ""))
     monkeypatch.setenv("CELLRT_ENGINES", str(tmp_path / "engines"))
     return behaviour
@@ -259,6 +266,30 @@ def test_the_ladder_takes_tensorrt_rtx_and_says_why_not_tensorrt(gpu):
     assert "tensorrt skipped: tensorrt is not installed" in choice.reason
     assert "NVIDIA RTX 4000 Ada" in choice.reason
     assert choice.fixed_tile(open_model("nuclei")) == open_model("nuclei").card.tile
+
+
+@pytest.mark.parametrize(
+    ("built_with", "runtime", "found"),
+    [("11.4.0.106", "11.4.0.106", True), ("10.13.3", "11.4", True), ("11.4.0", "11.3.0", False)],
+)
+def test_the_lean_runtime_takes_engines_that_were_built_for_it(
+    gpu, monkeypatch, built_with, runtime, found
+):
+    model, profile = open_model("nuclei"), Profile(TILE, LARGEST_BATCH, lean=True)
+    full = Place(TensorRT(FLAVOURS["tensorrt"], REAL.api, built_with), ADA, ())
+    cache = default_cache()
+    cache.store(engine_key(model, full, profile, "fp32"), b"an engine", 1.0)
+    # One that is not for the lean runtime is never tried.
+    cache.store(engine_key(model, full, Profile(TILE, LARGEST_BATCH), "fp16"), b"another", 1.0)
+    lean = TensorRT(LEAN, Api(gpu), runtime)
+    monkeypatch.setattr(tensorrt_engine, "open_runtime", lambda name: lean)
+    load = TensorRTEngine("tensorrt").load
+    if found:
+        assert load(model, TILE).precision == "fp32"
+        assert gpu.loaded == [b"an engine"]
+    else:
+        with pytest.raises(EngineError, match="cellrt build --lean"):
+            load(model, TILE)
 
 
 def test_several_gpus_share_the_tiles(gpu, stack, monkeypatch):

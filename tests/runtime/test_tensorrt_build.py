@@ -16,7 +16,13 @@ from cellrt.runtime.engines import tensorrt_engines
 from cellrt.runtime.engines.engine_cache import EngineCache
 from cellrt.runtime.engines.tensorrt_build import Profile, build_engine
 from cellrt.runtime.engines.tensorrt_engines import choose_place, engine_key, obtain_engine
-from cellrt.runtime.engines.tensorrt_library import open_library
+from cellrt.runtime.engines.tensorrt_library import (
+    FLAVOURS,
+    LEAN,
+    TensorRT,
+    open_library,
+    open_runtime,
+)
 from cellrt.runtime.machine import Gpu
 from cellrt.runtime.model_file import bundled_models, open_model
 
@@ -113,6 +119,79 @@ def test_an_engine_is_built_once_and_again_for_another_target(library, tmp_path)
     assert "compute capability was sm89, is sm86" in notes[1]
     obtain_engine(model, sm89, cache, workspace_bytes=1 << 30, note=notes.append)
     assert "1073741824 bytes of workspace" in notes[2]
+
+
+@pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX")
+@pytest.mark.parametrize("saved", [None, b"", b"damaged"])
+def test_timings_of_kernels_are_kept_between_builds(library, tmp_path, saved):
+    # TensorRT-RTX has the calls, and in place of TensorRT shows that they fit together.
+    tensorrt = TensorRT(FLAVOURS["tensorrt"], library.api, "11.4")
+    file = tmp_path / "some.timings"
+    if saved is not None:
+        file.write_bytes(saved)
+    for _ in range(2):
+        assert build_engine(tensorrt, small_graph(), PROFILE, timings=file)
+    assert len(file.read_bytes()) > 20
+    other = tmp_path / "other.timings"
+    build_engine(library, small_graph(), PROFILE, timings=other)
+    assert not other.exists()
+
+
+def test_an_engine_for_the_lean_runtime_is_built_as_such(library):
+    flags = []
+
+    class Config:
+        def __init__(self, real):
+            object.__setattr__(self, "real", real)
+
+        def __getattr__(self, name):
+            return flags.append if name == "set_flag" else getattr(self.real, name)
+
+        def __setattr__(self, name, value):
+            setattr(self.real, name, value)
+
+    class Builder:
+        def __init__(self, logger):
+            self.real = library.api.Builder(logger)
+
+        def create_builder_config(self):
+            return Config(self.real.create_builder_config())
+
+        def build_serialized_network(self, network, config):
+            return self.real.build_serialized_network(network, config.real)
+
+        def __getattr__(self, name):
+            return getattr(self.real, name)
+
+    class Api:
+        def __getattr__(self, name):
+            return Builder if name == "Builder" else getattr(library.api, name)
+
+    tensorrt = TensorRT(FLAVOURS["tensorrt"], Api(), "11.4")
+    build_engine(tensorrt, small_graph(), Profile((16, 24, 32), 2, lean=True))
+    chosen = library.api.BuilderFlag
+    assert flags == [chosen.VERSION_COMPATIBLE, chosen.EXCLUDE_LEAN_RUNTIME]
+    assert "lean" in str(Profile((16, 24, 32), 2, lean=True))
+
+
+def test_tensorrt_rtx_has_no_lean_runtime(library, tmp_path):
+    with pytest.raises(UsageError, match="--engine tensorrt"):
+        obtain_engine(
+            open_model("nuclei"), choose_place("tensorrt-rtx"), EngineCache(tmp_path), lean=True
+        )
+
+
+def test_the_lean_runtime_stands_in_for_tensorrt_only_to_run(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setitem(sys.modules, "tensorrt_lean", None)
+    with pytest.raises(EngineError, match="tensorrt is not installed"):
+        open_runtime("tensorrt")
+    module = types.ModuleType("tensorrt_lean")
+    module.__version__ = "11.4.0.106"
+    monkeypatch.setitem(sys.modules, "tensorrt_lean", module)
+    assert open_runtime("tensorrt").flavour is LEAN
+    with pytest.raises(EngineError, match="tensorrt is not installed"):
+        open_library("tensorrt")
 
 
 def fake_tensorrt(monkeypatch, version):

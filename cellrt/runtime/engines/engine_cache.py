@@ -185,6 +185,12 @@ class EngineCache:
                 self.store(key, engine, time.perf_counter() - begin)
         return engine
 
+    def timings(self, key: EngineKey) -> Path:
+        """File for the timings of kernels, which all engines for one GPU share."""
+        place = (key.library, key.gpu, key.compute_capability, key.driver, key.system)
+        digest = hashlib.sha256(json.dumps(place).encode()).hexdigest()
+        return self.folder / f"{digest[:16]}.timings"
+
     def entries(self) -> list[Entry]:
         """All engines with a readable record, by name."""
         found = (self._entry(path) for path in sorted(self.folder.glob("*.json")))
@@ -200,7 +206,7 @@ class EngineCache:
         """
         count = 0
         with self._writing():
-            for pattern in ("*.engine", "*.json", "*.lock", "*.partial"):
+            for pattern in ("*.engine", "*.json", "*.lock", "*.partial", "*.timings"):
                 for path in self.folder.glob(pattern):
                     path.unlink()
                     count += pattern == "*.engine"

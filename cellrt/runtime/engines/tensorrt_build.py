@@ -6,11 +6,13 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from cellrt.errors import EngineError
 from cellrt.runtime.engines.tensorrt_library import TensorRT
+from cellrt.runtime.outputs import write_whole
 from cellrt.runtime.tiling import Shape
 
 Advance = Callable[[str, float], None]
@@ -28,17 +30,20 @@ class Profile:
         Tiles at once; kernels are tuned for this many.
     workspace_bytes : int, optional
         Most device memory that a layer may use for its work.
+    lean : bool
+        For the lean runtime, of the version that builds or a later one.
     """
 
     tile: Shape
     largest_batch: int = 1
     workspace_bytes: int | None = None
+    lean: bool = False
 
     def __str__(self) -> str:
         words = f"1 to {self.largest_batch} tiles of {'x'.join(map(str, self.tile))}"
-        if self.workspace_bytes is None:
-            return words
-        return f"{words} with {self.workspace_bytes} bytes of workspace"
+        if self.workspace_bytes is not None:
+            words += f" with {self.workspace_bytes} bytes of workspace"
+        return f"{words}, for the lean runtime" if self.lean else words
 
 
 def build_engine(
@@ -48,6 +53,7 @@ def build_engine(
     *,
     channels: int = 1,
     targets: Sequence[str] = (),
+    timings: Path | None = None,
     advance: Advance = lambda phase, share: None,
 ) -> bytes:
     """Build an engine; every precision is the graph's own.
@@ -63,6 +69,9 @@ def build_engine(
     targets : sequence of str
         GPU families to build for ahead of time, such as ``"sm89"``. Without any, TensorRT
         builds for the GPU in the machine, and TensorRT-RTX leaves the choice to the place of use.
+    timings : Path, optional
+        File in which TensorRT keeps how long its kernels took, so that it measures each only
+        once on a GPU. TensorRT-RTX measures nothing and has none.
     advance : callable
         Told the phase and the share of it, 0 to 1, that is done.
 
@@ -99,6 +108,13 @@ def build_engine(
     config = builder.create_builder_config()
     if profile.workspace_bytes is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, profile.workspace_bytes)
+    if profile.lean:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+        config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)  # it comes with the installation
+    if library.flavour.ahead_of_time:
+        timings = None
+    if timings is not None:
+        _take_timings(config, timings)
     if families:
         config.num_compute_capabilities = len(families)
         for index, family in enumerate(families):
@@ -121,7 +137,15 @@ def build_engine(
         raise KeyboardInterrupt
     if engine is None:
         raise EngineError(_failure(library, f"cannot build an engine for {profile}"))
+    if timings is not None:
+        write_whole(timings, bytes(config.get_timing_cache().serialize()))
     return bytes(engine)
+
+
+def _take_timings(config: Any, file: Path) -> None:
+    """Let the builder start from former timings; it ignores those of another GPU or version."""
+    saved = file.read_bytes() if file.is_file() else b""
+    config.set_timing_cache(config.create_timing_cache(saved), False)
 
 
 def _describe(error: Any) -> str:

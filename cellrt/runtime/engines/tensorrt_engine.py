@@ -28,11 +28,10 @@ from cellrt.runtime.engines.engine_cache import EngineCache, EngineKey, default_
 from cellrt.runtime.engines.tensorrt_build import Profile
 from cellrt.runtime.engines.tensorrt_engines import (
     Place,
-    choose_place,
     engine_key,
     obtain_engine,
 )
-from cellrt.runtime.engines.tensorrt_library import TensorRT, open_library
+from cellrt.runtime.engines.tensorrt_library import LEAN, TensorRT, open_runtime
 from cellrt.runtime.machine import Gpu, nvidia_gpus
 from cellrt.runtime.model_file import ModelFile, bundled_models, golden_input
 from cellrt.runtime.tiling import Shape
@@ -68,9 +67,9 @@ class TensorRTEngine:
         gpus, reason = nvidia_gpus()
         if not gpus:
             raise EngineError(reason)
-        library = open_library(self.flavour)
+        library = open_runtime(self.flavour)
         open_device()
-        return f"{self.flavour} {library.version} on {gpus[0].name}"
+        return f"{library.flavour.name} {library.version} on {gpus[0].name}"
 
     def load(
         self,
@@ -97,10 +96,17 @@ class TensorRTEngine:
         if not gpus:
             raise EngineError(reason)
         cache = default_cache()
-        place = choose_place(self.flavour)
-        profile = Profile(tile, LARGEST_BATCH)
+        library = open_runtime(self.flavour)
+        place = Place(library, None if library.flavour.ahead_of_time else gpus[0], ())
+        profile = Profile(tile, LARGEST_BATCH, lean=library.flavour is LEAN)
         built = _built(model, place, profile, precision, cache, gpus[0])
         if built is None:
+            if library.flavour is LEAN:
+                raise EngineError(
+                    f"there is no engine of {model.card.name} for TensorRT's lean runtime, which "
+                    "builds none; run `cellrt build --lean` with all of TensorRT on this GPU, or "
+                    "`pip install 'cellrt[tensorrt]'`"
+                )
             if precision not in ("auto", model.card.precision):
                 bundled = bundled_models().get(model.card.name) == model.path
                 raise EngineError(
@@ -138,18 +144,32 @@ def _built(
     family = f"sm{gpu.compute_capability.replace('.', '')}"
     for name in ("fp16", model.card.precision) if precision == "auto" else (precision,):
         key = engine_key(model, place, profile, name)
-        others = [entry.key for entry in cache.entries()]
-        alike = [
-            other
-            for other in others
-            if family in other.compute_capability.split("+")
-            and replace(other, compute_capability=key.compute_capability) == key
-        ]
-        for candidate in (key, *alike):
-            engine, _ = cache.find(candidate)
+        for entry in cache.entries():
+            other = entry.key
+            same = replace(key, compute_capability=other.compute_capability, library=other.library)
+            here = other.compute_capability == key.compute_capability
+            if same != other or not (here or family in other.compute_capability.split("+")):
+                continue
+            if other.library != key.library and not _runs_older(place.library, other.library):
+                continue
+            engine, _ = cache.find(other)
             if engine is not None:
-                return engine, candidate
+                return engine, other
     return None
+
+
+def _runs_older(library: TensorRT, built_with: str) -> bool:
+    """Whether this is a lean runtime no older than the TensorRT that an engine was built with."""
+    name, _, version = built_with.partition(" ")
+    return (
+        library.flavour is LEAN
+        and name == "tensorrt"
+        and _numbers(version) <= _numbers(library.version)
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 def verify(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cellrt import __version__
-from cellrt.errors import EngineError
+from cellrt.errors import EngineError, UsageError
 from cellrt.runtime.engines.device_session import LARGEST_BATCH
 from cellrt.runtime.engines.engine_cache import EngineCache, EngineKey
 from cellrt.runtime.engines.tensorrt_build import Advance, Profile, build_engine
@@ -110,6 +110,7 @@ def obtain_engine(
     convert: Callable[[], bytes] | None = None,
     largest_batch: int = LARGEST_BATCH,
     workspace_bytes: int | None = None,
+    lean: bool = False,
     note: Callable[[str], None] = lambda text: None,
     advance: Advance = lambda phase, share: None,
 ) -> tuple[bytes, EngineKey]:
@@ -128,6 +129,7 @@ def obtain_engine(
         Gives the serialised graph in that precision; called only when an engine is built.
     largest_batch : int
     workspace_bytes : int, optional
+    lean : bool
         See :class:`~cellrt.runtime.engines.tensorrt_build.Profile`.
     note, advance : callable
         Told what happens, in lines and in shares of phases.
@@ -138,10 +140,17 @@ def obtain_engine(
 
     Raises
     ------
+    UsageError
+        `lean` with TensorRT-RTX, which has no lean runtime.
     CellrtError
         See `build_engine` and `EngineCache.find_or_build`.
     """
-    profile = Profile(tile or model.card.tile, largest_batch, workspace_bytes)
+    if lean and place.library.flavour.ahead_of_time:
+        raise UsageError(
+            f"{place.library.flavour.name} has no lean runtime; use --engine tensorrt, or leave "
+            "--lean out"
+        )
+    profile = Profile(tile or model.card.tile, largest_batch, workspace_bytes, lean)
     key = engine_key(model, place, profile, precision or model.card.precision)
 
     def build() -> bytes:
@@ -151,6 +160,7 @@ def obtain_engine(
             profile,
             channels=model.card.channels,
             targets=place.targets,
+            timings=cache.timings(key),
             advance=advance,
         )
 

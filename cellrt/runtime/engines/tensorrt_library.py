@@ -7,6 +7,7 @@ too.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 from dataclasses import dataclass
@@ -43,6 +44,9 @@ FLAVOURS = {
     "tensorrt": Flavour("tensorrt", "tensorrt", (10, 12), 11, ahead_of_time=False),
     "tensorrt-rtx": Flavour("tensorrt-rtx", "tensorrt_rtx", (1, 2), 1, ahead_of_time=True),
 }
+
+# Runs engines of TensorRT that were built for it and has no builder: the smallest installation.
+LEAN = Flavour("tensorrt-lean", "tensorrt_lean", (10, 12), 11, ahead_of_time=False)
 
 
 @dataclass(frozen=True)
@@ -105,8 +109,28 @@ def open_library(name: str) -> TensorRT:
     """
     if name not in FLAVOURS:
         raise UsageError(f"no TensorRT flavour {name!r}; choose from {', '.join(FLAVOURS)}")
-    flavour = FLAVOURS[name]
-    advice = f"run `pip install 'cellrt[{name}]'`"
+    return _open(FLAVOURS[name])
+
+
+def open_runtime(name: str) -> TensorRT:
+    """Import what runs the engines of a flavour: the library itself, or its lean runtime.
+
+    Raises
+    ------
+    UsageError, EngineError
+        As :func:`open_library`, whose reason counts.
+    """
+    try:
+        return open_library(name)
+    except EngineError:
+        if name == "tensorrt":
+            with contextlib.suppress(EngineError):
+                return _open(LEAN)
+        raise
+
+
+def _open(flavour: Flavour) -> TensorRT:
+    advice = f"run `pip install 'cellrt[{flavour.name}]'`"
     try:
         api = importlib.import_module(flavour.module)
     except ModuleNotFoundError as error:
