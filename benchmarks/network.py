@@ -21,7 +21,6 @@ from cellrt.models.cellpose3d import Cellpose3D
 from cellrt.runtime.card import Normalisation
 from cellrt.runtime.decoders import decoder_for
 from cellrt.runtime.engines import choose_engine
-from cellrt.runtime.engines.openvino_engine import load
 from cellrt.runtime.fields import network_fields, prepare_image
 from cellrt.runtime.model_file import open_model
 from cellrt.runtime.plan import make_plan
@@ -52,7 +51,7 @@ def main() -> None:
     operations = operations_per_voxel((16, 32, 64, 128))
     grid = make_plan(SHAPE, SHAPE, card, image_bytes=2 * math.prod(SHAPE)).grid
     rows = []
-    session = load(model, grid.tile, precision="auto")
+    session = choose_engine("openvino").load(model, grid.tile, "auto")
     dtype = torch.bfloat16 if session.precision == "bf16" else torch.float32
     rate = product_rate(dtype)
     tile = np.random.default_rng(0).random((1, 1, *grid.tile), dtype=np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import shutil
@@ -111,14 +112,21 @@ def nvidia_gpus() -> tuple[tuple[Gpu, ...], str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and visible.strip() in ("", "-1"):
         return (), "CUDA_VISIBLE_DEVICES hides all GPUs"
-    if shutil.which("nvidia-smi") is None:
+    program = shutil.which("nvidia-smi")
+    if program is None:
         return (), "no NVIDIA driver found (there is no nvidia-smi)"
+    gpus = _listed_gpus(program, visible)
+    return gpus, "" if gpus else "the NVIDIA driver is installed but lists no GPU"
+
+
+@functools.cache
+def _listed_gpus(program: str, visible: str | None) -> tuple[Gpu, ...]:
+    """What the driver says; asked once, as every engine for NVIDIA's GPUs wants to know."""
     fields = "name,memory.total,driver_version,compute_cap"
     chosen = [] if visible is None else ["-i", visible]
-    found = _output("nvidia-smi", *chosen, f"--query-gpu={fields}", "--format=csv,noheader")
+    found = _output(program, *chosen, f"--query-gpu={fields}", "--format=csv,noheader")
     lines = [[part.strip() for part in line.split(",")] for line in (found or "").splitlines()]
-    gpus = tuple(Gpu(*(line + [""] * 4)[:4]) for line in lines)
-    return gpus, "" if gpus else "the NVIDIA driver is installed but lists no GPU"
+    return tuple(Gpu(*(line + [""] * 4)[:4]) for line in lines)
 
 
 def _output(*command: str) -> str | None:

@@ -86,6 +86,8 @@ def test_an_engine_that_computes_something_else_does_not_work():
 def test_gpus_come_from_the_drivers_own_tool(monkeypatch, printed, expected):
     monkeypatch.setattr(machine.shutil, "which", lambda name: "/usr/bin/" + name)
     monkeypatch.setattr(machine, "_output", lambda *command: printed)
+    machine._listed_gpus.cache_clear()
     found = machine.this_machine()
+    machine._listed_gpus.cache_clear()
     assert tuple(map(str, found.gpus)) == expected
     assert bool(found.gpu_note) == (not expected)

@@ -19,7 +19,14 @@ from cellrt.runtime.model_file import ModelFile
 from cellrt.runtime.tiling import Shape
 
 # Best first. Measured on CPUs, OpenVINO runs these networks 2 to 10 times faster than ONNX Runtime.
-LADDER = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "openvino", "onnxruntime")
+LADDER = (
+    "tensorrt",
+    "tensorrt-rtx",
+    "onnxruntime-cuda",
+    "openvino-gpu",
+    "openvino",
+    "onnxruntime",
+)
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 
 
@@ -37,8 +44,11 @@ class Session(Protocol):
 class Engine(Protocol):
     """What an engine module offers."""
 
-    def available(self) -> str:
-        """Return library, version and device, or raise EngineError with the reason why not."""
+    def available(self, *, asked: bool) -> str:
+        """Return library, version and device, or raise EngineError with the reason why not.
+
+        ``asked`` says that the user named this engine.
+        """
         ...
 
     def load(
@@ -108,11 +118,11 @@ def choose_engine(requested: str | None = None) -> EngineChoice:
     if requested is not None:
         if requested not in LADDER:
             raise UsageError(f"no engine {requested!r}; choose one of {', '.join(LADDER)}")
-        return EngineChoice(requested, _engine(requested).available(), requested=True)
+        return EngineChoice(requested, _engine(requested).available(asked=True), requested=True)
     skipped: list[tuple[str, str]] = []
     for name in LADDER:
         try:
-            detail = _engine(name).available()
+            detail = _engine(name).available(asked=False)
         except EngineError as error:
             skipped.append((name, str(error)))
             continue
@@ -126,6 +136,10 @@ def _engine(name: str) -> Engine:
         from cellrt.runtime.engines.tensorrt_engine import TensorRTEngine
 
         return TensorRTEngine(name)
+    if name.startswith("openvino"):
+        from cellrt.runtime.engines.openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine("GPU" if name == "openvino-gpu" else "CPU")
     module: Engine = importlib.import_module(
         f"cellrt.runtime.engines.{name.replace('-', '_')}_engine"
     )

@@ -40,7 +40,7 @@ _SMALLEST_GRAPH = base64.b64decode(
 _TF32_TOLERANCE = 5e-3
 
 
-def available() -> str:
+def available(*, asked: bool = False) -> str:
     """Return ONNX Runtime's version and the GPU.
 
     Raises

@@ -13,7 +13,7 @@ from cellrt.runtime.model_file import ModelFile
 from cellrt.runtime.tiling import Shape
 
 
-def available() -> str:
+def available(*, asked: bool = False) -> str:
     """Return ONNX Runtime's version.
 
     Raises

@@ -1,81 +1,125 @@
-"""OpenVINO: the engine for CPUs."""
+"""OpenVINO: the engine for CPUs, and for Intel's GPUs."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import EngineError
-from cellrt.runtime.model_file import ModelFile
+from cellrt.runtime.model_file import ModelFile, golden_difference
 from cellrt.runtime.tiling import Shape
 
+# Intel's GPUs compute in fp16 unless told otherwise; means over a tile agree far better than this.
+_FP16_TOLERANCE = 5e-3
 
-def available() -> str:
-    """Return OpenVINO's version and the CPU it will use.
 
-    Raises
-    ------
-    EngineError
-        OpenVINO is not installed or does not load.
+@dataclass(frozen=True)
+class OpenVinoEngine:
+    """OpenVINO on one kind of device.
+
+    Parameters
+    ----------
+    device : {"CPU", "GPU"}
     """
-    core = shared_core()
-    import openvino
 
-    version = str(openvino.__version__).split("-")[0]
-    return f"OpenVINO {version} on {core.get_property('CPU', 'FULL_DEVICE_NAME').strip()}"
+    device: str
 
+    def available(self, *, asked: bool = False) -> str:
+        """Return OpenVINO's version and the processor it will use.
 
-def load(
-    model: ModelFile,
-    tile: Shape,
-    *,
-    precision: str = "auto",
-    note: Callable[[str], None] = lambda text: None,
-) -> Any:
-    """Compile a model for tiles of one shape.
+        Raises
+        ------
+        EngineError
+            OpenVINO is not installed or does not load; there is no Intel GPU, or only one that
+            is part of the CPU and nobody asked for it.
+        """
+        core = shared_core()
+        import openvino
 
-    ``auto`` computes in bf16 where the CPU has matrix instructions for it, else in fp32.
+        if self.device == "GPU":
+            if not any(name.startswith("GPU") for name in core.available_devices):
+                raise EngineError("OpenVINO finds no Intel GPU with a driver for computing")
+            kind = str(core.get_property("GPU", "DEVICE_TYPE")).rpartition(".")[2].lower()
+            if kind != "discrete" and not asked:
+                raise EngineError(
+                    "the Intel GPU is part of the CPU; `cellrt doctor` says whether it is faster"
+                )
+        version = str(openvino.__version__).split("-")[0]
+        name = core.get_property(self.device, "FULL_DEVICE_NAME").strip()
+        return f"OpenVINO {version} on {name}"
 
-    Raises
-    ------
-    EngineError
-        The CPU has no bf16 although it was asked for, or OpenVINO cannot compile the graph.
-    """
-    core = shared_core()
-    has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if precision == "bf16" and not has_bf16:
-        raise EngineError("this CPU has no bf16 instructions; use --precision fp32 or auto")
-    chosen = "bf16" if has_bf16 and precision in ("auto", "bf16") else "fp32"
-    try:
-        graph = core.read_model(str(model.path))
-        graph.reshape([1, model.card.channels, *tile])
-        compiled = core.compile_model(
-            graph,
-            "CPU",
-            {
-                "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_PRECISION_HINT": "bf16" if chosen == "bf16" else "f32",
-            },
-        )
-    except RuntimeError as error:
-        first_line = str(error).strip().splitlines()[-1]
-        raise EngineError(
-            f"OpenVINO cannot load {model.path.name}: {first_line}; try --engine onnxruntime"
-        ) from error
-    # Quantised layers are computed as the graph says; the hint is about all others.
-    return OpenVinoSession(compiled, "int8" if model.card.precision == "int8" else chosen)
+    def load(
+        self,
+        model: ModelFile,
+        tile: Shape,
+        *,
+        precision: str = "auto",
+        note: Callable[[str], None] = lambda text: None,
+    ) -> OpenVinoSession:
+        """Compile a model for tiles of one shape.
+
+        ``auto`` computes in bf16 where the CPU has matrix instructions for it, else in fp32; on a
+        GPU in fp16, after a comparison with the reference output in the model's card.
+
+        Raises
+        ------
+        EngineError
+            The device has no bf16 although it was asked for, OpenVINO cannot compile the graph, or
+            a GPU computes something else than the card says.
+        """
+        chosen = self._precision(precision)
+        session = self._compile(model, tile, chosen)
+        golden = model.card.golden
+        if self.device == "GPU" and golden is not None:
+            checked = (
+                session if golden.shape == tile else self._compile(model, golden.shape, chosen)
+            )
+            difference = golden_difference(golden, checked.infer)
+            if not difference <= max(golden.tolerance, _FP16_TOLERANCE):
+                raise EngineError(
+                    f"the Intel GPU computes something else than the card of {model.path.name} "
+                    f"says (means differ by {difference:.2g}); use --engine openvino"
+                )
+        return session
+
+    def _precision(self, asked: str) -> str:
+        if self.device == "GPU":
+            if asked == "bf16":
+                raise EngineError("Intel GPUs compute in fp16 or fp32; use --precision auto")
+            return "fp32" if asked == "fp32" else "fp16"
+        has_bf16 = "BF16" in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if asked == "bf16" and not has_bf16:
+            raise EngineError("this CPU has no bf16 instructions; use --precision fp32 or auto")
+        return "bf16" if has_bf16 and asked in ("auto", "bf16") else "fp32"
+
+    def _compile(self, model: ModelFile, tile: Shape, precision: str) -> OpenVinoSession:
+        core = shared_core()
+        hint = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}[precision]
+        try:
+            graph = core.read_model(str(model.path))
+            graph.reshape([1, model.card.channels, *tile])
+            settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+            compiled = core.compile_model(graph, self.device, settings)
+        except RuntimeError as error:
+            first_line = str(error).strip().splitlines()[-1]
+            raise EngineError(
+                f"OpenVINO cannot load {model.path.name}: {first_line}; try --engine onnxruntime"
+            ) from error
+        # Quantised layers are computed as the graph says; the hint is about all others.
+        words = "int8" if model.card.precision == "int8" else precision
+        return OpenVinoSession(compiled, self.device, words)
 
 
 class OpenVinoSession:
     """A compiled model and one inference request."""
 
-    device = "CPU"
-
-    def __init__(self, compiled: Any, precision: str) -> None:
+    def __init__(self, compiled: Any, device: str, precision: str) -> None:
+        self.device = device
         self.precision = precision
         self._request = compiled.create_infer_request()
 

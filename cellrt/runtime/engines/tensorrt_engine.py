@@ -56,7 +56,7 @@ class TensorRTEngine:
 
     flavour: str
 
-    def available(self) -> str:
+    def available(self, *, asked: bool = False) -> str:
         """Return the library's version and the GPU.
 
         Raises
