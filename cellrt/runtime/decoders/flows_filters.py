@@ -50,7 +50,6 @@ def count_regions(labels: Labels, count: int) -> Regions:
     parts = in_threads(flat.size, partial(_count, flat, count), voxels=flat.size)
     volumes: npt.NDArray[np.int64] = np.sum([part[0] for part in parts], axis=0)
     first: npt.NDArray[np.int64] = np.min([part[1] for part in parts], axis=0)
-    volumes[0] = 0
     return Regions(volumes, first)
 
 
@@ -63,6 +62,7 @@ def _count(labels: Any, count: int, lo: int, hi: int) -> Any:
         if volumes[label] == 0:
             first[label] = i
         volumes[label] += 1
+    volumes[0] = 0
     return volumes, first
 
 
@@ -92,7 +92,7 @@ def smallest_volume(radius: float, shape: tuple[int, ...]) -> float:
 def foreground_voxels(
     labels: Labels, packed: PackedField, count: int, least: np.uint32
 ) -> npt.NDArray[np.int64]:
-    """Voxels of each label 0..`count` that the network calls foreground."""
+    """Voxels of each label 0..`count` that the network calls foreground; 0 for background."""
     flat = labels.reshape(-1)
     work = partial(_foreground_voxels, flat, packed.reshape(-1), count, least)
     voxels: npt.NDArray[np.int64] = np.sum(in_threads(flat.size, work, voxels=flat.size), axis=0)
@@ -104,11 +104,12 @@ def _foreground_voxels(labels: Any, packed: Any, count: int, least: Any, lo: int
     counts = np.zeros(count + 1, np.int64)
     for i in range(lo, hi):
         counts[labels[i]] += (packed[i] >> np.uint32(24)) >= least
+    counts[0] = 0
     return counts
 
 
 def probability_sums(labels: Labels, packed: PackedField, count: int) -> npt.NDArray[np.int64]:
-    """Probability of foreground, in units of 1/255, summed over each label 0..`count`."""
+    """Probability of foreground, in units of 1/255, summed over each label; 0 for background."""
     flat = labels.reshape(-1)
     work = partial(_probability_sums, flat, packed.reshape(-1), count)
     sums: npt.NDArray[np.int64] = np.sum(in_threads(flat.size, work, voxels=flat.size), axis=0)
@@ -120,6 +121,7 @@ def _probability_sums(labels: Any, packed: Any, count: int, lo: int, hi: int) ->
     sums = np.zeros(count + 1, np.int64)
     for i in range(lo, hi):
         sums[labels[i]] += packed[i] >> np.uint32(24)
+    sums[0] = 0
     return sums
 
 

@@ -111,8 +111,8 @@ def basin_contacts(
     )
     nobody = np.arange(sinks.size + 1, dtype=np.int32)
     near = np.zeros(first.size, np.bool_)
-    pooled = _pool(first, second, faces, divergence, near, nobody)
-    return contacts_of(*pooled[:4], sinks, basins.shape, closing_radius)
+    first, second, faces, divergence, _ = _pool(first, second, faces, divergence, near, nobody)
+    return contacts_of(first, second, faces, divergence, sinks, basins.shape, closing_radius)
 
 
 def contacts_of(

@@ -1,7 +1,7 @@
-"""What the flow decoder does with every voxel, as one interface, and its implementation on the CPU.
+"""What the flow decoder does with every voxel, as one interface, and how the CPU does it.
 
-Every implementation gives the same arrays, bit for bit: sums are sums of integers, and where several
-answers would do, the lowest index is taken.
+Every implementation gives the same arrays, bit for bit: sums are sums of integers, and where
+several answers would do, the lowest index is taken.
 """
 
 from __future__ import annotations

@@ -60,17 +60,22 @@ def upsample_labels(
     InputError
         More than 2**33 voxels.
     """
+    check_size(shape)
+    result = np.empty(shape, np.int32)
+    axes = [grid_places(n, m) for n, m in zip(labels.shape, shape, strict=True)]
+    options = (step_units(step), np.int64(threshold_byte(threshold)), np.int64(walls))
+    work = partial(_upsample, labels, packed, result, *axes, options)
+    in_threads(shape[0], work, voxels=result.size)
+    return result
+
+
+def check_size(shape: Shape) -> None:
+    """Refuse a target grid whose sums of weights would not fit into 64 bits."""
     if math.prod(shape) > MOST_VOXELS:
         raise InputError(
             f"the labels would have {math.prod(shape)} voxels; at most {MOST_VOXELS} can be "
             "computed at once: cut the stack into blocks"
         )
-    result = np.empty(shape, np.int32)
-    axes = [grid_places(n, m) for n, m in zip(labels.shape, shape, strict=True)]
-    options = (step_units(step), np.int64(threshold_byte(threshold)), walls)
-    work = partial(_upsample, labels, packed, result, *axes, options)
-    in_threads(shape[0], work, voxels=result.size)
-    return result
 
 
 def grid_places(count: int, fine: int) -> npt.NDArray[np.int64]:

@@ -17,6 +17,7 @@ from cellrt.runtime.model_file import ModelFile
 
 # Best first. Measured on CPUs, OpenVINO runs these networks 2 to 10 times faster than ONNX Runtime.
 LADDER = ("onnxruntime-cuda", "openvino", "onnxruntime")
+WITHOUT_NVIDIA = ("openvino", "onnxruntime")
 
 
 class Session(Protocol):
@@ -57,6 +58,11 @@ class EngineChoice:
         why = "as asked" if self.requested else "the best that loads here"
         notes = "".join(f"; {name} skipped: {reason}" for name, reason in self.skipped)
         return f"{self.name} ({self.detail}), {why}{notes}"
+
+    @property
+    def spares_gpu(self) -> bool:
+        """Whether the user asked for an engine that leaves an NVIDIA GPU alone."""
+        return self.requested and self.name in WITHOUT_NVIDIA
 
     def load(self, model: ModelFile, tile: tuple[int, int, int], precision: str) -> Session:
         """Load a model into the chosen engine."""
