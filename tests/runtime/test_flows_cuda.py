@@ -11,8 +11,10 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import random
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -312,6 +314,34 @@ def test_contacts_are_those_of_the_cpu_also_where_the_table_has_to_grow(
         np.testing.assert_array_equal(a, b)
     assert expected.near.any()
     assert not expected.near.all()
+
+
+@pytest.mark.skipif(not SIMULATED, reason="only the simulator's threads can be held up")
+def test_threads_that_interrupt_each_other_at_every_read_change_nothing(steps, monkeypatch):
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+
+    read, waits = FakeCUDAArray.__getitem__, random.Random(0)
+
+    def read_and_wait(array, index):
+        value = read(array, index)
+        time.sleep(waits.choice((0.0, 2e-3)))  # another thread goes on meanwhile
+        return value
+
+    monkeypatch.setattr(FakeCUDAArray, "__getitem__", read_and_wait)
+    # Two cells with one contact, at which all threads meet.
+    truth = np.repeat(np.int32([[[1], [2]]]), 30, axis=2)
+    packed = random_field(truth.shape, 0)
+    sinks = np.array([0, 30])
+    expected = basin_contacts(truth, packed, sinks, 3.0)
+    found = steps.contacts(steps.field(truth), steps.field(packed), sinks, 3.0)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+    one_cell = np.ones((1, 20, 9), np.int32)
+    counted = steps.count_regions(steps.field(one_cell), 1)
+    assert counted.volumes[1] == 180
+    assert counted.first[1] == 0
+    certain = steps.field(np.full((1, 20, 9), 0xFF000000, np.uint32))
+    assert steps.probability_sums(steps.field(one_cell), certain, 1)[1] == 255 * 180
 
 
 def ordered(contacts):
