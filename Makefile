@@ -25,10 +25,8 @@ demo: $(VENV)/.lean
 	@echo "demo/nuclei_000.cells.csv for one row per cell. How well it did against the simulated truth:"
 	@$(BIN)/cellrt evaluate demo/nuclei_000.labels.tif demo/nuclei_000.truth.tif
 
-# What runs on a GPU is run in numba's simulator of one, which is chosen before numba is imported.
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
-	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest tests/device
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

@@ -20,12 +20,14 @@ def doctor(
     import cellrt
     from cellrt.errors import EngineError
     from cellrt.runtime.checkup import check_builders, check_engines
+    from cellrt.runtime.decoders.place import find_gpu
     from cellrt.runtime.machine import this_machine
     from cellrt.runtime.model_file import open_model
 
     file = open_model(model)
     machine = this_machine()
     checks, builders = check_engines(file), check_builders()
+    decoder = find_gpu()[1]
     working = [check for check in checks if check.works]
     if json:
         found = {
@@ -34,6 +36,7 @@ def doctor(
             "model": file.card.name,
             "engines": [dataclasses.asdict(check) for check in checks],
             "builders": [dataclasses.asdict(check) for check in builders],
+            "decoder": dataclasses.asdict(decoder),
             "will_use": working[0].name if working else None,
         }
         typer.echo(json_text.dumps(found, indent=1))
@@ -56,6 +59,7 @@ def doctor(
         typer.echo("engines for GPUs, which `cellrt build` makes:")
         for check in builders:
             typer.echo(f"  {check.name:12} {'ok' if check.works else '--'} {check.detail}")
+        typer.echo(f"cells are decoded on: {decoder.device} ({decoder.reason})")
         if working:
             typer.echo(f"`cellrt segment` will use {working[0].name}.")
     if not working:

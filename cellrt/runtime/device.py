@@ -127,15 +127,6 @@ def memory_errors() -> Iterator[None]:
         raise
 
 
-def launch_size(elements: int) -> tuple[int, int]:
-    """Blocks and threads for a kernel whose threads walk over so many elements in strides."""
-    from numba import config
-
-    if config.ENABLE_CUDASIM:
-        return 1, 4  # there, every thread is one of the host's
-    return max(1, min(-(-elements // 256), 65_535)), 256
-
-
 def address(array: Any) -> int:
     """Where an array on a device begins, for libraries that take pointers."""
     interface = getattr(array, "__cuda_array_interface__", None)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from cellrt.runtime.device import Device, launch_size
+from cellrt.runtime.decoders.cuda.launching import launch
+from cellrt.runtime.device import Device
 from cellrt.runtime.merge import Weights
 
 
@@ -34,8 +35,8 @@ class DeviceSums:
     def add(self, sums: Any, fields: Any, weights: Weights, x: int) -> None:
         """See `Sums`."""
         there = [self._on_device(axis) for axis in weights]
-        blocks, threads = launch_size(fields[0].size)
-        _add_weighted[blocks, threads, self._stream](sums, fields, *there, x)
+        voxels = fields.size // fields.shape[0]
+        launch(_add_weighted, voxels, sums, fields, *there, x, stream=self._stream)
 
     def _on_device(self, weights: Any) -> Any:
         """One axis' weights, copied once: the tiles of a volume share a handful."""

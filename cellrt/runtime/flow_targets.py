@@ -32,7 +32,7 @@ LabelArray = npt.NDArray[np.int32]
 TANH_GAIN = 2.0
 """Argument of tanh at a cell's boundary: |g| is about 0.96 there and falls to 0 at the centre."""
 
-_LONGEST_TABULATED_RUN = 512
+LONGEST_TABULATED_RUN = 512
 
 CENTROID_SCALE_VOXELS = 5.0
 """Fixed length of the centroid formulation, as in the published code."""
@@ -180,7 +180,7 @@ def axis_lines(shape: tuple[int, ...]) -> tuple[Lines, Lines, Lines]:
 
 def tanh_table(shape: tuple[int, ...]) -> FloatArray:
     """Flow in runs of 1, 2, 3, ... voxels; the run of n voxels starts at n * (n - 1) / 2."""
-    lengths = np.arange(1, min(max(shape), _LONGEST_TABULATED_RUN) + 1, dtype=np.int64)
+    lengths = np.arange(1, min(max(shape), LONGEST_TABULATED_RUN) + 1, dtype=np.int64)
     length = np.repeat(lengths, lengths)
     position = np.arange(length.size) - length * (length - 1) // 2
     relative = ((length - 1) - 2 * position) / length
@@ -189,7 +189,7 @@ def tanh_table(shape: tuple[int, ...]) -> FloatArray:
 
 
 @njit(cache=True, nogil=True)
-def run_flow(table: Any, n: int, k: int) -> Any:
+def _run_flow(table: Any, n: int, k: int) -> Any:
     """Tanh flow of the k-th of n voxels of a run."""
     entry = n * (n - 1) // 2 + k
     if entry < table.size:
@@ -225,7 +225,7 @@ def _tanh_lines(
                 n = i - first + 1
                 at = base + first * line_stride + j * inner_stride
                 for k in range(n):
-                    out[at] = run_flow(table, n, k) if label > 0 else np.float32(0.0)
+                    out[at] = _run_flow(table, n, k) if label > 0 else np.float32(0.0)
                     at += line_stride
 
 

@@ -203,7 +203,10 @@ def prepare(volume: Volume, model: ModelFile, options: Options, clock: StageCloc
             "on single slices; give a z-stack, or another --model"
         )
     choice = choose_engine(options.engine)
-    decoder = decoder_for(card)
+    # Who asks for a CPU engine wants the GPU left alone, most likely for something else.
+    decoder = decoder_for(
+        card, keep_to_cpu=f"as --engine {choice.name} was asked for" if choice.spares_gpu else ""
+    )
     warnings: list[str] = []
     with clock.stage("cell size"):
         start, spacing, spacing_origin = known_scale(
@@ -269,6 +272,8 @@ def run(job: Job) -> Segmentation:
         with clock.stage("cells"):
             labels = _decode(job, kept)
         del kept
+        if job.decoder.place.fell_back:
+            job.warnings.append(job.decoder.place.reason)
     with clock.stage("measure"):
         from cellrt.runtime.measure import measure
 

@@ -14,7 +14,7 @@ from cellrt.runtime.memory import peak_memory_bytes
 if TYPE_CHECKING:
     from cellrt.runtime.pipeline import Job
 
-LIBRARIES = ("numpy", "numba", "scikit-image", "tifffile", "openvino", "onnxruntime")
+LIBRARIES = ("numpy", "numba", "numba-cuda", "scikit-image", "tifffile", "openvino", "onnxruntime")
 
 
 def run_record(
@@ -68,6 +68,7 @@ def run_record(
             "precision": precision,
             "device": device,
         },
+        "decoder": {"device": job.decoder.place.device, "reason": job.decoder.place.reason},
         "options": dataclasses.asdict(job.options),
         "scale": {
             "diameter_pixels": job.scale.diameter_pixels,

@@ -20,6 +20,7 @@ def test_it_names_the_machine_and_the_engine_that_will_run(cellrt):
         "GPU",
         "openvino",
         "million voxels/s",
+        "cells are decoded on",
         "`cellrt segment` will use openvino",
     ):
         assert word in done.out
@@ -30,6 +31,8 @@ def test_json_has_every_engine_with_figures(cellrt):
     assert found["model"] == "membranes"
     assert found["will_use"] == "openvino"
     assert found["machine"]["cores"] >= 1
+    assert found["decoder"]["device"]
+    assert found["decoder"]["reason"]
     best = next(engine for engine in found["engines"] if engine["name"] == "openvino")
     assert best["works"]
     assert best["difference"] < 1e-3

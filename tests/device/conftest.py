@@ -1,7 +1,7 @@
 """What runs on a GPU: on one where there is one, else in numba's simulator.
 
-The simulator has to be chosen before numba is imported, so these tests are a run of their own:
-``NUMBA_ENABLE_CUDASIM=1 pytest tests/device``, which is part of ``make test``.
+The simulator has to be chosen before numba is imported, so ``tests/test_simulator.py`` starts these
+tests in a process of their own.
 """
 
 from __future__ import annotations

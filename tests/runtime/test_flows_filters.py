@@ -9,10 +9,10 @@ from scipy import ndimage
 from cellrt.runtime.decoders.flows import FlowParameters, decode_flows
 from cellrt.runtime.decoders.flows_error import flow_errors
 from cellrt.runtime.decoders.flows_filters import (
+    count_regions,
     equivalent_radius,
-    keep_and_number,
     mean_probability,
-    region_volumes,
+    probability_sums,
     smallest_volume,
 )
 from cellrt.runtime.decoders.flows_trace import pack_field
@@ -77,7 +77,7 @@ def test_the_mean_probability_is_that_of_scipy():
     labels[labels == 5] = 0
     chance = rng.random(labels.shape, dtype=np.float32)
     packed = pack_field(np.zeros((3, *labels.shape), np.float32), chance)
-    mean = mean_probability(labels, packed, region_volumes(labels, 8))
+    mean = mean_probability(probability_sums(labels, packed, 8), count_regions(labels, 8).volumes)
     present = [1, 2, 3, 4, 6, 7, 8]
     np.testing.assert_allclose(mean[present], ndimage.mean(chance, labels, present), atol=1 / 255)
     assert mean[5] == 0
@@ -103,12 +103,12 @@ def test_flow_errors_are_the_mean_over_voxels_and_components(target):
     labels = cubes(5, 8, 11)
     predicted = rng.uniform(-1, 1, (3, *labels.shape)).astype(np.float32)
     packed = pack_field(predicted, labels > 0)
-    errors = flow_errors(labels, packed, region_volumes(labels, 3), target)
+    errors = flow_errors(labels, packed, count_regions(labels, 3).volumes, target)
     difference = np.abs(FLOWS[target](labels) - predicted).mean(axis=0)
     expected = ndimage.mean(difference, labels, [1, 2, 3])
     np.testing.assert_allclose(errors[1:], expected, atol=0.005)
     perfect = pack_field(FLOWS[target](labels), labels > 0)
-    assert flow_errors(labels, perfect, region_volumes(labels, 3), target).max() < 0.005
+    assert flow_errors(labels, perfect, count_regions(labels, 3).volumes, target).max() < 0.005
 
 
 def test_cells_that_are_mostly_filled_wall_go():
@@ -198,6 +198,24 @@ def test_nothing_to_fill():
 
 def test_kept_cells_are_numbered_by_their_first_voxel():
     labels = np.int32([[[0, 4, 4, 1, 0, 2, 3]]])
-    count = keep_and_number(labels, np.array([True, True, False, True, True]))
-    assert count == 3
-    np.testing.assert_array_equal(labels, [[[0, 1, 1, 2, 0, 0, 3]]])
+    table = count_regions(labels, 5).numbered(np.array([True, True, False, True, True, True]))
+    np.testing.assert_array_equal(table[labels], [[[0, 1, 1, 2, 0, 0, 3]]])
+    assert table[5] == 0  # not there
+
+
+def test_groups_have_the_voxels_of_their_members_and_the_earliest_first_one():
+    labels = np.int32([[[0, 4, 4, 1, 0, 2, 3]]])
+    group = np.int32([0, 2, 2, 3, 3, 3])
+    np.testing.assert_array_equal(
+        count_regions(labels, 5).grouped(group).volumes, count_regions(group[labels], 5).volumes
+    )
+    table = count_regions(labels, 5).grouped(group).numbered(np.ones(6, np.bool_))
+    np.testing.assert_array_equal(table[group[labels]], [[[0, 1, 1, 2, 0, 2, 1]]])
+
+
+@pytest.mark.parametrize("length", [500, 700])
+def test_flow_errors_of_runs_longer_than_the_table(length):
+    labels = np.ones((1, 1, length), np.int32)
+    packed = pack_field(np.zeros((3, 1, 1, length), np.float32), labels)
+    error = flow_errors(labels, packed, np.array([0, length]), "tanh")[1]
+    assert error == pytest.approx(np.abs(tanh_flow(labels)).mean(), abs=0.002)

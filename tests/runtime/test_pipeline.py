@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import cellrt
 from cellrt.errors import InputError, UsageError
+from cellrt.runtime.decoders import Place
 from cellrt.runtime.engines import choose_engine
 from cellrt.runtime.fields import prepare_image
 from cellrt.runtime.merge import merge, predict
@@ -78,6 +79,31 @@ def test_the_record_tells_what_ran(nuclei):
     assert record["input"]["voxel_size_source"].startswith("user")
     inside = record["seconds"]["network_inside_engine"]
     assert 0 < inside <= record["seconds"]["network"]
+
+
+class BrokenGpu:
+    """Passes over the voxels that all fail, after the memory was found to do."""
+
+    def check_memory(self, field, target=None):
+        pass
+
+    def field(self, packed):
+        raise RuntimeError("CUDA_ERROR_OUT_OF_MEMORY")
+
+
+def test_a_gpu_that_fails_costs_a_warning_and_no_cell(nuclei, monkeypatch):
+    cpu = cellrt.segment(nuclei.image, diameter=16)
+    found = BrokenGpu(), Place("a GPU", "it is there")
+    monkeypatch.setattr("cellrt.runtime.decoders.place.find_gpu", lambda: found)
+    result = cellrt.segment(nuclei.image, diameter=16)
+    np.testing.assert_array_equal(result.labels, cpu.labels)
+    (warning,) = result.warnings
+    assert warning.startswith("a GPU could not decode (RuntimeError: CUDA_ERROR_OUT_OF_MEMORY)")
+    assert result.record["decoder"] == {"device": "CPU", "reason": warning}
+    # Who names an engine for CPUs keeps the GPU for something else.
+    spared = cellrt.segment(nuclei.image, diameter=16, engine="openvino")
+    assert not spared.warnings
+    assert spared.record["decoder"]["reason"] == "as --engine openvino was asked for"
 
 
 def noise(name):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -12,6 +14,7 @@ from cellrt.errors import InputError
 if TYPE_CHECKING:
     from cellrt.runtime.card import ModelCard
     from cellrt.runtime.decoders.flows import FlowParameters
+    from cellrt.runtime.decoders.flows_steps import Steps
 
 Shape = tuple[int, int, int]
 Mode = Literal["fast", "exact"]
@@ -19,12 +22,32 @@ Mode = Literal["fast", "exact"]
 FLOW_OUTPUTS = ("flow_z", "flow_y", "flow_x", "foreground")
 
 
+@dataclass(frozen=True)
+class Place:
+    """A device that decodes, and why it is this one.
+
+    Parameters
+    ----------
+    device : str
+        ``"CPU"`` or the name of the GPU.
+    reason : str
+    fell_back : bool
+        The GPU was to decode and could not.
+    """
+
+    device: str
+    reason: str
+    fell_back: bool = False
+
+
 class Decoder(Protocol):
     """A decoder with its parameters set, and how it keeps a network's fields meanwhile.
 
     Merged fields arrive block by block and are reduced to what the decoder needs, so that no more
-    than that is in memory for the whole volume.
+    than that is in memory for the whole volume. ``place`` is where the last ones were decoded.
     """
+
+    place: Place
 
     def warm_up(self) -> None:
         """Compile every kernel, so that a first run can do it while the network computes."""
@@ -56,22 +79,29 @@ class Decoder(Protocol):
 class FlowDecoder:
     """Cellpose3D's decoder, see :mod:`cellrt.runtime.decoders.flows`.
 
-    Fields are kept as one uint32 per voxel, see :mod:`cellrt.runtime.decoders.flows_trace`.
+    Fields are kept as one uint32 per voxel, see :mod:`cellrt.runtime.decoders.flows_trace`. They
+    are decoded on a GPU where there is one, with the same labels as on the CPU; a field may lie in
+    the GPU's memory already.
+
+    Parameters
+    ----------
+    parameters : FlowParameters
+    keep_to_cpu : str
+        Why a GPU must not be used; empty where it may.
     """
 
-    def __init__(self, parameters: FlowParameters) -> None:
+    def __init__(self, parameters: FlowParameters, *, keep_to_cpu: str = "") -> None:
         self.parameters = parameters
+        self.keep_to_cpu = keep_to_cpu
+        self.place = Place("CPU", keep_to_cpu or "nothing was decoded")
 
     def warm_up(self) -> None:
         """Decode two small cells, which compiles every kernel a run needs."""
-        from cellrt.runtime.flow_targets import tanh_flow
+        from cellrt.runtime.decoders.flows_steps import HOST
+        from cellrt.runtime.decoders.place import decode_sample, find_gpu
 
-        cells = np.zeros((12, 12, 26), np.int32)
-        cells[1:11, 1:11, 1:12] = 1
-        cells[1:11, 1:11, 13:25] = 2
-        kept = self.empty((12, 12, 26))
-        self.store(kept, slice(12), slice(12), np.concatenate([tanh_flow(cells), cells[None] > 0]))
-        self.upsample(self.decode(kept, mode="fast"), kept, (13, 13, 27))
+        if self.keep_to_cpu or find_gpu()[0] is None:
+            decode_sample(HOST)
 
     def empty(self, shape: Shape) -> NDArray[np.uint32]:
         """Room for a packed field."""
@@ -83,32 +113,64 @@ class FlowDecoder:
 
         kept[z, y] = pack_field(fields[:3], fields[3])
 
-    def decode(self, kept: NDArray[Any], *, mode: Mode) -> NDArray[np.int32]:
+    def decode(self, kept: Any, *, mode: Mode) -> NDArray[np.int32]:
         """Trace, label and filter; see :func:`~cellrt.runtime.decoders.flows.decode_flows`."""
         from cellrt.runtime.decoders.flows import decode_packed
 
-        return decode_packed(kept, self.parameters, mode=mode)
-
-    def upsample(
-        self, labels: NDArray[np.int32], kept: NDArray[Any], shape: Shape
-    ) -> NDArray[np.int32]:
-        """Decode again on another grid, where every voxel needs only one step."""
-        from cellrt.runtime.decoders.flows_upsample import upsample_labels
-
-        return upsample_labels(
-            labels,
-            kept,
-            shape,
-            step=self.parameters.step,
-            threshold=self.parameters.foreground_threshold,
-            walls=self.parameters.wall_thickness > 0,
+        if mode == "exact":
+            self.keep_to_cpu = self.keep_to_cpu or "the exact mode has no kernels for a GPU"
+        return self._somewhere(
+            kept, lambda field, steps: decode_packed(field, self.parameters, mode=mode, steps=steps)
         )
+
+    def upsample(self, labels: NDArray[np.int32], kept: Any, shape: Shape) -> NDArray[np.int32]:
+        """Decode again on another grid, where every voxel needs only one step."""
+        return self._somewhere(
+            kept,
+            lambda field, steps: steps.upsample(
+                labels,
+                field,
+                shape,
+                step=self.parameters.step,
+                threshold=self.parameters.foreground_threshold,
+                walls=self.parameters.wall_thickness > 0,
+            ),
+            target=shape,
+        )
+
+    def _somewhere(
+        self,
+        kept: Any,
+        work: Callable[[Any, Steps], NDArray[np.int32]],
+        target: Shape | None = None,
+    ) -> NDArray[np.int32]:
+        """Do the work on the GPU, or where that is not to be, on the CPU."""
+        from cellrt.runtime.decoders.flows_steps import HOST
+        from cellrt.runtime.decoders.place import find_gpu, first_line, host_array
+
+        if not self.keep_to_cpu:
+            steps, self.place = find_gpu()
+            if steps is not None:
+                try:
+                    steps.check_memory(kept, target)
+                    return work(kept, steps)
+                except Exception as error:  # the driver's own untyped errors too
+                    self.keep_to_cpu = (
+                        f"{self.place.device} could not decode ({first_line(error)}); "
+                        "the CPU did, with the same result"
+                    )
+                    self.place = Place("CPU", self.keep_to_cpu, fell_back=True)
+        elif not self.place.fell_back:
+            self.place = Place("CPU", self.keep_to_cpu)
+        return work(host_array(kept), HOST)
 
     def agreement(self, labels: NDArray[np.int32], kept: NDArray[Any]) -> float:
         """One less the mean difference of predicted and recomputed flow over the foreground."""
         from cellrt.runtime.decoders.flows_trace import threshold_byte, unpack_flow
+        from cellrt.runtime.decoders.place import host_array
         from cellrt.runtime.flow_targets import tanh_flow
 
+        kept = host_array(kept)
         inside = (kept >> np.uint32(24)) >= threshold_byte(self.parameters.foreground_threshold)
         if not inside.any():
             return 0.0
@@ -116,8 +178,14 @@ class FlowDecoder:
         return float(1 - np.minimum(error, 1).mean())
 
 
-def decoder_for(card: ModelCard) -> Decoder:
+def decoder_for(card: ModelCard, *, keep_to_cpu: str = "") -> Decoder:
     """Make the decoder a model card asks for.
+
+    Parameters
+    ----------
+    card : ModelCard
+    keep_to_cpu : str
+        Why a GPU must not be used; empty where it may.
 
     Raises
     ------
@@ -138,7 +206,7 @@ def decoder_for(card: ModelCard) -> Decoder:
             name: tuple(value) if isinstance(value, list) else value
             for name, value in card.decoder_parameters.items()
         }
-        return FlowDecoder(FlowParameters(**values))
+        return FlowDecoder(FlowParameters(**values), keep_to_cpu=keep_to_cpu)
     except (TypeError, ValueError) as error:
         raise InputError(
             f"model {card.name!r}: decoder parameters are not valid ({error}); export it again"

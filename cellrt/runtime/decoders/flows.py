@@ -7,7 +7,9 @@ The steps, each in its own module:
 3. ``flows_filters``, ``flows_error``: which cells are kept;
 4. ``flows_walls``: voxels of walls go to the nearest cell.
 
-No step depends on the number of cells. Beyond its inputs the fast mode needs 8 bytes per voxel
+What passes over the voxels is listed in ``flows_steps`` and exists for the CPU and, in the package
+``cuda``, for a GPU; decisions about cells rest on small tables on the host. No step depends on the
+number of cells. Beyond its inputs the fast mode needs 8 bytes per voxel
 (packed field and labels), the exact mode 6 more where the flow is not float16.
 
 References
@@ -25,27 +27,21 @@ import numpy as np
 import numpy.typing as npt
 
 from cellrt.errors import InputError
-from cellrt.runtime.decoders.flows_error import flow_errors
 from cellrt.runtime.decoders.flows_exact import exact_pointers
 from cellrt.runtime.decoders.flows_filters import (
+    Regions,
     equivalent_radius,
-    foreground_share,
-    keep_and_number,
     mean_probability,
-    region_volumes,
-    relabel,
     smallest_volume,
 )
-from cellrt.runtime.decoders.flows_sinks import basin_contacts, join_basins, number_sinks
+from cellrt.runtime.decoders.flows_sinks import join_basins, number_sinks
+from cellrt.runtime.decoders.flows_steps import HOST, Steps
 from cellrt.runtime.decoders.flows_trace import (
-    PackedField,
     follow_pointers,
-    lattice_pointers,
     pack_field,
     threshold_byte,
     unpack_flow,
 )
-from cellrt.runtime.decoders.flows_walls import fill_walls
 
 Mode = Literal["fast", "exact"]
 Target = Literal["tanh", "heat", "centroid"]
@@ -174,30 +170,34 @@ def decode_flows(
 
 
 def decode_packed(
-    packed: PackedField,
+    packed: Any,
     parameters: FlowParameters,
     *,
     mode: Mode = "fast",
     flow: npt.NDArray[np.floating[Any]] | None = None,
+    steps: Steps = HOST,
 ) -> npt.NDArray[np.int32]:
     """Label the cells of a packed field.
 
     Parameters
     ----------
     packed : (z, y, x) uint32 array
-        As :func:`~cellrt.runtime.decoders.flows_trace.pack_field` makes it.
+        As :func:`~cellrt.runtime.decoders.flows_trace.pack_field` makes it; in the memory that
+        `steps` work in, or on the host.
     parameters, mode
         See :func:`decode_flows`.
     flow : (3, z, y, x) float16 or float32 array, optional
         For the exact mode, where it is known better than the packed field's 1/127.
+    steps : Steps
+        The device that passes over the voxels; every one gives the same labels. The exact mode
+        runs on the host only.
 
     Returns
     -------
     (z, y, x) int32 array
     """
-    if mode == "fast":
-        pointers = lattice_pointers(packed, parameters.step, parameters.foreground_threshold)
-    else:
+    if mode == "exact":
+        steps = HOST
         pointers = exact_pointers(
             unpack_flow(packed) if flow is None else flow,
             packed,
@@ -205,40 +205,55 @@ def decode_packed(
             parameters.iterations,
             parameters.foreground_threshold,
         )
-    follow_pointers(pointers)
-    sinks = number_sinks(pointers)
-    labels = pointers.reshape(packed.shape)
-    volumes = region_volumes(labels, sinks.size)
-    contacts = basin_contacts(labels, packed, sinks, parameters.closing_radius)
-    fragment = smallest_volume(parameters.radius_range[0], labels.shape)
-    relabel(labels, join_basins(volumes, contacts, fragment))
-    _filter_and_fill(labels, packed, sinks.size, parameters)
-    return labels
+        follow_pointers(pointers)
+        sinks = number_sinks(pointers)
+        labels: Any = pointers.reshape(packed.shape)
+    else:
+        packed = steps.field(packed)
+        labels, sinks = steps.basins(packed, parameters.step, parameters.foreground_threshold)
+    regions = steps.count_regions(labels, sinks.size)
+    contacts = steps.contacts(labels, packed, sinks, parameters.closing_radius)
+    fragment = smallest_volume(parameters.radius_range[0], packed.shape)
+    group = join_basins(regions.volumes, contacts, fragment)
+    _filter_and_fill(labels, packed, regions.grouped(group), group, parameters, steps)
+    return steps.to_host(labels)
 
 
 def _filter_and_fill(
-    labels: npt.NDArray[np.int32], packed: PackedField, count: int, parameters: FlowParameters
+    labels: Any,
+    packed: Any,
+    regions: Regions,
+    group: npt.NDArray[np.int32],
+    parameters: FlowParameters,
+    steps: Steps,
 ) -> None:
-    volumes = region_volumes(labels, count)
-    radius = equivalent_radius(volumes, labels.shape)
+    """Turn basins into numbered cells, in place; each basin belongs to a group of `regions`."""
+    radius = equivalent_radius(regions.volumes, packed.shape)
     smallest, largest = parameters.radius_range
-    count = keep_and_number(labels, (radius >= smallest) & (radius <= largest))
+    table = regions.numbered((radius >= smallest) & (radius <= largest))
+    steps.relabel(labels, table[group])
+    count = int(table.max())
     if count:
-        volumes = region_volumes(labels, count)
+        volumes = np.zeros(count + 1, np.int64)
+        volumes[table[table > 0]] = regions.volumes[table > 0]
         keep = np.ones(count + 1, np.bool_)
         if parameters.max_flow_error < 2.0:
-            errors = flow_errors(labels, packed, volumes, parameters.target)
+            errors = steps.flow_errors(labels, packed, volumes, parameters.target)
             keep &= errors <= parameters.max_flow_error
         if parameters.min_confidence > parameters.foreground_threshold:
-            confidence = mean_probability(labels, packed, volumes)
-            keep &= confidence >= parameters.min_confidence
+            sums = steps.probability_sums(labels, packed, count)
+            keep &= mean_probability(sums, volumes) >= parameters.min_confidence
         if not keep[1:].all():
-            count = keep_and_number(labels, keep)
+            keep[0] = False
+            steps.relabel(labels, np.where(keep, np.cumsum(keep), 0).astype(np.int32))
+            count = int(keep.sum())
     if count and parameters.wall_thickness > 0:
-        fill_walls(labels, parameters.wall_thickness)
+        steps.fill_walls(labels, parameters.wall_thickness)
         least = threshold_byte(parameters.foreground_threshold)
-        share = foreground_share(labels, packed, count, least)
-        keep_and_number(labels, share >= parameters.min_overlap)
+        regions = steps.count_regions(labels, count)
+        inside = steps.foreground_voxels(labels, packed, count, least)
+        share = inside / np.maximum(regions.volumes, 1)
+        steps.relabel(labels, regions.numbered(share >= parameters.min_overlap))
 
 
 def _check_inputs(

@@ -17,13 +17,15 @@ from cellrt.runtime.cell_flows import bounding_boxes, centroid_box, heat_box
 from cellrt.runtime.decoders.flows_trace import PackedField
 from cellrt.runtime.flow_targets import (
     CENTROID_SCALE_VOXELS,
+    LONGEST_TABULATED_RUN,
     axis_lines,
-    run_flow,
     tanh_table,
 )
 from cellrt.runtime.threads import in_threads
 
 Errors = npt.NDArray[np.float64]
+
+_UNITS = 127 * 256  # a flow of 1
 
 
 def flow_errors(
@@ -51,20 +53,37 @@ def flow_errors(
         Mean over the voxels and the three components, 0 to 2; 0 for absent labels.
     """
     count = volumes.size - 1
-    sums = _tanh_sums(labels, packed, count) if target == "tanh" else None
-    if sums is None:
-        boxes = bounding_boxes(labels, count)
-        kernel = _heat_sums if target == "heat" else _centroid_sums
-        work = partial(kernel, labels, packed, boxes)
-        sums = np.sum(in_threads(count, work, voxels=labels.size), axis=0)
+    if target == "tanh":
+        return tanh_errors(_tanh_sums(labels, packed, count), volumes)
+    boxes = bounding_boxes(labels, count)
+    kernel = _heat_sums if target == "heat" else _centroid_sums
+    work = partial(kernel, labels, packed, boxes)
+    sums = np.sum(in_threads(count, work, voxels=labels.size), axis=0)
     errors: Errors = sums / (3.0 * np.maximum(volumes, 1))
     return errors
 
 
-def _tanh_sums(labels: npt.NDArray[np.int32], packed: PackedField, count: int) -> Errors:
+def tanh_errors(sums: npt.NDArray[np.int64], volumes: npt.NDArray[np.int64]) -> Errors:
+    """Mean errors from sums in units of 1 / (127 * 256)."""
+    errors: Errors = sums / (_UNITS * 3.0 * np.maximum(volumes, 1))
+    return errors
+
+
+def tanh_units(shape: tuple[int, ...]) -> npt.NDArray[np.int32]:
+    """Flow in runs as :func:`~cellrt.runtime.flow_targets.tanh_table` has it, in whole units.
+
+    With integers, sums do not depend on the order in which threads add.
+    """
+    units: npt.NDArray[np.int32] = np.rint(tanh_table(shape) * np.float64(_UNITS)).astype(np.int32)
+    return units
+
+
+def _tanh_sums(
+    labels: npt.NDArray[np.int32], packed: PackedField, count: int
+) -> npt.NDArray[np.int64]:
     flat = labels.reshape(-1)
-    table = tanh_table(labels.shape)
-    total = np.zeros(count + 1)
+    table = tanh_units(labels.shape)
+    total = np.zeros(count + 1, np.int64)
     for axis, (outer, *lines) in enumerate(axis_lines(labels.shape)):
         shift = np.uint32(16 - 8 * axis)
         work = partial(_tanh_line_sums, flat, packed.reshape(-1), shift, table, count, *lines)
@@ -87,9 +106,7 @@ def _tanh_line_sums(
     lo: int,
     hi: int,
 ) -> Any:
-    sums = np.zeros(count + 1)
-    byte = np.uint32(255)
-    unit = np.float32(1.0 / 127.0)
+    sums = np.zeros(count + 1, np.int64)
     start = np.zeros(inner_count, np.int64)
     for outer in range(lo, hi):
         base = outer * outer_stride
@@ -102,17 +119,25 @@ def _tanh_line_sums(
                     continue
                 first = start[j]
                 start[j] = i + 1
-                if label == 0:
-                    continue
-                n = i - first + 1
-                at = base + first * line_stride + j * inner_stride
-                total = np.float32(0.0)
-                for k in range(n):
-                    value = np.float32(np.int32((packed[at] >> shift) & byte) - 128) * unit
-                    total += abs(value - run_flow(table, n, k))
-                    at += line_stride
-                sums[label] += total
+                if label != 0:
+                    at = base + first * line_stride + j * inner_stride
+                    sums[label] += run_error(packed, shift, table, at, line_stride, i - first + 1)
     return sums
+
+
+@njit(cache=True, nogil=True)
+def run_error(packed: Any, shift: Any, table: Any, at: int, stride: int, n: int) -> Any:
+    """Error along a run of `n` voxels of one label, in units of 1 / (127 * 256)."""
+    total = np.int64(0)
+    # Beyond the table, the flow of its longest run is stretched.
+    length = min(n, LONGEST_TABULATED_RUN)
+    row = length * (length - 1) // 2
+    for k in range(n):
+        own = table[row + (k if n == length else k * length // n)]
+        predicted = (np.int32((packed[at] >> shift) & np.uint32(255)) - 128) * 256
+        total += abs(predicted - own)
+        at += stride
+    return total
 
 
 @njit(cache=True, nogil=True)

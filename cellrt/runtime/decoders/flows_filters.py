@@ -6,7 +6,7 @@ All passes are linear in voxels, whatever the number of regions, and change labe
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,21 +18,52 @@ from cellrt.runtime.threads import in_threads
 Labels = npt.NDArray[np.int32]
 
 
-def region_volumes(labels: Labels, count: int) -> npt.NDArray[np.int64]:
-    """Voxels of each label 0..`count`; that of the background is given as 0."""
+class Regions(NamedTuple):
+    """Voxels of each label 0..n, and the flat index of its first voxel.
+
+    The background and labels that do not occur have no voxels; their first voxel means nothing.
+    """
+
+    volumes: npt.NDArray[np.int64]
+    first: npt.NDArray[np.int64]
+
+    def grouped(self, group: npt.NDArray[np.int32]) -> Regions:
+        """Regions of groups; those of members are added to their group's number."""
+        volumes = np.zeros_like(self.volumes)
+        np.add.at(volumes, group, self.volumes)
+        first = np.full_like(self.first, np.iinfo(np.int64).max)
+        present = self.volumes > 0
+        np.minimum.at(first, group[present], self.first[present])
+        return Regions(volumes, first)
+
+    def numbered(self, keep: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+        """New label of each: from 1, by first voxel; 0 for those absent or not to keep."""
+        table = np.zeros(keep.size, np.int32)
+        kept = np.flatnonzero(keep & (self.volumes > 0))
+        table[kept[np.argsort(self.first[kept])]] = np.arange(1, kept.size + 1)
+        return table
+
+
+def count_regions(labels: Labels, count: int) -> Regions:
+    """Measure the regions of a label image with labels 0..`count`."""
     flat = labels.reshape(-1)
-    parts = in_threads(flat.size, partial(_volumes, flat, count), voxels=flat.size)
-    total: npt.NDArray[np.int64] = np.sum(parts, axis=0)
-    total[0] = 0
-    return total
+    parts = in_threads(flat.size, partial(_count, flat, count), voxels=flat.size)
+    volumes: npt.NDArray[np.int64] = np.sum([part[0] for part in parts], axis=0)
+    first: npt.NDArray[np.int64] = np.min([part[1] for part in parts], axis=0)
+    return Regions(volumes, first)
 
 
 @njit(cache=True, nogil=True)
-def _volumes(labels: Any, count: int, lo: int, hi: int) -> Any:
+def _count(labels: Any, count: int, lo: int, hi: int) -> Any:
     volumes = np.zeros(count + 1, np.int64)
+    first = np.full(count + 1, np.iinfo(np.int64).max)
     for i in range(lo, hi):
-        volumes[labels[i]] += 1
-    return volumes
+        label = labels[i]
+        if volumes[label] == 0:
+            first[label] = i
+        volumes[label] += 1
+    volumes[0] = 0
+    return volumes, first
 
 
 def equivalent_radius(
@@ -58,44 +89,48 @@ def smallest_volume(radius: float, shape: tuple[int, ...]) -> float:
     return float(np.pi * radius**2) if extended == 2 else 2.0 * radius
 
 
-def foreground_share(
+def foreground_voxels(
     labels: Labels, packed: PackedField, count: int, least: np.uint32
-) -> npt.NDArray[np.float64]:
-    """Share of each label's voxels that the network calls foreground; 1 for absent labels."""
+) -> npt.NDArray[np.int64]:
+    """Voxels of each label 0..`count` that the network calls foreground; 0 for background."""
     flat = labels.reshape(-1)
-    work = partial(_foreground_counts, flat, packed.reshape(-1), count, least)
-    both = np.sum(in_threads(flat.size, work, voxels=flat.size), axis=0)
-    share: npt.NDArray[np.float64] = np.where(both[0] > 0, both[1] / np.maximum(both[0], 1), 1.0)
-    return share
+    work = partial(_foreground_voxels, flat, packed.reshape(-1), count, least)
+    voxels: npt.NDArray[np.int64] = np.sum(in_threads(flat.size, work, voxels=flat.size), axis=0)
+    return voxels
 
 
 @njit(cache=True, nogil=True)
-def _foreground_counts(labels: Any, packed: Any, count: int, least: Any, lo: int, hi: int) -> Any:
-    counts = np.zeros((2, count + 1), np.int64)
+def _foreground_voxels(labels: Any, packed: Any, count: int, least: Any, lo: int, hi: int) -> Any:
+    counts = np.zeros(count + 1, np.int64)
     for i in range(lo, hi):
-        label = labels[i]
-        counts[0, label] += 1
-        counts[1, label] += (packed[i] >> np.uint32(24)) >= least
+        counts[labels[i]] += (packed[i] >> np.uint32(24)) >= least
+    counts[0] = 0
     return counts
 
 
-def mean_probability(
-    labels: Labels, packed: PackedField, volumes: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
-    """Mean probability of foreground over each label's voxels; 0 for absent labels."""
+def probability_sums(labels: Labels, packed: PackedField, count: int) -> npt.NDArray[np.int64]:
+    """Probability of foreground, in units of 1/255, summed over each label; 0 for background."""
     flat = labels.reshape(-1)
-    work = partial(_probability_sums, flat, packed.reshape(-1), volumes.size)
-    sums = np.sum(in_threads(flat.size, work, voxels=flat.size), axis=0)
-    mean: npt.NDArray[np.float64] = sums / (255.0 * np.maximum(volumes, 1))
-    return mean
+    work = partial(_probability_sums, flat, packed.reshape(-1), count)
+    sums: npt.NDArray[np.int64] = np.sum(in_threads(flat.size, work, voxels=flat.size), axis=0)
+    return sums
 
 
 @njit(cache=True, nogil=True)
-def _probability_sums(labels: Any, packed: Any, size: int, lo: int, hi: int) -> Any:
-    sums = np.zeros(size, np.int64)
+def _probability_sums(labels: Any, packed: Any, count: int, lo: int, hi: int) -> Any:
+    sums = np.zeros(count + 1, np.int64)
     for i in range(lo, hi):
         sums[labels[i]] += packed[i] >> np.uint32(24)
+    sums[0] = 0
     return sums
+
+
+def mean_probability(
+    sums: npt.NDArray[np.int64], volumes: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """Mean probability of foreground of each label, from the sums; 0 for absent labels."""
+    mean: npt.NDArray[np.float64] = sums / (255.0 * np.maximum(volumes, 1))
+    return mean
 
 
 def relabel(labels: Labels, table: npt.NDArray[np.int32]) -> None:
@@ -108,28 +143,3 @@ def relabel(labels: Labels, table: npt.NDArray[np.int32]) -> None:
 def _relabel(labels: Any, table: Any, lo: int, hi: int) -> None:
     for i in range(lo, hi):
         labels[i] = table[labels[i]]
-
-
-def keep_and_number(labels: Labels, keep: npt.NDArray[np.bool_]) -> int:
-    """Drop the labels with a false `keep` and number the rest from 1, by first voxel, in place.
-
-    Returns
-    -------
-    int
-        Number of labels kept.
-    """
-    table = np.zeros(keep.size, np.int32)
-    count = int(_order(labels.reshape(-1), keep, table))
-    relabel(labels, table)
-    return count
-
-
-@njit(cache=True, nogil=True)
-def _order(labels: Any, keep: Any, table: Any) -> int:
-    count = 0
-    for i in range(labels.size):
-        label = labels[i]
-        if label != 0 and table[label] == 0 and keep[label]:
-            count += 1
-            table[label] = count
-    return count

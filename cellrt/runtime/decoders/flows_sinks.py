@@ -36,7 +36,7 @@ _PRIOR = 0.5
 _PRIOR_SHARE = 0.5
 # A few voxels that strayed into the wrong basin sit beside voxels that point at them (-2 per
 # face); without a floor they would outweigh a real border.
-_LOWEST_PER_FACE = -0.3
+_LOWEST = int(-0.3 * 127)
 
 
 class Contacts(NamedTuple):
@@ -111,8 +111,21 @@ def basin_contacts(
     )
     nobody = np.arange(sinks.size + 1, dtype=np.int32)
     near = np.zeros(first.size, np.bool_)
-    first, second, faces, divergence, near = _pool(first, second, faces, divergence, near, nobody)
-    places = np.stack(np.unravel_index(sinks, basins.shape), axis=-1)
+    first, second, faces, divergence, _ = _pool(first, second, faces, divergence, near, nobody)
+    return contacts_of(first, second, faces, divergence, sinks, basins.shape, closing_radius)
+
+
+def contacts_of(
+    first: npt.NDArray[np.int64],
+    second: npt.NDArray[np.int64],
+    faces: npt.NDArray[np.int64],
+    divergence: npt.NDArray[np.int64],
+    sinks: npt.NDArray[np.int64],
+    shape: tuple[int, ...],
+    closing_radius: float,
+) -> Contacts:
+    """Contacts of distinct pairs, with whether their sinks are near each other."""
+    places = np.stack(np.unravel_index(sinks, shape), axis=-1)
     apart = places[first - 1] - places[second - 1]
     near = (apart * apart).sum(axis=-1) <= closing_radius**2
     return Contacts(first, second, faces, divergence, near)
@@ -122,8 +135,6 @@ def basin_contacts(
 def _contacts(basins: Any, packed: Any, shape: Any, lo: int, hi: int) -> Any:
     """Contacts whose face lies behind, below or beside a voxel of the slices lo to hi - 1."""
     nz, ny, nx = shape
-    lowest = np.int64(_LOWEST_PER_FACE * 127.0)
-    byte = np.uint32(255)
     size = 1 << 12
     keys = np.zeros(size, np.int64)
     faces = np.zeros(size, np.int64)
@@ -152,14 +163,8 @@ def _contacts(basins: Any, packed: Any, shape: Any, lo: int, hi: int) -> Any:
                         b, at, length, stride, shift = beside, x, nx, 1, np.uint32(0)
                     if b == a or b == 0:
                         continue
-                    before = here
-                    after = here + stride
-                    if at > 0 and basins[before - stride] == a:
-                        before -= stride
-                    if at + 2 < length and basins[after + stride] == b:
-                        after += stride
-                    divergence = np.int64((packed[after] >> shift) & byte) - np.int64(
-                        (packed[before] >> shift) & byte
+                    divergence = face_divergence(
+                        basins, packed, here, stride, shift, at > 0, at + 2 < length
                     )
                     key = (np.int64(min(a, b)) << 32) | np.int64(max(a, b))
                     if key != last:
@@ -173,9 +178,30 @@ def _contacts(basins: Any, packed: Any, shape: Any, lo: int, hi: int) -> Any:
                             keys[slot] = key
                             used += 1
                     faces[slot] += 1
-                    sums[slot] += max(divergence, lowest)
+                    sums[slot] += divergence
     taken = np.flatnonzero(keys)
     return keys[taken] >> 32, keys[taken] & 0xFFFFFFFF, faces[taken], sums[taken]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def face_divergence(
+    basins: Any, packed: Any, here: int, stride: int, shift: Any, inner: bool, outer: bool
+) -> Any:
+    """Divergence over the face between a voxel and the next one along an axis.
+
+    `inner` and `outer` say whether the stack goes on before and after the two.
+    """
+    before = here
+    after = here + stride
+    if inner and basins[before - stride] == basins[here]:
+        before -= stride
+    if outer and basins[after + stride] == basins[after]:
+        after += stride
+    byte = np.uint32(255)
+    divergence = np.int64((packed[after] >> shift) & byte) - np.int64(
+        (packed[before] >> shift) & byte
+    )
+    return max(divergence, _LOWEST)
 
 
 @njit(cache=True, nogil=True)

@@ -28,6 +28,8 @@ LADDER = (
     "onnxruntime",
 )
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
+# Engines that leave an NVIDIA GPU alone.
+WITHOUT_NVIDIA = ("openvino-gpu", "openvino", "onnxruntime")
 
 
 class Session(Protocol):
@@ -77,6 +79,11 @@ class EngineChoice:
         notes = "".join(f"; {name} skipped: {reason}" for name, reason in self.skipped)
         return f"{self.name} ({self.detail}), {why}{notes}"
 
+    @property
+    def spares_gpu(self) -> bool:
+        """Whether the user asked for an engine that leaves an NVIDIA GPU alone."""
+        return self.requested and self.name in WITHOUT_NVIDIA
+
     def fixed_tile(self, model: ModelFile) -> Shape | None:
         """The tile (z, y, x) for which engines are built; None where any tile will do."""
         return model.card.tile if self.name in FLAVOURS else None
@@ -95,7 +102,8 @@ class EngineChoice:
         EngineError
             The engine cannot compute in this precision, or cannot load the model.
         """
-        if precision in ("fp16", "int8") and self.name not in FLAVOURS:
+        own = self.name in FLAVOURS or (self.name, precision) == ("openvino-gpu", "fp16")
+        if precision in ("fp16", "int8") and not own:
             if precision != model.card.precision:
                 raise EngineError(
                     f"{self.name} computes in the precision of the file, {model.card.precision}; "

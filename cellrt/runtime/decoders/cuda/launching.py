@@ -1,0 +1,60 @@
+"""Kernels in the form all of them have here: a few threads that stride over any number of items."""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import config, cuda
+
+# A multiple of the warp of 32 threads that suits every GPU, and enough blocks to fill the largest.
+_THREADS = 256
+_MOST_BLOCKS = 1 << 14
+# The simulator runs each thread as one of Python, so it gets few, in more than one block.
+_SIMULATED = (2, 3)
+
+# A small stack fills no GPU, and nobody needs to be told so by a compiler.
+config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
+
+
+def launch(kernel: Any, count: int, *arguments: Any, stream: Any = 0) -> None:
+    """Queue a kernel that strides over `count` items in a stream; nothing happens for none."""
+    if count <= 0:
+        return
+    if config.ENABLE_CUDASIM:
+        blocks, threads = _SIMULATED
+    else:
+        blocks, threads = min(-(-count // _THREADS), _MOST_BLOCKS), _THREADS
+    kernel[blocks, threads, stream](*arguments)
+
+
+def device_function(compiled: Any, **callees: Any) -> Any:
+    """Make a function that was compiled for the CPU one that kernels can call.
+
+    Both are compiled from one source, so that CPU and GPU follow the same rule.
+
+    Parameters
+    ----------
+    compiled : numba dispatcher
+        Compiled with ``njit``.
+    **callees
+        Device functions for the functions that it calls, by the names it calls them.
+    """
+    source = compiled.py_func
+    if callees:
+        names = {**source.__globals__, **callees}
+        source = FunctionType(source.__code__, names, source.__name__, source.__defaults__)
+    # In the simulator, device functions are plain functions.
+    return source if config.ENABLE_CUDASIM else cuda.jit(source, device=True)
+
+
+def zeros(shape: Any, dtype: Any) -> Any:
+    """Array of zeros on the device."""
+    return cuda.to_device(np.zeros(shape, dtype))
+
+
+def to_device(array: npt.NDArray[Any]) -> Any:
+    """Copy of an array of the host on the device."""
+    return cuda.to_device(np.ascontiguousarray(array))
