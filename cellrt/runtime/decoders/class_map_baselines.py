@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cellrt.errors import EngineError, InputError
+from cellrt.errors import InputError
 from cellrt.runtime.class_map import FOREGROUND, ClassMap
 from cellrt.runtime.decoders.supervoxels import check_class_map, check_cleanup, clean_up
 
@@ -126,18 +125,14 @@ def decode_dbscan(classes: ClassMap, parameters: DbscanParameters) -> npt.NDArra
     """Cluster the coordinates of the foreground's voxels; noise is leftover foreground.
 
     Parameters and result as in :func:`~cellrt.runtime.decoders.supervoxels.decode_supervoxels`.
-
-    Raises
-    ------
-    EngineError
-        scikit-learn is not installed.
     """
+    from sklearn.cluster import dbscan
+
     check_class_map(classes)
-    cluster = _dbscan()
     labels = np.zeros(classes.shape, np.int32)
     inside = classes == FOREGROUND
     if inside.any():
-        _, clusters = cluster(
+        _, clusters = dbscan(
             np.argwhere(inside).astype(np.float32),
             eps=parameters.radius,
             min_samples=int(parameters.min_neighbours),
@@ -147,15 +142,3 @@ def decode_dbscan(classes: ClassMap, parameters: DbscanParameters) -> npt.NDArra
         labels[inside] = clusters + 1
         clean_up(labels, classes, min_radius=parameters.min_radius, reach=parameters.reach)
     return labels
-
-
-def _dbscan() -> Any:
-    """Scikit-learn's function, or the words on how to get it."""
-    try:
-        from sklearn.cluster import dbscan
-    except ImportError:
-        raise EngineError(
-            "the decoder dbscan needs scikit-learn, which is not installed; "
-            "run `pip install 'cellrt[dbscan]'`, or choose --decoder tascan"
-        ) from None
-    return dbscan

@@ -47,15 +47,14 @@ def touching_areas(labels: npt.NDArray[np.int32], count: int) -> Touching:
     membrane and background, and at the volume's end. Along an axis of a single voxel there are no
     faces, so that areas of a 2D image are lengths.
     """
-    work = partial(_count_faces, labels, count)
-    parts = in_threads(labels.shape[0], work, voxels=2 * labels.size)
-    volumes = np.sum([part[0] for part in parts], axis=0)
-    surfaces = np.sum([part[1] for part in parts], axis=0)
-    keys = np.concatenate([part[2] for part in parts])
-    first, second, areas = _pooled(
-        keys >> 32, keys & 0xFFFFFFFF, np.concatenate([part[3] for part in parts])
-    )
-    return Touching(volumes, surfaces, first, second, areas)
+    parts = in_threads(labels.shape[0], partial(_count_faces, labels), voxels=2 * labels.size)
+    volumes, surfaces = np.zeros((2, count + 1), np.int64)
+    for lowest, some_volumes, some_surfaces, _, _ in parts:
+        volumes[lowest : lowest + some_volumes.size] += some_volumes
+        surfaces[lowest : lowest + some_surfaces.size] += some_surfaces
+    volumes[0] = surfaces[0] = 0
+    keys, areas = (np.concatenate([part[k] for part in parts]) for k in (3, 4))
+    return Touching(volumes, surfaces, *_pooled(keys >> 32, keys & 0xFFFFFFFF, areas))
 
 
 def merge_supervoxels(touching: Touching, min_area: int) -> npt.NDArray[np.int32]:
@@ -144,11 +143,14 @@ def _pooled(first: Counts, second: Counts, areas: Counts) -> tuple[Counts, Count
 
 
 @njit(cache=True, nogil=True)
-def _count_faces(labels: Any, count: int, lo: int, hi: int) -> Any:
+def _count_faces(labels: Any, lo: int, hi: int) -> Any:
     """Count the voxels of the slices lo to hi-1 and the faces behind, below and beside them."""
     nz, ny, nx = labels.shape
-    volumes = np.zeros(count + 1, np.int64)
-    surfaces = np.zeros(count + 1, np.int64)
+    # Supervoxels are numbered in the order of their maxima, so that a slab knows few of them.
+    seen = labels[lo : min(hi + 1, nz)]
+    lowest = np.int64(seen.min())
+    volumes = np.zeros(seen.max() + 1 - lowest, np.int64)
+    surfaces = np.zeros(volumes.size, np.int64)
     keys = np.zeros(1 << 12, np.int64)
     areas = np.zeros(1 << 12, np.int64)
     used = 0
@@ -156,13 +158,13 @@ def _count_faces(labels: Any, count: int, lo: int, hi: int) -> Any:
         for y in range(ny):
             for x in range(nx):
                 a = labels[z, y, x]
-                volumes[a] += 1
+                volumes[a - lowest] += 1
                 if nz > 1:
-                    surfaces[a] += (z == 0) + (z == nz - 1)
+                    surfaces[a - lowest] += (z == 0) + (z == nz - 1)
                 if ny > 1:
-                    surfaces[a] += (y == 0) + (y == ny - 1)
+                    surfaces[a - lowest] += (y == 0) + (y == ny - 1)
                 if nx > 1:
-                    surfaces[a] += (x == 0) + (x == nx - 1)
+                    surfaces[a - lowest] += (x == 0) + (x == nx - 1)
                 for axis in range(3):
                     if axis == 0:
                         b = labels[z + 1, y, x] if z + 1 < nz else a
@@ -172,8 +174,8 @@ def _count_faces(labels: Any, count: int, lo: int, hi: int) -> Any:
                         b = labels[z, y, x + 1] if x + 1 < nx else a
                     if a == b:
                         continue
-                    surfaces[a] += 1
-                    surfaces[b] += 1
+                    surfaces[a - lowest] += 1
+                    surfaces[b - lowest] += 1
                     if a == 0 or b == 0:
                         continue
                     key = (np.int64(min(a, b)) << 32) | np.int64(max(a, b))
@@ -185,9 +187,8 @@ def _count_faces(labels: Any, count: int, lo: int, hi: int) -> Any:
                         keys[slot] = key
                         used += 1
                     areas[slot] += 1
-    volumes[0] = surfaces[0] = 0
     taken = np.flatnonzero(keys)
-    return volumes, surfaces, keys[taken], areas[taken]
+    return lowest, volumes, surfaces, keys[taken], areas[taken]
 
 
 @njit(cache=True, nogil=True)
