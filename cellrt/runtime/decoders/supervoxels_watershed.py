@@ -84,13 +84,23 @@ def _place(shape: Any, at: int) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _neighbourhood(words: Any, shape: Any, deltas: Any, at: int) -> Any:
-    """Sum of the heights around a voxel."""
-    z, y, x = _place(shape, at)
+def _inner(shape: Any, z: int, y: int, x: int) -> Any:
+    """Whether all neighbours of a voxel exist."""
+    return 0 < z < shape[0] - 1 and 0 < y < shape[1] - 1 and 0 < x < shape[2] - 1
+
+
+@njit(cache=True, nogil=True)
+def _neighbourhood(words: Any, shape: Any, deltas: Any, z: int, y: int, x: int, code: int) -> Any:
+    """Sum of the heights around a neighbour of a voxel."""
+    z += _OFFSETS[code, 0]
+    y += _OFFSETS[code, 1]
+    x += _OFFSETS[code, 2]
+    at = (z * shape[1] + y) * shape[2] + x
+    inner = _inner(shape, z, y, x)
     total = np.int64(0)
-    for code in range(26):
-        if _inside(shape, z, y, x, code):
-            total += words[at + deltas[code]] & _HEIGHT
+    for around in range(26):
+        if inner or _inside(shape, z, y, x, around):
+            total += words[at + deltas[around]] & _HEIGHT
     return total
 
 
@@ -98,42 +108,61 @@ def _neighbourhood(words: Any, shape: Any, deltas: Any, at: int) -> Any:
 def _point(words: Any, shape: Any, deltas: Any, lo: int, hi: int) -> Any:
     """Write which neighbour each voxel climbs to; return those that cannot climb."""
     nz, ny, nx = shape
+    # Highest of the nine voxels in the same place of the row and of the rows around it.
+    tops = np.empty(nx + 2, np.int32)
     stuck = np.empty(1024, np.int64)
     count = 0
     for z in range(lo, hi):
         for y in range(ny):
+            tops[:] = 0
+            for a in range(max(z - 1, 0), min(z + 2, nz)):
+                for b in range(max(y - 1, 0), min(y + 2, ny)):
+                    row = (a * ny + b) * nx
+                    for x in range(nx):
+                        # Other threads add directions above the heights, which never change.
+                        tops[x + 1] = max(tops[x + 1], words[row + x] & np.int32(_HEIGHT))
             for x in range(nx):
                 at = (z * ny + y) * nx + x
-                # Other threads add directions above the heights meanwhile; heights never change.
                 here = words[at] & _HEIGHT
                 if here == 0:
                     continue
-                inner = 0 < z < nz - 1 and 0 < y < ny - 1 and 0 < x < nx - 1
-                highest = here
+                highest = max(tops[x], tops[x + 1], tops[x + 2])
                 best = _FLAT
-                support = np.int64(-1)
-                for code in range(26):
-                    if not inner and not _inside(shape, z, y, x, code):
-                        continue
-                    height = words[at + deltas[code]] & _HEIGHT
-                    if height > highest:
-                        highest = height
-                        best = code
-                        support = np.int64(-1)
-                    elif height == highest and best != _FLAT and _NEARNESS[code] == _NEARNESS[best]:
-                        if support < 0:
-                            support = _neighbourhood(words, shape, deltas, at + deltas[best])
-                        other = _neighbourhood(words, shape, deltas, at + deltas[code])
-                        if other > support:
-                            best = code
-                            support = other
+                if highest > here:
+                    best = _highest(words, shape, deltas, z, y, x, highest)
+                elif count == stuck.size:
+                    stuck = np.concatenate((stuck, np.empty_like(stuck)))
                 words[at] = here | (best << _SHIFT)
                 if best == _FLAT:
-                    if count == stuck.size:
-                        stuck = np.concatenate((stuck, np.empty_like(stuck)))
                     stuck[count] = at
                     count += 1
     return stuck[:count].copy()
+
+
+@njit(cache=True, nogil=True)
+def _highest(words: Any, shape: Any, deltas: Any, z: int, y: int, x: int, height: int) -> Any:
+    """Which neighbour has a height that at least one is known to have."""
+    at = (z * shape[1] + y) * shape[2] + x
+    inner = _inner(shape, z, y, x)
+    best = _FLAT
+    support = np.int64(-1)
+    for code in range(26):
+        if best != _FLAT and _NEARNESS[code] > _NEARNESS[best]:
+            break
+        if not inner and not _inside(shape, z, y, x, code):
+            continue
+        if words[at + deltas[code]] & _HEIGHT != height:
+            continue
+        if best == _FLAT:
+            best = code
+            continue
+        if support < 0:
+            support = _neighbourhood(words, shape, deltas, z, y, x, best)
+        other = _neighbourhood(words, shape, deltas, z, y, x, code)
+        if other > support:
+            best = code
+            support = other
+    return best
 
 
 @njit(cache=True, nogil=True)
@@ -188,7 +217,7 @@ def _exit(words: Any, shape: Any, deltas: Any, at: int) -> Any:
             break
         word = words[at + deltas[code]]
         if word & _HEIGHT == words[at] & _HEIGHT and word >> _SHIFT < _FLAT:
-            other = _neighbourhood(words, shape, deltas, at + deltas[code])
+            other = _neighbourhood(words, shape, deltas, z, y, x, code)
             if other > support:
                 best = code
                 support = other
