@@ -16,7 +16,7 @@ from cellrt.errors import InputError
 
 SCHEMA_VERSION = 1
 METADATA_KEY = "cellrt"
-METHODS = ("cellpose3d",)
+METHODS = ("cellpose3d", "cellseg3d")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 

@@ -2,8 +2,9 @@
 
 The network knows cells of about one size on its grid. A probe shows it the busiest part of the
 image at a guessed scale, decodes the result and looks at two things: how large the cells come out,
-and how well the flow it predicted agrees with the flow of the cells it makes. At the right scale
-both fit; at a wrong one the network contradicts itself.
+and how well the fields it predicted agree with those of the cells it makes (flow, or membranes; see
+the decoders' ``agreement``). At the right scale both fit; at a wrong one the network contradicts
+itself.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Probe:
     """What one probe saw at a guessed diameter.
 
     ``diameter_pixels`` is the diameter, in input pixels, of the cell in which the median voxel
-    lies; ``agreement`` (0 to 1) says how far predicted and recomputed flow agree in the foreground.
+    lies; ``agreement`` (0 to 1) says how far predicted and recomputed fields agree.
     """
 
     guess_pixels: float

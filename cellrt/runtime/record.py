@@ -59,8 +59,12 @@ def run_record(
             "file": job.model.path.name,
             "sha256": job.model.sha256,
             "method": card.method,
-            "decoder": card.decoder,
-            "decoder_parameters": card.decoder_parameters,
+        },
+        "decoder": {
+            "name": job.decoder.name,
+            "parameters": dataclasses.asdict(job.decoder.parameters),
+            "device": job.decoder.place.device,
+            "reason": job.decoder.place.reason,
         },
         "engine": {
             "name": job.choice.name,
@@ -68,7 +72,6 @@ def run_record(
             "precision": precision,
             "device": device,
         },
-        "decoder": {"device": job.decoder.place.device, "reason": job.decoder.place.reason},
         "options": dataclasses.asdict(job.options),
         "scale": {
             "diameter_pixels": job.scale.diameter_pixels,

@@ -3,211 +3,123 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cellrt.errors import InputError
+from cellrt.errors import InputError, UsageError
+from cellrt.runtime.decoders.class_map_decoders import (
+    CLASS_OUTPUTS,
+    DbscanDecoder,
+    SupervoxelDecoder,
+    WatershedDecoder,
+)
+from cellrt.runtime.decoders.flow_decoder import FLOW_OUTPUTS, FlowDecoder
+from cellrt.runtime.decoders.protocol import Decoder, Place
 
 if TYPE_CHECKING:
     from cellrt.runtime.card import ModelCard
-    from cellrt.runtime.decoders.flows import FlowParameters
-    from cellrt.runtime.decoders.flows_steps import Steps
 
-Shape = tuple[int, int, int]
-Mode = Literal["fast", "exact"]
-
-FLOW_OUTPUTS = ("flow_z", "flow_y", "flow_x", "foreground")
-
-
-@dataclass(frozen=True)
-class Place:
-    """A device that decodes, and why it is this one.
-
-    Parameters
-    ----------
-    device : str
-        ``"CPU"`` or the name of the GPU.
-    reason : str
-    fell_back : bool
-        The GPU was to decode and could not.
-    """
-
-    device: str
-    reason: str
-    fell_back: bool = False
+__all__ = [
+    "CLASS_OUTPUTS",
+    "FLOW_OUTPUTS",
+    "Decoder",
+    "FlowDecoder",
+    "Place",
+    "SupervoxelDecoder",
+    "decoder_for",
+]
 
 
-class Decoder(Protocol):
-    """A decoder with its parameters set, and how it keeps a network's fields meanwhile.
-
-    Merged fields arrive block by block and are reduced to what the decoder needs, so that no more
-    than that is in memory for the whole volume. ``place`` is where the last ones were decoded.
-    """
-
-    place: Place
-
-    def warm_up(self) -> None:
-        """Compile every kernel, so that a first run can do it while the network computes."""
-        ...
-
-    def empty(self, shape: Shape) -> NDArray[Any]:
-        """Room for the fields of a volume (z, y, x) on the model's grid."""
-        ...
-
-    def store(self, kept: NDArray[Any], z: slice, y: slice, fields: NDArray[np.float32]) -> None:
-        """Keep a merged block of fields, shape (channels, depth, height, x)."""
-        ...
-
-    def decode(self, kept: NDArray[Any], *, mode: Mode) -> NDArray[np.int32]:
-        """Labels (z, y, x) on the model's grid."""
-        ...
-
-    def upsample(
-        self, labels: NDArray[np.int32], kept: NDArray[Any], shape: Shape
-    ) -> NDArray[np.int32]:
-        """Labels on a grid of another shape that covers the same volume."""
-        ...
-
-    def agreement(self, labels: NDArray[np.int32], kept: NDArray[Any]) -> float:
-        """How well the cells explain the fields they came from, 0 to 1."""
-        ...
-
-
-class FlowDecoder:
-    """Cellpose3D's decoder, see :mod:`cellrt.runtime.decoders.flows`.
-
-    Fields are kept as one uint32 per voxel, see :mod:`cellrt.runtime.decoders.flows_trace`. They
-    are decoded on a GPU where there is one, with the same labels as on the CPU; a field may lie in
-    the GPU's memory already.
-
-    Parameters
-    ----------
-    parameters : FlowParameters
-    keep_to_cpu : str
-        Why a GPU must not be used; empty where it may.
-    """
-
-    def __init__(self, parameters: FlowParameters, *, keep_to_cpu: str = "") -> None:
-        self.parameters = parameters
-        self.keep_to_cpu = keep_to_cpu
-        self.place = Place("CPU", keep_to_cpu or "nothing was decoded")
-
-    def warm_up(self) -> None:
-        """Decode two small cells, which compiles every kernel a run needs."""
-        from cellrt.runtime.decoders.flows_steps import HOST
-        from cellrt.runtime.decoders.place import decode_sample, find_gpu
-
-        if self.keep_to_cpu or find_gpu()[0] is None:
-            decode_sample(HOST)
-
-    def empty(self, shape: Shape) -> NDArray[np.uint32]:
-        """Room for a packed field."""
-        return np.empty(shape, np.uint32)
-
-    def store(self, kept: NDArray[Any], z: slice, y: slice, fields: NDArray[np.float32]) -> None:
-        """Pack a block of flow (z, y, x) and foreground."""
-        from cellrt.runtime.decoders.flows_trace import pack_field
-
-        kept[z, y] = pack_field(fields[:3], fields[3])
-
-    def decode(self, kept: Any, *, mode: Mode) -> NDArray[np.int32]:
-        """Trace, label and filter; see :func:`~cellrt.runtime.decoders.flows.decode_flows`."""
-        from cellrt.runtime.decoders.flows import decode_packed
-
-        if mode == "exact":
-            self.keep_to_cpu = self.keep_to_cpu or "the exact mode has no kernels for a GPU"
-        return self._somewhere(
-            kept, lambda field, steps: decode_packed(field, self.parameters, mode=mode, steps=steps)
-        )
-
-    def upsample(self, labels: NDArray[np.int32], kept: Any, shape: Shape) -> NDArray[np.int32]:
-        """Decode again on another grid, where every voxel needs only one step."""
-        return self._somewhere(
-            kept,
-            lambda field, steps: steps.upsample(
-                labels,
-                field,
-                shape,
-                step=self.parameters.step,
-                threshold=self.parameters.foreground_threshold,
-                walls=self.parameters.wall_thickness > 0,
-            ),
-            target=shape,
-        )
-
-    def _somewhere(
-        self,
-        kept: Any,
-        work: Callable[[Any, Steps], NDArray[np.int32]],
-        target: Shape | None = None,
-    ) -> NDArray[np.int32]:
-        """Do the work on the GPU, or where that is not to be, on the CPU."""
-        from cellrt.runtime.decoders.flows_steps import HOST
-        from cellrt.runtime.decoders.place import find_gpu, first_line, host_array
-
-        if not self.keep_to_cpu:
-            steps, self.place = find_gpu()
-            if steps is not None:
-                try:
-                    steps.check_memory(kept, target)
-                    return work(kept, steps)
-                except Exception as error:  # the driver's own untyped errors too
-                    self.keep_to_cpu = (
-                        f"{self.place.device} could not decode ({first_line(error)}); "
-                        "the CPU did, with the same result"
-                    )
-                    self.place = Place("CPU", self.keep_to_cpu, fell_back=True)
-        elif not self.place.fell_back:
-            self.place = Place("CPU", self.keep_to_cpu)
-        return work(host_array(kept), HOST)
-
-    def agreement(self, labels: NDArray[np.int32], kept: NDArray[Any]) -> float:
-        """One less the mean difference of predicted and recomputed flow over the foreground."""
-        from cellrt.runtime.decoders.flows_trace import threshold_byte, unpack_flow
-        from cellrt.runtime.decoders.place import host_array
-        from cellrt.runtime.flow_targets import tanh_flow
-
-        kept = host_array(kept)
-        inside = (kept >> np.uint32(24)) >= threshold_byte(self.parameters.foreground_threshold)
-        if not inside.any():
-            return 0.0
-        error = np.abs(tanh_flow(labels) - unpack_flow(kept)).mean(axis=0)[inside]
-        return float(1 - np.minimum(error, 1).mean())
-
-
-def decoder_for(card: ModelCard, *, keep_to_cpu: str = "") -> Decoder:
-    """Make the decoder a model card asks for.
+def decoder_for(
+    card: ModelCard,
+    name: str | None = None,
+    *,
+    min_area: int | None = None,
+    keep_to_cpu: str = "",
+) -> Decoder:
+    """Make the decoder a model card asks for, or another that fits the model's outputs.
 
     Parameters
     ----------
     card : ModelCard
+    name : str, optional
+        The user's choice instead of the card's; it runs with its own default parameters.
+    min_area : int, optional
+        The user's choice instead of the card's, for decoders that have it.
     keep_to_cpu : str
         Why a GPU must not be used; empty where it may.
 
     Raises
     ------
     InputError
-        An unknown decoder, parameters it does not have, or outputs it cannot decode.
+        A card with an unknown decoder or parameters it does not have, or a decoder that the
+        outputs do not fit.
+    UsageError
+        A name that is no decoder's, a `min_area` below 1 or for a decoder that has none.
     """
-    if card.decoder != "flows":
-        raise InputError(f"model {card.name!r} asks for the decoder {card.decoder!r}; known: flows")
-    from cellrt.runtime.decoders.flows import FlowParameters
-
-    if card.outputs[0].channels != FLOW_OUTPUTS:
+    chosen = name or card.decoder
+    if chosen not in _DECODERS:
+        known = ", ".join(_DECODERS)
+        if name:
+            raise UsageError(f"no decoder {name!r}; choose one of {known}")
+        raise InputError(f"model {card.name!r} asks for the decoder {chosen!r}; known: {known}")
+    outputs, make = _DECODERS[chosen]
+    channels = card.outputs[0].channels
+    if channels != outputs:
+        fitting = [other for other, (needed, _) in _DECODERS.items() if needed == channels]
         raise InputError(
-            f"model {card.name!r} has the outputs {', '.join(card.outputs[0].channels)}; "
-            f"the flow decoder needs {', '.join(FLOW_OUTPUTS)}"
+            f"model {card.name!r} has the outputs {', '.join(channels)}; "
+            f"the decoder {chosen!r} needs {', '.join(outputs)}; "
+            f"decoders that fit: {', '.join(fitting) or 'none'}"
         )
-    try:
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in card.decoder_parameters.items()
+    values: dict[str, Any] = {}
+    if chosen == card.decoder:
+        values = {
+            parameter: tuple(value) if isinstance(value, list) else value
+            for parameter, value in card.decoder_parameters.items()
         }
-        return FlowDecoder(FlowParameters(**values), keep_to_cpu=keep_to_cpu)
-    except (TypeError, ValueError) as error:
+    if min_area is not None:
+        if chosen != SupervoxelDecoder.name:
+            raise UsageError(
+                f"--min-area is for the decoder {SupervoxelDecoder.name}, not for {chosen}"
+            )
+        if min_area < 1:
+            raise UsageError(f"--min-area must be at least 1 voxel face, is {min_area}")
+        values["min_area"] = min_area
+    try:
+        return make(values, keep_to_cpu)
+    except (TypeError, ValueError, InputError) as error:
         raise InputError(
             f"model {card.name!r}: decoder parameters are not valid ({error}); export it again"
         ) from None
+
+
+def _flows(values: dict[str, Any], keep_to_cpu: str) -> Decoder:
+    from cellrt.runtime.decoders.flows import FlowParameters
+
+    return FlowDecoder(FlowParameters(**values), keep_to_cpu=keep_to_cpu)
+
+
+def _tascan(values: dict[str, Any], keep_to_cpu: str) -> Decoder:
+    from cellrt.runtime.decoders.supervoxels import TascanParameters
+
+    return SupervoxelDecoder(TascanParameters(**values))
+
+
+def _watershed(values: dict[str, Any], keep_to_cpu: str) -> Decoder:
+    from cellrt.runtime.decoders.class_map_baselines import WatershedParameters
+
+    return WatershedDecoder(WatershedParameters(**values))
+
+
+def _dbscan(values: dict[str, Any], keep_to_cpu: str) -> Decoder:
+    from cellrt.runtime.decoders.class_map_baselines import DbscanParameters
+
+    return DbscanDecoder(DbscanParameters(**values))
+
+
+_DECODERS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Any], str], Decoder]]] = {
+    "flows": (FLOW_OUTPUTS, _flows),
+    "tascan": (CLASS_OUTPUTS, _tascan),
+    "watershed": (CLASS_OUTPUTS, _watershed),
+    "dbscan": (CLASS_OUTPUTS, _dbscan),
+}

@@ -28,12 +28,7 @@ import numpy.typing as npt
 
 from cellrt.errors import InputError
 from cellrt.runtime.decoders.flows_exact import exact_pointers
-from cellrt.runtime.decoders.flows_filters import (
-    Regions,
-    equivalent_radius,
-    mean_probability,
-    smallest_volume,
-)
+from cellrt.runtime.decoders.flows_filters import mean_probability
 from cellrt.runtime.decoders.flows_sinks import join_basins, number_sinks
 from cellrt.runtime.decoders.flows_steps import HOST, Steps
 from cellrt.runtime.decoders.flows_trace import (
@@ -42,6 +37,7 @@ from cellrt.runtime.decoders.flows_trace import (
     threshold_byte,
     unpack_flow,
 )
+from cellrt.runtime.decoders.regions import Regions, equivalent_radius, smallest_volume
 
 Mode = Literal["fast", "exact"]
 Target = Literal["tanh", "heat", "centroid"]

@@ -12,17 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cellrt.runtime.decoders.flows_error import Errors, flow_errors
-from cellrt.runtime.decoders.flows_filters import (
-    Regions,
-    count_regions,
-    foreground_voxels,
-    probability_sums,
-    relabel,
-)
+from cellrt.runtime.decoders.flows_filters import foreground_voxels, probability_sums
 from cellrt.runtime.decoders.flows_sinks import Contacts, basin_contacts, number_sinks
 from cellrt.runtime.decoders.flows_trace import follow_pointers, lattice_pointers
 from cellrt.runtime.decoders.flows_upsample import upsample_labels
 from cellrt.runtime.decoders.flows_walls import fill_walls
+from cellrt.runtime.decoders.regions import Regions, count_regions, relabel
 
 Shape = tuple[int, int, int]
 IntTable = npt.NDArray[np.int64]

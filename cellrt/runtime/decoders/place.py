@@ -11,10 +11,10 @@ import numpy as np
 from numba import config
 from numpy.typing import NDArray
 
-from cellrt.runtime.decoders import Place
 from cellrt.runtime.decoders.flows import FlowParameters, decode_packed
 from cellrt.runtime.decoders.flows_steps import HOST, Steps
 from cellrt.runtime.decoders.flows_trace import pack_field
+from cellrt.runtime.decoders.protocol import Place
 from cellrt.runtime.flow_targets import tanh_flow
 
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"

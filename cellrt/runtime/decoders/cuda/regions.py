@@ -14,8 +14,8 @@ from numba import cuda
 
 from cellrt.runtime.decoders import flows_walls
 from cellrt.runtime.decoders.cuda.launching import device_function, launch, to_device, zeros
-from cellrt.runtime.decoders.flows_filters import Regions
 from cellrt.runtime.decoders.flows_walls import BRICK, ball_shells, brick_shape, spread_bricks
+from cellrt.runtime.decoders.regions import Regions
 
 RUN = 32  # voxels
 
