@@ -9,8 +9,6 @@ import onnx
 from cellrt.runtime.card import METADATA_KEY, ModelCard
 from cellrt.runtime.outputs import write_whole
 
-INPUT, OUTPUT = "image", "fields"
-
 
 def embed_card(graph: onnx.ModelProto, card: ModelCard) -> None:
     """Put a model card into ``metadata_props``, replacing one that is there."""

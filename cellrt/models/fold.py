@@ -7,36 +7,45 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from cellrt.models.cellpose3d import Cellpose3D
+from cellrt.models.network import Network
 
 
-def fold_batch_norm(net: Cellpose3D) -> Cellpose3D:
+def fold_batch_norm(net: Network) -> Network:
     """Return a copy in evaluation mode whose convolutions contain their batch norm.
+
+    A kernel that is computed from others becomes an ordinary one.
 
     Parameters
     ----------
-    net : Cellpose3D
+    net : Network
 
     Returns
     -------
-    Cellpose3D
+    Network
         The same function of the image as `net` in evaluation mode, up to rounding.
     """
     folded = copy.deepcopy(net).eval()
-    for block in _blocks(folded):
+    for module in list(folded.modules()):
+        if parametrize.is_parametrized(module):
+            parametrize.remove_parametrizations(module, "weight")
+    for block in list(folded.modules()):
+        if not isinstance(block, nn.Sequential):
+            continue
         for index, layer in enumerate(block):
             if isinstance(layer, nn.BatchNorm3d):
                 convolution = block[index - 1]
-                assert isinstance(convolution, nn.Conv3d)
-                block[index - 1] = fuse_conv_bn_eval(convolution, layer)
+                assert isinstance(convolution, nn.Conv3d | nn.ConvTranspose3d)
+                transposed = isinstance(convolution, nn.ConvTranspose3d)
+                block[index - 1] = fuse_conv_bn_eval(convolution, layer, transposed)
                 block[index] = nn.Identity()
     return folded
 
 
 def unfold_batch_norm(
-    net: Cellpose3D, weights: dict[str, tuple[Tensor, Tensor]], images: Iterable[Tensor]
+    net: Network, weights: dict[str, tuple[Tensor, Tensor]], images: Iterable[Tensor]
 ) -> None:
     """Give a network with batch norm the function of a folded one.
 
@@ -46,7 +55,7 @@ def unfold_batch_norm(
 
     Parameters
     ----------
-    net : Cellpose3D
+    net : Network
         Changed in place; every convolution of a block and its norm.
     weights : dict
         Folded ``(weight, bias)`` by name, as in ``fold_batch_norm(net).state_dict()``: keys are
@@ -62,7 +71,10 @@ def unfold_batch_norm(
         for name, (weight, bias) in weights.items():
             layer = modules[name]
             assert isinstance(layer, nn.Conv3d | nn.ConvTranspose3d)
-            layer.weight.copy_(weight)
+            if parametrize.is_parametrized(layer):
+                layer.weight = weight  # through the right inverse
+            else:
+                layer.weight.copy_(weight)
             if layer.bias is not None:
                 layer.bias.copy_(bias)
                 continue
@@ -85,7 +97,7 @@ def unfold_batch_norm(
 
 
 def _input_statistics(
-    net: Cellpose3D, norms: list[nn.BatchNorm3d], batches: list[Tensor]
+    net: Network, norms: list[nn.BatchNorm3d], batches: list[Tensor]
 ) -> dict[nn.Module, tuple[Tensor, Tensor]]:
     """Mean and variance per channel of what reaches each norm."""
     sums: dict[nn.Module, list[Tensor]] = {norm: [] for norm in norms}
@@ -104,9 +116,3 @@ def _input_statistics(
         mean, square = torch.stack(moments).mean(0)
         result[norm] = (mean.float(), (square - mean.square()).clamp(min=0).float())
     return result
-
-
-def _blocks(net: Cellpose3D) -> Iterable[nn.Sequential]:
-    for block in (*net.encoder, *net.decoder):
-        assert isinstance(block, nn.Sequential)
-        yield block
