@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
+from cellrt.models.conv_pair import ConvPair
 from cellrt.models.network import Network
 
 CLASSES = ("background", "membrane", "foreground")
@@ -34,7 +34,9 @@ class CellSeg3D(Network):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(_stem(), nn.BatchNorm3d(_FINE), nn.ReLU(inplace=True))
+        self.stem = nn.Sequential(
+            ConvPair(_STEM, _FINE), nn.BatchNorm3d(_FINE), nn.ReLU(inplace=True)
+        )
         self.down = nn.ModuleList(
             nn.Sequential(
                 nn.Conv3d(inputs, _DEEP, 3, stride=2, padding=1, bias=False),
@@ -42,9 +44,7 @@ class CellSeg3D(Network):
             )
             for inputs in (_FINE, _DEEP, _DEEP)
         )
-        self.residual = nn.ModuleList(
-            nn.Conv3d(_DEEP, _DEEP, 3, padding=1) for _ in range(_LEVELS)
-        )
+        self.residual = nn.ModuleList(nn.Conv3d(_DEEP, _DEEP, 3, padding=1) for _ in range(_LEVELS))
         # A padding of one crops one voxel at every face: 2n voxels along an axis, not 2n + 2.
         self.up = nn.ModuleList(
             nn.Sequential(
@@ -90,35 +90,6 @@ class CellSeg3D(Network):
     def activate(self, logits: Tensor) -> Tensor:
         """Return the probabilities of the classes."""
         return torch.softmax(logits, dim=1)
-
-
-class Product(nn.Module):
-    """Kernel of a 1x1x1 convolution followed by a larger one, both without bias.
-
-    Nothing stands between the first two convolutions of the published network, so one kernel
-    computes the same as both, without an intermediate image at full resolution.
-    """
-
-    def forward(self, larger: Tensor, pointwise: Tensor) -> Tensor:
-        """Multiply ``(out, middle, 3, 3, 3)`` by ``(middle, in)``."""
-        return torch.einsum("omzyx,mi->oizyx", larger, pointwise)
-
-    def right_inverse(self, kernel: Tensor) -> tuple[Tensor, Tensor]:
-        """Split a kernel of one input channel into two that multiply to it."""
-        pointwise = kernel.new_full((_STEM, 1), _STEM**-0.5)
-        return torch.einsum("oizyx,mi->omzyx", kernel, pointwise), pointwise
-
-
-def _stem() -> nn.Conv3d:
-    """1x1x1 convolution to 16 channels and 3x3x3 convolution to 32, as one layer."""
-    layer = nn.Conv3d(1, _FINE, 3, padding=1, bias=False)
-    parametrize.register_parametrization(layer, "weight", Product())
-    pointwise, larger = nn.Conv3d(1, _STEM, 1), nn.Conv3d(_STEM, _FINE, 3)
-    originals = layer.parametrizations.weight  # type: ignore[union-attr, index]
-    with torch.no_grad():  # start as the two layers would
-        originals.original0.copy_(larger.weight)
-        originals.original1.copy_(pointwise.weight.flatten(1))
-    return layer
 
 
 def _crop(features: Tensor, like: Tensor) -> Tensor:

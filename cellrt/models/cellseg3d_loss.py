@@ -66,7 +66,6 @@ def cellseg3d_loss(
 
 def _dice_loss(classes: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
     """Dice loss of (prediction, mask, weights), summed over classes as over voxels."""
-    overlap = sum((p * g * w).sum() for p, g, w in classes)
-    size = sum(p.square().sum() + g.sum() for p, g, _ in classes)
-    loss: Tensor = 1 - (2 * overlap + _SMOOTHING) / (size + _SMOOTHING)
-    return loss
+    overlap = torch.stack([(p * g * w).sum() for p, g, w in classes]).sum()
+    size = torch.stack([p.square().sum() + g.sum() for p, g, _ in classes]).sum()
+    return 1 - (2 * overlap + _SMOOTHING) / (size + _SMOOTHING)

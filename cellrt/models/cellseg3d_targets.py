@@ -101,7 +101,7 @@ def membrane_weights(membrane: BoolArray, reach_voxels: float, smallest: float) 
         return np.full(membrane.shape, smallest, np.float32)
     distance = ndimage.distance_transform_edt(~membrane)
     fallen = np.clip((distance - 1.0) / reach_voxels, 0.0, 1.0)
-    return (1.0 - (1.0 - smallest) * fallen).astype(np.float32)
+    return np.asarray(1.0 - (1.0 - smallest) * fallen, np.float32)
 
 
 def _offsets_within(distance: float) -> npt.NDArray[np.int64]:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from cellrt.models.conv_pair import ConvPair
 from cellrt.models.network import Network
 
 
 def fold_batch_norm(net: Network) -> Network:
     """Return a copy in evaluation mode whose convolutions contain their batch norm.
 
-    A kernel that is computed from others becomes an ordinary one.
+    Pairs of convolutions become one.
 
     Parameters
     ----------
@@ -28,14 +28,13 @@ def fold_batch_norm(net: Network) -> Network:
         The same function of the image as `net` in evaluation mode, up to rounding.
     """
     folded = copy.deepcopy(net).eval()
-    for module in list(folded.modules()):
-        if parametrize.is_parametrized(module):
-            parametrize.remove_parametrizations(module, "weight")
-    for block in list(folded.modules()):
+    for block in folded.modules():
         if not isinstance(block, nn.Sequential):
             continue
         for index, layer in enumerate(block):
-            if isinstance(layer, nn.BatchNorm3d):
+            if isinstance(layer, ConvPair):
+                block[index] = layer.as_one()
+            elif isinstance(layer, nn.BatchNorm3d):
                 convolution = block[index - 1]
                 assert isinstance(convolution, nn.Conv3d | nn.ConvTranspose3d)
                 transposed = isinstance(convolution, nn.ConvTranspose3d)
@@ -70,9 +69,9 @@ def unfold_batch_norm(
     with torch.no_grad():
         for name, (weight, bias) in weights.items():
             layer = modules[name]
-            assert isinstance(layer, nn.Conv3d | nn.ConvTranspose3d)
-            if parametrize.is_parametrized(layer):
-                layer.weight = weight  # through the right inverse
+            assert isinstance(layer, nn.Conv3d | nn.ConvTranspose3d | ConvPair)
+            if isinstance(layer, ConvPair):
+                layer.set_weight(weight)
             else:
                 layer.weight.copy_(weight)
             if layer.bias is not None:
@@ -94,6 +93,16 @@ def unfold_batch_norm(
             norm.running_var.copy_(variance)  # type: ignore[union-attr]
             norm.weight.copy_(torch.sqrt(variance + norm.eps))
             norm.bias.copy_(bias + mean)
+
+
+def convolutions(net: Network) -> Iterator[tuple[str, nn.Conv3d | nn.ConvTranspose3d | ConvPair]]:
+    """Yield what is one convolution in the exported graph, with its name."""
+    pairs = tuple(f"{name}." for name, layer in net.named_modules() if isinstance(layer, ConvPair))
+    for name, layer in net.named_modules():
+        if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d | ConvPair) and not name.startswith(
+            pairs
+        ):
+            yield name, layer
 
 
 def _input_statistics(

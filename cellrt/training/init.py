@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cellrt.errors import InputError
-from cellrt.models.fold import unfold_batch_norm
+from cellrt.models.fold import convolutions, unfold_batch_norm
 from cellrt.models.network import Network
 from cellrt.runtime.model_file import open_model
 from cellrt.training.checkpoint import load_checkpoint
@@ -75,9 +75,7 @@ def read_onnx_weights(path: Path, net: Network) -> dict[str, tuple[Tensor, Tenso
     graph = onnx.load(str(path)).graph
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     weights = {}
-    for name, layer in net.named_modules():
-        if not isinstance(layer, torch.nn.Conv3d | torch.nn.ConvTranspose3d):
-            continue
+    for name, layer in convolutions(net):
         weight, bias = stored.get(f"{name}.weight"), stored.get(f"{name}.bias")
         if weight is None or bias is None or tuple(weight.shape) != tuple(layer.weight.shape):
             raise InputError(

@@ -26,7 +26,7 @@ class CommonModelTable(Table):
     """Whether single slices are accepted; say so only where it was measured."""
 
     network_keys: ClassVar[tuple[str, ...]] = ("method",)
-    """What decides the network's weights: equal in two recipes, and one can go on from the other."""
+    """What decides the weights' shapes: where these are equal, a run can start from another."""
 
     @property
     def patch_multiple(self) -> int:

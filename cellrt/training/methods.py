@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,7 +52,10 @@ class Method(Protocol):
 
 def method_of(recipe: Recipe) -> Method:
     """Return the method that a recipe names."""
-    methods: dict[str, type[Method]] = {"cellpose3d": Cellpose3D, "cellseg3d": CellSeg3D}
+    methods: dict[str, Callable[[Recipe], Method]] = {
+        "cellpose3d": Cellpose3D,
+        "cellseg3d": CellSeg3D,
+    }
     return methods[recipe.model.method](recipe)
 
 
@@ -67,8 +71,8 @@ class Cellpose3D:
         assert isinstance(recipe.targets, Cellpose3DTargets)
         assert isinstance(recipe.loss, Cellpose3DLoss)
         self._widths, self._targets, self._loss = recipe.model.widths, recipe.targets, recipe.loss
-        self.outputs = FLOW_OUTPUTS
-        self.decoder_parameters = {"target": recipe.targets.flow, **recipe.decoder}
+        self.outputs: tuple[str, ...] = FLOW_OUTPUTS
+        self.decoder_parameters: dict[str, Any] = {"target": recipe.targets.flow, **recipe.decoder}
 
     def network(self) -> Network:
         """Return a new U-Net."""
@@ -104,7 +108,7 @@ class CellSeg3D:
         assert isinstance(recipe.targets, CellSeg3DTargets)
         assert isinstance(recipe.loss, CellSeg3DLoss)
         self._targets, self._loss = recipe.targets, recipe.loss
-        self.outputs = CLASSES
+        self.outputs: tuple[str, ...] = CLASSES
         self.decoder_parameters = dict(recipe.decoder)
 
     def network(self) -> Network:

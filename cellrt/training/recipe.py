@@ -176,11 +176,12 @@ class Recipe(Table):
     @classmethod
     def _tables_of_the_method(cls, recipe: dict[str, Any]) -> dict[str, Any]:
         """The method is named once, in ``[model]``, and decides the keys of three tables."""
-        model = recipe.get("model", {})
-        method = model.get("method", METHODS[0]) if isinstance(model, dict) else model.method
         tables = {key: recipe.get(key, {}) for key in ("model", "targets", "loss")}
+        model = tables["model"]
+        named = model.get("method") if isinstance(model, dict) else getattr(model, "method", None)
+        method = METHODS[0] if named is None else named
         return recipe | {
-            key: {**table, "method": method} if isinstance(table, dict) else table
+            key: {"method": method, **table} if isinstance(table, dict) else table
             for key, table in tables.items()
         }
 
@@ -195,6 +196,8 @@ class Recipe(Table):
     def _something_to_learn(self) -> Recipe:
         if not self.data and not self.simulate:
             raise ValueError("no [[data]] and no [[simulate]]: nothing to train on")
+        if {self.targets.method, self.loss.method} != {self.model.method}:
+            raise ValueError("'method' belongs into [model] only; remove it elsewhere")
         multiple = self.model.patch_multiple
         if any(size % multiple for size in self.optim.patch_voxels):
             raise ValueError(f"optim.patch_voxels must be multiples of {multiple}")
