@@ -19,7 +19,8 @@ from pathlib import Path
 import tifffile
 from report import machine, table, write
 
-from cellrt.runtime.plan import PROMISED_BYTES, PROMISED_BYTES_PER_VOXEL
+from cellrt.runtime.decoders import FlowDecoder
+from cellrt.runtime.plan import PROMISED_BYTES
 from cellrt.simulation import simulate_nuclei
 
 SHAPES = ((64, 64, 64), (64, 256, 256), (128, 256, 256), (96, 512, 512), (192, 512, 512))
@@ -54,7 +55,7 @@ def main() -> None:
             tifffile.imwrite(stack, image, imagej=False)
             seconds, peak, out = run(["segment", str(stack), "--json", "--overwrite", *voxel])
             result = json.loads(out.splitlines()[-1])
-            limit = PROMISED_BYTES_PER_VOXEL * image.size + PROMISED_BYTES
+            limit = FlowDecoder.promised_bytes * image.size + PROMISED_BYTES
             rows.append(
                 [
                     f"{shape}",

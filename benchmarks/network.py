@@ -50,7 +50,8 @@ def main() -> None:
     model = open_model("membranes")
     card = model.card
     operations = operations_per_voxel((16, 32, 64, 128))
-    grid = make_plan(SHAPE, SHAPE, card, image_bytes=2 * math.prod(SHAPE)).grid
+    decoder = decoder_for(card)
+    grid = make_plan(SHAPE, SHAPE, card, decoder, image_bytes=2 * math.prod(SHAPE)).grid
     rows = []
     session = load(model, grid.tile, precision="auto")
     dtype = torch.bfloat16 if session.precision == "bf16" else torch.float32
@@ -69,7 +70,7 @@ def main() -> None:
     for _ in range(3):
         begin = time.perf_counter()
         image = prepare_image(volume, SHAPE, Normalisation())
-        _, inside = network_fields(image, grid, session, decoder_for(card))
+        _, inside = network_fields(image, grid, session, decoder)
         around.append((time.perf_counter() - begin - inside) / inside)
     share = statistics.median(around)
     header = [

@@ -50,6 +50,13 @@ def segment(
         ),
     ] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    decoder: Annotated[
+        Text, typer.Option(help="tascan, watershed or dbscan, where it fits [the model's].")
+    ] = None,
+    min_area: Annotated[
+        Count,
+        typer.Option(help="tascan: voxel faces in which parts of one cell touch [the model's]."),
+    ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Trace every voxel on its own: slower, for comparison.")
     ] = False,
@@ -106,6 +113,8 @@ def segment(
             mode="exact" if exact else "fast",
             tile=tile,
             halo=halo,
+            decoder=decoder,
+            min_area=min_area,
         )
         job = prepare(volume, model_file, options, clock)
         if dry_run:
@@ -223,6 +232,7 @@ def _print_plan(job: Job, events: JsonEvents | Terminal) -> None:
         "voxel size": f"{job.volume.voxel_size_um or 'unknown'} µm, {job.volume.voxel_size_source}",
         "cell diameter": f"{job.scale.diameter_pixels:.3g} pixels, {job.scale.diameter_origin}",
         "model": f"{job.model.card.name}, sha256 {job.model.sha256[:12]}",
+        "decoder": job.decoder.name,
         "model grid": f"{grid.shape} voxels",
         "tiles": f"{len(grid)} of {grid.tile}, {job.plan.overhead:.2f} voxels computed per voxel",
         "engine": job.choice.reason,

@@ -13,9 +13,7 @@ from torch import Tensor, nn
 
 from cellrt.models.conv_pair import ConvPair
 from cellrt.models.network import Network
-
-CLASSES = ("background", "membrane", "foreground")
-"""Output channels."""
+from cellrt.runtime.decoders import CLASS_OUTPUTS
 
 _STEM, _FINE, _DEEP = 16, 32, 64
 _LEVELS = 3
@@ -54,7 +52,7 @@ class CellSeg3D(Network):
             )
             for width in (_DEEP, _DEEP, _FINE)
         )
-        self.head = nn.Conv3d(_FINE, len(CLASSES), 3, padding=1)
+        self.head = nn.Conv3d(_FINE, len(CLASS_OUTPUTS), 3, padding=1)
 
     @property
     def size_multiple(self) -> int:

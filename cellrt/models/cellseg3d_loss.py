@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cellrt.models.cellseg3d import CLASSES
+from cellrt.runtime.class_map import BACKGROUND, FOREGROUND, MEMBRANE
 
 KINDS = ("3dcellseg", "3dcellseg-no-weights", "dice+weights", "dice")
 _SMOOTHING = 1.0
@@ -45,16 +45,14 @@ def cellseg3d_loss(
         weights = torch.ones_like(weights)
     probabilities = torch.softmax(logits, dim=1)
 
-    inside = CLASSES.index("foreground")
-    confidence = probabilities[:, inside]
+    confidence = probabilities[:, FOREGROUND]
     if kind.startswith("3dcellseg"):
         confidence = confidence / (confidence + alpha)
-    foreground = _dice_loss([(confidence * known, (wanted == inside).to(known), weights)])
+    foreground = _dice_loss([(confidence * known, (wanted == FOREGROUND).to(known), weights)])
     others = _dice_loss(
         [
             (probabilities[:, index] * known, (wanted == index).to(known), weights)
-            for index in range(len(CLASSES))
-            if index != inside
+            for index in (BACKGROUND, MEMBRANE)
         ]
     )
     return {

@@ -49,6 +49,12 @@ class Options:
         Tile (z, y, x) in voxels of the model's grid.
     halo : int, optional
         Voxels dropped at inner tile faces.
+    decoder : str, optional
+        Another decoder that fits the model's outputs, with its own default parameters; see
+        :func:`cellrt.runtime.decoders.decoder_for`.
+    min_area : int, optional
+        For the decoder ``"tascan"``: voxel faces on the model's grid in which two supervoxels of
+        one cell touch at least.
     """
 
     diameter: float | None = None
@@ -58,6 +64,8 @@ class Options:
     mode: Literal["fast", "exact"] = "fast"
     tile: tuple[int, int, int] | None = None
     halo: int | None = None
+    decoder: str | None = None
+    min_area: int | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +126,8 @@ def segment(
     mode: Literal["fast", "exact"] = "fast",
     tile: tuple[int, int, int] | None = None,
     halo: int | None = None,
+    decoder: str | None = None,
+    min_area: int | None = None,
     progress: Progress | None = None,
 ) -> Segmentation:
     """Segment the cells of a stack.
@@ -140,7 +150,7 @@ def segment(
         Time point, counted from 1.
     axes : str, optional
         One letter per dimension out of T, C, Z, Y, X.
-    engine, precision, mode, tile, halo
+    engine, precision, mode, tile, halo, decoder, min_area
         See :class:`Options`.
     progress : Progress, optional
         Receives stages, progress and notes; silent by default.
@@ -167,7 +177,7 @@ def segment(
     >>> len(result.table), result.labels.shape
     (0, (8, 32, 32))
     """
-    options = Options(diameter, anisotropy, engine, precision, mode, tile, halo)
+    options = Options(diameter, anisotropy, engine, precision, mode, tile, halo, decoder, min_area)
     clock = StageClock(progress or Silent())
     with clock.stage("read"):
         if isinstance(source, (str, Path)):
@@ -199,8 +209,13 @@ def prepare(volume: Volume, model: ModelFile, options: Options, clock: StageCloc
             f"the image has one slice and model {card.name!r} needs a stack: it was not trained "
             "on single slices; give a z-stack, or another --model"
         )
+    decoder = decoder_for(card, options.decoder, min_area=options.min_area)
+    if options.mode not in decoder.modes:
+        raise UsageError(
+            f"the decoder {decoder.name} has no mode {options.mode!r}; "
+            f"it has {', '.join(decoder.modes)}"
+        )
     choice = choose_engine(options.engine)
-    decoder = decoder_for(card)
     warnings: list[str] = []
     with clock.stage("cell size"):
         start, spacing, spacing_origin = known_scale(
@@ -230,6 +245,7 @@ def prepare(volume: Volume, model: ModelFile, options: Options, clock: StageCloc
         volume.shape,
         model_shape,
         card,
+        decoder,
         image_bytes=volume.data.nbytes,
         tile=options.tile,
         halo=options.halo,

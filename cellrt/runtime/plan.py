@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cellrt.errors import ResourceError
 from cellrt.runtime.card import ModelCard
 from cellrt.runtime.checkup import network_speed
+from cellrt.runtime.decoders import Decoder
 from cellrt.runtime.engines import EngineChoice
 from cellrt.runtime.memory import available_memory_bytes
 from cellrt.runtime.model_file import ModelFile
@@ -17,12 +18,10 @@ from cellrt.runtime.tiling import Shape, TileGrid, plan_tiles
 # compiled kernels, and the activations alive at once per voxel of a tile.
 BASE_BYTES = 330_000_000
 ENGINE_BYTES_PER_TILE_VOXEL = 360
-# The packed field, and pointers that become labels in place.
-FIELD_BYTES_PER_VOXEL = 4
 LABEL_BYTES_PER_VOXEL = 4
-# What `cellrt segment` promises to stay within; larger tiles overlap less, so they use it up.
+# What `cellrt segment` promises to stay within, besides the decoder's share per voxel; larger tiles
+# overlap less, so they use it up.
 PROMISED_BYTES = 1_000_000_000
-PROMISED_BYTES_PER_VOXEL = 16
 # Largest tiles to try, in voxels. The smallest keeps the promise for stacks of any size.
 TILE_VOXELS = (3_200_000, 2_600_000, 2_100_000, 1_700_000, 1_400_000, 1_200_000)
 
@@ -70,6 +69,7 @@ def make_plan(
     shape: Shape,
     model_shape: Shape,
     card: ModelCard,
+    decoder: Decoder,
     *,
     image_bytes: int,
     tile: Shape | None = None,
@@ -82,6 +82,8 @@ def make_plan(
     shape, model_shape : (int, int, int)
         Image on its own and on the model's grid.
     card : ModelCard
+    decoder : Decoder
+        Says what it takes and promises per voxel.
     image_bytes : int
         Size of the input in memory.
     tile, halo : optional
@@ -92,7 +94,8 @@ def make_plan(
     UsageError
         Tile and halo do not fit together.
     """
-    promised = PROMISED_BYTES + PROMISED_BYTES_PER_VOXEL * math.prod(shape)
+    promised = PROMISED_BYTES + decoder.promised_bytes * math.prod(shape)
+    channels = len(card.outputs[0].channels)
     for max_voxels in TILE_VOXELS:
         grid = plan_tiles(
             model_shape,
@@ -102,30 +105,30 @@ def make_plan(
             max_voxels=max_voxels,
             tile=tile,
         )
-        memory = BASE_BYTES + image_bytes + _working_bytes(shape, grid)
+        memory = BASE_BYTES + image_bytes + _working_bytes(shape, grid, decoder, channels)
         if memory <= 0.95 * promised:
             break
     return Plan(shape, grid, memory)
 
 
-def _working_bytes(shape: Shape, grid: TileGrid) -> int:
+def _working_bytes(shape: Shape, grid: TileGrid, decoder: Decoder, channels: int) -> int:
     """Memory of the network stage or of the decoder, whichever takes more."""
     voxels, model_voxels = math.prod(shape), math.prod(grid.shape)
     resampled = 0 if shape == grid.shape else 2 * model_voxels
-    network = resampled + FIELD_BYTES_PER_VOXEL * model_voxels + _buffer_bytes(grid)
+    network = resampled + decoder.kept_bytes * model_voxels + channels * _buffer_bytes(grid)
     network += ENGINE_BYTES_PER_TILE_VOXEL * math.prod(grid.tile)
-    decoding = (FIELD_BYTES_PER_VOXEL + LABEL_BYTES_PER_VOXEL) * model_voxels
+    decoding = decoder.working_bytes * model_voxels
     if shape != grid.shape:
         decoding += LABEL_BYTES_PER_VOXEL * voxels
     return max(network, decoding)
 
 
 def _buffer_bytes(grid: TileGrid) -> int:
-    """Memory of the merge: a row of tiles, and what is carried to the next layer."""
+    """Memory of the merge per channel: a row of tiles, and what the next layer needs of it."""
     depth, height, _ = grid.tile
     _, y, x = (axis.padded for axis in grid.axes)
     carried = max(0, depth - min(grid.axes[0].starts[1:], default=depth))
-    return 16 * x * (depth * min(height, y) + carried * y)
+    return 4 * x * (depth * min(height, y) + carried * y)
 
 
 def estimate_seconds(plan: Plan, choice: EngineChoice, model: ModelFile, precision: str) -> float:

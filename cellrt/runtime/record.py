@@ -59,8 +59,10 @@ def run_record(
             "file": job.model.path.name,
             "sha256": job.model.sha256,
             "method": card.method,
-            "decoder": card.decoder,
-            "decoder_parameters": card.decoder_parameters,
+        },
+        "decoder": {
+            "name": job.decoder.name,
+            "parameters": dataclasses.asdict(job.decoder.parameters),
         },
         "engine": {
             "name": job.choice.name,

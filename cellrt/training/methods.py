@@ -103,12 +103,12 @@ class CellSeg3D:
     decoder = "tascan"
 
     def __init__(self, recipe: Recipe) -> None:
-        from cellrt.models.cellseg3d import CLASSES
+        from cellrt.runtime.decoders import CLASS_OUTPUTS
 
         assert isinstance(recipe.targets, CellSeg3DTargets)
         assert isinstance(recipe.loss, CellSeg3DLoss)
         self._targets, self._loss = recipe.targets, recipe.loss
-        self.outputs: tuple[str, ...] = CLASSES
+        self.outputs: tuple[str, ...] = CLASS_OUTPUTS
         self.decoder_parameters = dict(recipe.decoder)
 
     def network(self) -> Network:

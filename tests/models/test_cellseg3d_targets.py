@@ -8,15 +8,12 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from cellrt.models.cellseg3d import CLASSES  # noqa: E402
-from cellrt.models.cellseg3d_targets import (  # noqa: E402
-    make_class_targets,
-    membrane_weights,
-    near_cell_border,
-)
-
-BACKGROUND, MEMBRANE, FOREGROUND = (
-    CLASSES.index(name) for name in ("background", "membrane", "foreground")
+from cellrt.models.cellseg3d_targets import make_class_targets, membrane_weights  # noqa: E402
+from cellrt.runtime.class_map import (  # noqa: E402
+    BACKGROUND,
+    FOREGROUND,
+    MEMBRANE,
+    class_map_of,
 )
 
 
@@ -48,7 +45,7 @@ def brute_force_membrane(labels: np.ndarray, distance: float) -> np.ndarray:
 def test_membrane_is_where_a_brute_force_distance_says(seed: int, distance: float) -> None:
     labels = blocks(seed)
     np.testing.assert_array_equal(
-        near_cell_border(labels, distance), brute_force_membrane(labels, distance)
+        class_map_of(labels, distance) == MEMBRANE, brute_force_membrane(labels, distance)
     )
 
 
@@ -57,10 +54,10 @@ def test_membrane_is_where_a_brute_force_distance_says(seed: int, distance: floa
 def test_weights_are_those_of_a_brute_force_distance(
     seed: int, reach: float, smallest: float
 ) -> None:
-    membrane = near_cell_border(blocks(seed), 1.5)
-    weights = membrane_weights(membrane, reach, smallest)
-    walls = np.argwhere(membrane)
-    for here in np.argwhere(np.ones_like(membrane))[::7]:
+    classes = class_map_of(blocks(seed))
+    weights = membrane_weights(classes, reach, smallest)
+    walls = np.argwhere(classes == MEMBRANE)
+    for here in np.argwhere(np.ones_like(classes))[::7]:
         distance = np.sqrt(((walls - here) ** 2).sum(1)).min(initial=np.inf)
         fallen = min(max(0.0, distance - 1) / reach, 1.0)
         assert weights[tuple(here)] == pytest.approx(1 - (1 - smallest) * fallen, abs=1e-5)
@@ -81,8 +78,8 @@ def test_membrane_goes_round_corners() -> None:
     """With k = 1.5 a voxel that only shares an edge with another cell is membrane."""
     labels = np.ones((3, 4, 4), np.int32)
     labels[:, 2:, 2:] = 2
-    assert near_cell_border(labels, 1.5)[1, 1, 1]
-    assert not near_cell_border(labels, 1.0)[1, 1, 1]
+    assert class_map_of(labels, 1.5)[1, 1, 1] == MEMBRANE
+    assert class_map_of(labels, 1.0)[1, 1, 1] == FOREGROUND
 
 
 def test_unknown_voxels_are_no_border_and_have_no_class() -> None:
@@ -94,9 +91,9 @@ def test_unknown_voxels_are_no_border_and_have_no_class() -> None:
 
 
 def test_weights_fall_from_one_on_both_sides_of_the_membrane() -> None:
-    membrane = np.zeros((1, 1, 9), bool)
-    membrane[..., 4] = True
-    weights = membrane_weights(membrane, 2.0, 0.5)[0, 0]
+    classes = np.full((1, 1, 9), FOREGROUND, np.uint8)
+    classes[..., 4], classes[..., 5:] = MEMBRANE, BACKGROUND
+    weights = membrane_weights(classes, 2.0, 0.5)[0, 0]
     np.testing.assert_allclose(weights, [0.5, 0.5, 0.75, 1, 1, 1, 0.75, 0.5, 0.5])
 
 

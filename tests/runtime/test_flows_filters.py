@@ -8,15 +8,15 @@ from scipy import ndimage
 
 from cellrt.runtime.decoders.flows import FlowParameters, decode_flows
 from cellrt.runtime.decoders.flows_error import flow_errors
-from cellrt.runtime.decoders.flows_filters import (
+from cellrt.runtime.decoders.flows_filters import mean_probability
+from cellrt.runtime.decoders.flows_trace import pack_field
+from cellrt.runtime.decoders.flows_walls import fill_walls
+from cellrt.runtime.decoders.regions import (
     equivalent_radius,
     keep_and_number,
-    mean_probability,
     region_volumes,
     smallest_volume,
 )
-from cellrt.runtime.decoders.flows_trace import pack_field
-from cellrt.runtime.decoders.flows_walls import fill_walls
 from cellrt.runtime.flow_targets import centroid_flow, heat_flow, tanh_flow
 
 FLOWS = {"tanh": tanh_flow, "centroid": centroid_flow, "heat": heat_flow}

@@ -9,23 +9,25 @@ from hypothesis import strategies as st
 
 from cellrt.errors import ResourceError
 from cellrt.runtime import plan as plans
+from cellrt.runtime.decoders import decoder_for
 from cellrt.runtime.model_file import open_model
 from cellrt.runtime.plan import make_plan
 
 CARD = open_model("nuclei").card
+DECODER = decoder_for(CARD)
 edges = st.integers(16, 600)
 
 
 @given(shape=st.tuples(edges, edges, edges))
 def test_planned_memory_keeps_the_promise_for_16_bit_stacks(shape):
     voxels = int(np.prod(shape))
-    plan = make_plan(shape, shape, CARD, image_bytes=2 * voxels)
+    plan = make_plan(shape, shape, CARD, DECODER, image_bytes=2 * voxels)
     assert plan.memory_bytes <= 16 * voxels + 1e9
     assert plan.overhead >= 1
 
 
 def test_a_plan_that_does_not_fit_is_refused_with_both_numbers(monkeypatch):
-    plan = make_plan((512, 512, 512), (512, 512, 512), CARD, image_bytes=2 * 512**3)
+    plan = make_plan((512, 512, 512), (512, 512, 512), CARD, DECODER, image_bytes=2 * 512**3)
     monkeypatch.setattr(plans, "available_memory_bytes", lambda: 1_000_000_000)
     with pytest.raises(ResourceError, match=r"\d\.\d GB of memory and 1\.0 GB are free"):
         plan.check_memory()

@@ -2,144 +2,117 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cellrt.errors import InputError
+from cellrt.errors import InputError, UsageError
+from cellrt.runtime.decoders.class_map_decoders import (
+    CLASS_OUTPUTS,
+    DbscanDecoder,
+    SupervoxelDecoder,
+    WatershedDecoder,
+)
+from cellrt.runtime.decoders.flow_decoder import FLOW_OUTPUTS, FlowDecoder
+from cellrt.runtime.decoders.protocol import Decoder
 
 if TYPE_CHECKING:
     from cellrt.runtime.card import ModelCard
-    from cellrt.runtime.decoders.flows import FlowParameters
 
-Shape = tuple[int, int, int]
-Mode = Literal["fast", "exact"]
-
-FLOW_OUTPUTS = ("flow_z", "flow_y", "flow_x", "foreground")
-
-
-class Decoder(Protocol):
-    """A decoder with its parameters set, and how it keeps a network's fields meanwhile.
-
-    Merged fields arrive block by block and are reduced to what the decoder needs, so that no more
-    than that is in memory for the whole volume.
-    """
-
-    def warm_up(self) -> None:
-        """Compile every kernel, so that a first run can do it while the network computes."""
-        ...
-
-    def empty(self, shape: Shape) -> NDArray[Any]:
-        """Room for the fields of a volume (z, y, x) on the model's grid."""
-        ...
-
-    def store(self, kept: NDArray[Any], z: slice, y: slice, fields: NDArray[np.float32]) -> None:
-        """Keep a merged block of fields, shape (channels, depth, height, x)."""
-        ...
-
-    def decode(self, kept: NDArray[Any], *, mode: Mode) -> NDArray[np.int32]:
-        """Labels (z, y, x) on the model's grid."""
-        ...
-
-    def upsample(
-        self, labels: NDArray[np.int32], kept: NDArray[Any], shape: Shape
-    ) -> NDArray[np.int32]:
-        """Labels on a grid of another shape that covers the same volume."""
-        ...
-
-    def agreement(self, labels: NDArray[np.int32], kept: NDArray[Any]) -> float:
-        """How well the cells explain the fields they came from, 0 to 1."""
-        ...
+__all__ = [
+    "CLASS_OUTPUTS",
+    "FLOW_OUTPUTS",
+    "Decoder",
+    "FlowDecoder",
+    "SupervoxelDecoder",
+    "decoder_for",
+]
 
 
-class FlowDecoder:
-    """Cellpose3D's decoder, see :mod:`cellrt.runtime.decoders.flows`.
+def decoder_for(
+    card: ModelCard, name: str | None = None, *, min_area: int | None = None
+) -> Decoder:
+    """Make the decoder a model card asks for, or another that fits the model's outputs.
 
-    Fields are kept as one uint32 per voxel, see :mod:`cellrt.runtime.decoders.flows_trace`.
-    """
-
-    def __init__(self, parameters: FlowParameters) -> None:
-        self.parameters = parameters
-
-    def warm_up(self) -> None:
-        """Decode two small cells, which compiles every kernel a run needs."""
-        from cellrt.runtime.flow_targets import tanh_flow
-
-        cells = np.zeros((12, 12, 26), np.int32)
-        cells[1:11, 1:11, 1:12] = 1
-        cells[1:11, 1:11, 13:25] = 2
-        kept = self.empty((12, 12, 26))
-        self.store(kept, slice(12), slice(12), np.concatenate([tanh_flow(cells), cells[None] > 0]))
-        self.upsample(self.decode(kept, mode="fast"), kept, (13, 13, 27))
-
-    def empty(self, shape: Shape) -> NDArray[np.uint32]:
-        """Room for a packed field."""
-        return np.empty(shape, np.uint32)
-
-    def store(self, kept: NDArray[Any], z: slice, y: slice, fields: NDArray[np.float32]) -> None:
-        """Pack a block of flow (z, y, x) and foreground."""
-        from cellrt.runtime.decoders.flows_trace import pack_field
-
-        kept[z, y] = pack_field(fields[:3], fields[3])
-
-    def decode(self, kept: NDArray[Any], *, mode: Mode) -> NDArray[np.int32]:
-        """Trace, label and filter; see :func:`~cellrt.runtime.decoders.flows.decode_flows`."""
-        from cellrt.runtime.decoders.flows import decode_packed
-
-        return decode_packed(kept, self.parameters, mode=mode)
-
-    def upsample(
-        self, labels: NDArray[np.int32], kept: NDArray[Any], shape: Shape
-    ) -> NDArray[np.int32]:
-        """Decode again on another grid, where every voxel needs only one step."""
-        from cellrt.runtime.decoders.flows_upsample import upsample_labels
-
-        return upsample_labels(
-            labels,
-            kept,
-            shape,
-            step=self.parameters.step,
-            threshold=self.parameters.foreground_threshold,
-            walls=self.parameters.wall_thickness > 0,
-        )
-
-    def agreement(self, labels: NDArray[np.int32], kept: NDArray[Any]) -> float:
-        """One less the mean difference of predicted and recomputed flow over the foreground."""
-        from cellrt.runtime.decoders.flows_trace import threshold_byte, unpack_flow
-        from cellrt.runtime.flow_targets import tanh_flow
-
-        inside = (kept >> np.uint32(24)) >= threshold_byte(self.parameters.foreground_threshold)
-        if not inside.any():
-            return 0.0
-        error = np.abs(tanh_flow(labels) - unpack_flow(kept)).mean(axis=0)[inside]
-        return float(1 - np.minimum(error, 1).mean())
-
-
-def decoder_for(card: ModelCard) -> Decoder:
-    """Make the decoder a model card asks for.
+    Parameters
+    ----------
+    card : ModelCard
+    name : str, optional
+        The user's choice instead of the card's; it runs with its own default parameters.
+    min_area : int, optional
+        The user's choice instead of the card's, for decoders that have it.
 
     Raises
     ------
     InputError
-        An unknown decoder, parameters it does not have, or outputs it cannot decode.
+        A card with an unknown decoder or parameters it does not have, or a decoder that the
+        outputs do not fit.
+    UsageError
+        A name that is no decoder's, a `min_area` below 1 or for a decoder that has none.
     """
-    if card.decoder != "flows":
-        raise InputError(f"model {card.name!r} asks for the decoder {card.decoder!r}; known: flows")
-    from cellrt.runtime.decoders.flows import FlowParameters
-
-    if card.outputs[0].channels != FLOW_OUTPUTS:
+    chosen = name or card.decoder
+    if chosen not in _DECODERS:
+        known = ", ".join(_DECODERS)
+        if name:
+            raise UsageError(f"no decoder {name!r}; choose one of {known}")
+        raise InputError(f"model {card.name!r} asks for the decoder {chosen!r}; known: {known}")
+    outputs, make = _DECODERS[chosen]
+    channels = card.outputs[0].channels
+    if channels != outputs:
+        fitting = [other for other, (needed, _) in _DECODERS.items() if needed == channels]
         raise InputError(
-            f"model {card.name!r} has the outputs {', '.join(card.outputs[0].channels)}; "
-            f"the flow decoder needs {', '.join(FLOW_OUTPUTS)}"
+            f"model {card.name!r} has the outputs {', '.join(channels)}; "
+            f"the decoder {chosen!r} needs {', '.join(outputs)}; "
+            f"decoders that fit: {', '.join(fitting) or 'none'}"
         )
-    try:
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in card.decoder_parameters.items()
+    values: dict[str, Any] = {}
+    if chosen == card.decoder:
+        values = {
+            parameter: tuple(value) if isinstance(value, list) else value
+            for parameter, value in card.decoder_parameters.items()
         }
-        return FlowDecoder(FlowParameters(**values))
-    except (TypeError, ValueError) as error:
+    if min_area is not None:
+        if chosen != SupervoxelDecoder.name:
+            raise UsageError(
+                f"--min-area is for the decoder {SupervoxelDecoder.name}, not for {chosen}"
+            )
+        if min_area < 1:
+            raise UsageError(f"--min-area must be at least 1 voxel face, is {min_area}")
+        values["min_area"] = min_area
+    try:
+        return make(values)
+    except (TypeError, ValueError, InputError) as error:
         raise InputError(
             f"model {card.name!r}: decoder parameters are not valid ({error}); export it again"
         ) from None
+
+
+def _flows(values: dict[str, Any]) -> Decoder:
+    from cellrt.runtime.decoders.flows import FlowParameters
+
+    return FlowDecoder(FlowParameters(**values))
+
+
+def _tascan(values: dict[str, Any]) -> Decoder:
+    from cellrt.runtime.decoders.supervoxels import TascanParameters
+
+    return SupervoxelDecoder(TascanParameters(**values))
+
+
+def _watershed(values: dict[str, Any]) -> Decoder:
+    from cellrt.runtime.decoders.class_map_baselines import WatershedParameters
+
+    return WatershedDecoder(WatershedParameters(**values))
+
+
+def _dbscan(values: dict[str, Any]) -> Decoder:
+    from cellrt.runtime.decoders.class_map_baselines import DbscanParameters
+
+    return DbscanDecoder(DbscanParameters(**values))
+
+
+_DECODERS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Any]], Decoder]]] = {
+    "flows": (FLOW_OUTPUTS, _flows),
+    "tascan": (CLASS_OUTPUTS, _tascan),
+    "watershed": (CLASS_OUTPUTS, _watershed),
+    "dbscan": (CLASS_OUTPUTS, _dbscan),
+}

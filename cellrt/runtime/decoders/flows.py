@@ -27,15 +27,7 @@ import numpy.typing as npt
 from cellrt.errors import InputError
 from cellrt.runtime.decoders.flows_error import flow_errors
 from cellrt.runtime.decoders.flows_exact import exact_pointers
-from cellrt.runtime.decoders.flows_filters import (
-    equivalent_radius,
-    foreground_share,
-    keep_and_number,
-    mean_probability,
-    region_volumes,
-    relabel,
-    smallest_volume,
-)
+from cellrt.runtime.decoders.flows_filters import foreground_share, mean_probability
 from cellrt.runtime.decoders.flows_sinks import basin_contacts, join_basins, number_sinks
 from cellrt.runtime.decoders.flows_trace import (
     PackedField,
@@ -46,6 +38,13 @@ from cellrt.runtime.decoders.flows_trace import (
     unpack_flow,
 )
 from cellrt.runtime.decoders.flows_walls import fill_walls
+from cellrt.runtime.decoders.regions import (
+    equivalent_radius,
+    keep_and_number,
+    region_volumes,
+    relabel,
+    smallest_volume,
+)
 
 Mode = Literal["fast", "exact"]
 Target = Literal["tanh", "heat", "centroid"]

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from numba import njit
 
 from cellrt.runtime.decoders.flows_trace import PackedField, Pointers
+from cellrt.runtime.decoders.key_table import slot_of
 from cellrt.runtime.threads import in_threads
 
 JOIN_LIMIT = 0.2
@@ -164,28 +165,18 @@ def _contacts(basins: Any, packed: Any, shape: Any, lo: int, hi: int) -> Any:
                     key = (np.int64(min(a, b)) << 32) | np.int64(max(a, b))
                     if key != last:
                         last = key
-                        slot = _slot(keys, key)
+                        slot = slot_of(keys, key)
                         if keys[slot] == 0:
                             if 2 * used > size:
                                 keys, faces, sums = _grow(keys, faces, sums)
                                 size *= 2
-                                slot = _slot(keys, key)
+                                slot = slot_of(keys, key)
                             keys[slot] = key
                             used += 1
                     faces[slot] += 1
                     sums[slot] += max(divergence, lowest)
     taken = np.flatnonzero(keys)
     return keys[taken] >> 32, keys[taken] & 0xFFFFFFFF, faces[taken], sums[taken]
-
-
-@njit(cache=True, nogil=True)
-def _slot(keys: Any, key: Any) -> Any:
-    """Slot of `key`, or the free one where it belongs (open addressing; 0 is free)."""
-    mask = keys.size - 1
-    slot = ((key ^ (key >> 29)) * 0x9E3779B97F4A7C1) >> 20 & mask
-    while keys[slot] != 0 and keys[slot] != key:
-        slot = (slot + 1) & mask
-    return slot
 
 
 @njit(cache=True, nogil=True)
@@ -196,7 +187,7 @@ def _grow(keys: Any, faces: Any, sums: Any) -> Any:
     new_sums = np.zeros(size, np.int64)
     for i in range(keys.size):
         if keys[i] != 0:
-            slot = _slot(new_keys, keys[i])
+            slot = slot_of(new_keys, keys[i])
             new_keys[slot] = keys[i]
             new_faces[slot] = faces[i]
             new_sums[slot] = sums[i]
@@ -320,7 +311,7 @@ def _pool(first: Any, second: Any, faces: Any, sums: Any, near: Any, parent: Any
         if a == b:
             continue
         key = (min(a, b) << 32) | max(a, b)
-        slot = _slot(keys, key)
+        slot = slot_of(keys, key)
         if keys[slot] == 0:
             keys[slot] = key
             entry[slot] = used
