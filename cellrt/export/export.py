@@ -19,7 +19,8 @@ from cellrt.errors import CellrtError, InputError, UsageError
 from cellrt.export.agreement import Parity
 from cellrt.export.graph_file import embed_card, write_graph
 from cellrt.export.onnx_graph import build_graph
-from cellrt.export.parity import check_parity
+from cellrt.export.parity import FP16_WEIGHTS, FP32, check_parity
+from cellrt.export.storage import store_as_fp16
 from cellrt.models.fold import fold_batch_norm
 from cellrt.models.network import Network
 from cellrt.runtime.card import Golden, ModelCard, Score
@@ -91,10 +92,21 @@ def export(
     if recipe_path is not None:
         recipe = _replacement(recipe, recipe_path)
     folded = fold_batch_norm(net)
+    rounded = recipe.model.stored_weights == "fp16"
+    if rounded:
+        _round_kernels(folded)
     graph = build_graph(folded, net.size_multiple)
+    if rounded:
+        store_as_fp16(graph)
     card = make_card(net, recipe, output.stem, scores)
     decoder = decoder_for(card)
-    parity = check_parity(net, graph, parity_tiles(recipe), partial(decode, decoder=decoder))
+    parity = check_parity(
+        net,
+        graph,
+        parity_tiles(recipe),
+        partial(decode, decoder=decoder),
+        FP16_WEIGHTS if rounded else FP32,
+    )
     card = replace(card, golden=make_golden(folded, _GOLDEN_SHAPE))
     embed_card(graph, ModelCard.from_json(card.to_json()))
     size = graph.ByteSize()
@@ -118,6 +130,14 @@ def _replacement(trained: Recipe, path: str | Path) -> Recipe:
         if getattr(recipe.model, key, None) != getattr(trained.model, key):
             raise UsageError(f"{path}: 'model.{key}' differs from what the checkpoint has")
     return recipe
+
+
+def _round_kernels(net: Network) -> None:
+    """Round kernels to fp16 in place, so that storing them loses nothing more."""
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(parameter.half().float())
 
 
 def make_golden(folded: Network, shape: tuple[int, int, int]) -> Golden:

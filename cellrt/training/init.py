@@ -72,7 +72,9 @@ def read_onnx_weights(path: Path, net: Network) -> dict[str, tuple[Tensor, Tenso
     import onnx
     from onnx import numpy_helper
 
-    graph = onnx.load(str(path)).graph
+    from cellrt.export.storage import stored_as_fp32
+
+    graph = stored_as_fp32(onnx.load(str(path))).graph
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     weights = {}
     for name, layer in convolutions(net):

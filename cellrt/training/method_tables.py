@@ -24,6 +24,8 @@ class CommonModelTable(Table):
     percentiles: tuple[float, float] = (1.0, 99.8)
     two_dimensional: bool = False
     """Whether single slices are accepted; say so only where it was measured."""
+    stored_weights: Literal["fp32", "fp16"] = "fp32"
+    """Precision of the weights in the exported file; fp16 halves it, and rounds them once."""
 
     network_keys: ClassVar[tuple[str, ...]] = ("method",)
     """What decides the weights' shapes: where these are equal, a run can start from another."""
