@@ -47,6 +47,7 @@ wheel-check:
 benchmarks: $(VENV)/.dev
 	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/decoder.py
+	$(BIN)/python benchmarks/tascan.py
 	$(BIN)/python benchmarks/end_to_end.py
 
 clean:

@@ -44,7 +44,7 @@ class WatershedParameters:
     """
 
     smoothing: float = 1.0
-    seed_distance: int = 4
+    seed_distance: int = 2
     min_radius: float = 0.0
     reach: float = 32.0
 

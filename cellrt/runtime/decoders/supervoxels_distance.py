@@ -21,6 +21,7 @@ import numpy.typing as npt
 from numba import njit
 
 from cellrt.runtime.class_map import FOREGROUND, ClassMap
+from cellrt.runtime.flow_targets import axis_lines
 from cellrt.runtime.threads import in_threads
 
 FARTHEST = (1 << 24) - 1
@@ -43,11 +44,10 @@ def squared_distance(classes: ClassMap) -> npt.NDArray[np.int32]:
         0 outside of the foreground, at most `FARTHEST`.
     """
     squares = np.empty(classes.shape, np.int32)
-    nz, ny, _ = classes.shape
-    in_threads(nz, partial(_along_x, classes, squares), voxels=classes.size)
-    # For each index of the outer axis, the lines of the inner one.
-    in_threads(nz, partial(_envelopes, squares), voxels=4 * classes.size)
-    in_threads(ny, partial(_envelopes, squares.transpose(1, 0, 2)), voxels=4 * classes.size)
+    in_threads(classes.shape[0], partial(_along_x, classes, squares), voxels=classes.size)
+    for outer, *lines in axis_lines(classes.shape)[1::-1]:
+        envelopes = partial(_envelopes, squares.reshape(-1), *lines)
+        in_threads(outer, envelopes, voxels=4 * classes.size)
     return squares
 
 
@@ -67,20 +67,30 @@ def _along_x(classes: Any, squares: Any, lo: int, hi: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _envelopes(squares: Any, lo: int, hi: int) -> None:
-    """Replace the lines along the middle axis by their envelopes, for outer indices lo to hi-1."""
-    _, n, nx = squares.shape
+def _envelopes(
+    squares: Any,
+    outer_stride: int,
+    n: int,
+    stride: int,
+    inner_count: int,
+    inner_stride: int,
+    lo: int,
+    hi: int,
+) -> None:
+    """Replace all lines of one axis by their envelopes."""
     lines = np.empty((_COLUMNS, n), np.int32)
     peak = np.empty(n, np.int64)
     begin = np.empty(n, np.int64)
     for outer in range(lo, hi):
-        for first in range(0, nx, _COLUMNS):
-            width = min(_COLUMNS, nx - first)
+        for first in range(0, inner_count, _COLUMNS):
+            corner = outer * outer_stride + first * inner_stride
+            width = min(_COLUMNS, inner_count - first)
             for i in range(n):
                 for k in range(width):
-                    lines[k, i] = squares[outer, i, first + k]
+                    lines[k, i] = squares[corner + i * stride + k * inner_stride]
             for k in range(width):
                 line = lines[k]
+                out = squares[corner + k * inner_stride :: stride]
                 start = 0
                 while start < n:
                     if line[start] == 0:
@@ -92,7 +102,7 @@ def _envelopes(squares: Any, lo: int, hi: int) -> None:
                     # No parabola beyond the zeros at both ends can reach between them.
                     _envelope(
                         line,
-                        squares[outer, :, first + k],
+                        out,
                         peak,
                         begin,
                         max(start - 1, 0),
