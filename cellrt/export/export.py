@@ -17,17 +17,19 @@ import torch
 
 from cellrt.errors import CellrtError, InputError, UsageError
 from cellrt.export.agreement import Parity
-from cellrt.export.graph_file import OUTPUT, embed_card, write_graph
+from cellrt.export.graph_file import embed_card, write_graph
 from cellrt.export.onnx_graph import build_graph
-from cellrt.export.parity import check_parity
-from cellrt.models.cellpose3d import Cellpose3D
+from cellrt.export.parity import FP16_WEIGHTS, FP32, check_parity
+from cellrt.export.storage import store_as_fp16
 from cellrt.models.fold import fold_batch_norm
-from cellrt.runtime.card import Golden, ModelCard, Normalisation, Output, Score, TrainingData
-from cellrt.runtime.decoders import FLOW_OUTPUTS
+from cellrt.models.network import Network
+from cellrt.runtime.card import Golden, ModelCard, Score
+from cellrt.runtime.decoders import decoder_for
 from cellrt.runtime.model_file import golden_input
 from cellrt.training.checkpoint import load_checkpoint
+from cellrt.training.describe import make_card
 from cellrt.training.recipe import Recipe, load_recipe
-from cellrt.training.scoring import decode, decoder_parameters
+from cellrt.training.scoring import decode
 
 MAX_BYTES = 8_000_000
 _TILE = 64
@@ -90,11 +92,22 @@ def export(
     if recipe_path is not None:
         recipe = _replacement(recipe, recipe_path)
     folded = fold_batch_norm(net)
+    rounded = recipe.model.stored_weights == "fp16"
+    if rounded:
+        _round_kernels(folded)
     graph = build_graph(folded, net.size_multiple)
-    parity = check_parity(net, graph, parity_tiles(recipe), partial(decode, recipe=recipe))
-    card = replace(
-        make_card(net, recipe, output.stem, scores), golden=make_golden(folded, _GOLDEN_SHAPE)
+    if rounded:
+        store_as_fp16(graph)
+    card = make_card(net, recipe, output.stem, scores)
+    decoder = decoder_for(card)
+    parity = check_parity(
+        net,
+        graph,
+        parity_tiles(recipe),
+        partial(decode, decoder=decoder),
+        FP16_WEIGHTS if rounded else FP32,
     )
+    card = replace(card, golden=make_golden(folded, _GOLDEN_SHAPE))
     embed_card(graph, ModelCard.from_json(card.to_json()))
     size = graph.ByteSize()
     if size > MAX_BYTES:
@@ -113,44 +126,21 @@ def _replacement(trained: Recipe, path: str | Path) -> Recipe:
     for key in ("kind", "targets"):
         if getattr(recipe, key) != getattr(trained, key):
             raise UsageError(f"{path}: '{key}' differs from what the checkpoint was trained with")
-    for key in ("method", "widths", "nominal_diameter_voxels", "percentiles"):
-        if getattr(recipe.model, key) != getattr(trained.model, key):
+    for key in (*trained.model.network_keys, "nominal_diameter_voxels", "percentiles"):
+        if getattr(recipe.model, key, None) != getattr(trained.model, key):
             raise UsageError(f"{path}: 'model.{key}' differs from what the checkpoint has")
     return recipe
 
 
-def make_card(
-    net: Cellpose3D, recipe: Recipe, name: str, scores: Sequence[Score] = ()
-) -> ModelCard:
-    """Describe a network with what its recipe says."""
-    low, high = recipe.model.percentiles
-    data = [TrainingData(t.name, t.source, t.licence) for t in recipe.data]
-    data += [
-        TrainingData(f"{t.name} ({t.count} stacks)", "cellrt.simulation", "BSD-3-Clause")
-        for t in recipe.simulate
-    ]
-    return ModelCard(
-        name=name,
-        summary=recipe.description,
-        target=recipe.kind,
-        method=recipe.model.method,
-        decoder="flows",
-        decoder_parameters=decoder_parameters(recipe),
-        diameter_voxels=recipe.model.nominal_diameter_voxels,
-        voxel_size_um=recipe.model.voxel_size_um,
-        outputs=(Output(OUTPUT, FLOW_OUTPUTS),),
-        diameter_range=recipe.augment.zoom,
-        normalisation=Normalisation(low, high),
-        two_dimensional=recipe.model.two_dimensional,
-        multiple=net.size_multiple,
-        receptive_field_radius=net.receptive_radius,
-        training_data=tuple(data),
-        scores=tuple(scores),
-        recipe=f"recipes/{recipe.name}.toml",
-    )
+def _round_kernels(net: Network) -> None:
+    """Round kernels to fp16 in place, so that storing them loses nothing more."""
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(parameter.half().float())
 
 
-def make_golden(folded: Cellpose3D, shape: tuple[int, int, int]) -> Golden:
+def make_golden(folded: Network, shape: tuple[int, int, int]) -> Golden:
     """Compute the reproducible input and output that an installed engine is checked with."""
     image = golden_input(shape)
     with torch.inference_mode():

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 
 from cellrt.runtime.card import METADATA_KEY, ModelCard
 from cellrt.runtime.outputs import write_whole
-
-INPUT, OUTPUT = "image", "fields"
 
 
 def embed_card(graph: onnx.ModelProto, card: ModelCard) -> None:
@@ -32,3 +31,15 @@ def write_graph(graph: onnx.ModelProto, path: Path) -> None:
     """Check and save a graph; the file appears whole or not at all."""
     onnx.checker.check_model(graph)
     write_whole(path, graph.SerializeToString())
+
+
+def replace_nodes(graph: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    """Let a graph consist of these nodes, which may be its own."""
+    # Copies, because clearing the list ends the life of its members.
+    copies = []
+    for node in nodes:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        copies.append(copy)
+    del graph.graph.node[:]
+    graph.graph.node.extend(copies)

@@ -8,7 +8,7 @@ import onnx
 import torch
 from torch import nn
 
-from cellrt.export.graph_file import INPUT, OUTPUT
+from cellrt.runtime.card import INPUT, OUTPUT
 
 OPSET = 20
 
@@ -26,7 +26,7 @@ def build_graph(net: nn.Module, size_multiple: int) -> onnx.ModelProto:
     Returns
     -------
     onnx.ModelProto
-        Input ``image`` (n, 1, z, y, x), output ``fields`` (n, 4, z, y, x), float32.
+        Input ``image`` (n, 1, z, y, x), output ``fields`` (n, channels, z, y, x), float32.
     """
     example = torch.zeros(2, 1, 2 * size_multiple, 3 * size_multiple, 4 * size_multiple)
     dynamic = {0: torch.export.Dim.DYNAMIC}

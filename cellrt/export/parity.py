@@ -22,11 +22,17 @@ from cellrt.export.agreement import (
 )
 
 FP32 = Tolerance()
+# For a file whose weights were rounded to fp16.
+FP16_WEIGHTS = Tolerance(voxel=0.02, share=0.001, mean=0.002, instances=0.98, iou=0.75)
 BF16 = Tolerance(voxel=0.1, share=0.02, mean=0.02, instances=0.9)
 
 
 def check_parity(
-    net: nn.Module, graph: onnx.ModelProto, tiles: Sequence[Fields], decode: Decode
+    net: nn.Module,
+    graph: onnx.ModelProto,
+    tiles: Sequence[Fields],
+    decode: Decode,
+    tolerance: Tolerance = FP32,
 ) -> list[Parity]:
     """Run PyTorch, ONNX Runtime and OpenVINO on the same tiles.
 
@@ -38,7 +44,9 @@ def check_parity(
     tiles : sequence of (1, 1, z, y, x) float32 arrays
         Real or simulated images, normalised.
     decode : callable
-        From fields (4, z, y, x) to labels.
+        From fields (channels, z, y, x) to labels.
+    tolerance : Tolerance
+        For engines that compute in fp32.
 
     Returns
     -------
@@ -52,16 +60,16 @@ def check_parity(
     """
     with torch.inference_mode():
         expected = [net(torch.from_numpy(tile)).numpy() for tile in tiles]
-    results = compare(_engines(graph), tiles, expected, decode)
+    results = compare(_engines(graph, tolerance), tiles, expected, decode)
     refuse_failures(results, "the exported graph")
     return results
 
 
-def _engines(graph: onnx.ModelProto) -> list[tuple[str, Infer, Tolerance]]:
+def _engines(graph: onnx.ModelProto, tolerance: Tolerance) -> list[tuple[str, Infer, Tolerance]]:
     serialised = graph.SerializeToString()
     engines = [
-        ("onnxruntime fp32", onnxruntime_infer(serialised), FP32),
-        ("openvino fp32", openvino_infer(serialised, "f32"), FP32),
+        ("onnxruntime fp32", onnxruntime_infer(serialised), tolerance),
+        ("openvino fp32", openvino_infer(serialised, "f32"), tolerance),
     ]
     if openvino_has_bf16():
         engines.append(("openvino bf16", openvino_infer(serialised, "bf16"), BF16))

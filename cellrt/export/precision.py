@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from cellrt.errors import InputError, UsageError
-from cellrt.export.graph_file import embed_card, embedded_card
+from cellrt.export.graph_file import embed_card, embedded_card, replace_nodes
 
 Precision = Literal["fp16", "bf16", "int8"]
 Tile = NDArray[np.float32]
@@ -133,7 +133,7 @@ def rounded(graph: onnx.ModelProto, precision: Literal["fp16", "bf16"]) -> onnx.
             helper.make_node("Cast", [f"{name}.exact"], [f"{name}.{precision}"], to=low),
             helper.make_node("Cast", [f"{name}.{precision}"], [name], to=TensorProto.FLOAT),
         ]
-    _replace_nodes(result, nodes)
+    replace_nodes(result, nodes)
     return result
 
 
@@ -162,7 +162,7 @@ def _lower(model: onnx.ModelProto, low: int) -> None:
         else:
             nodes.append(node)
     nodes.append(helper.make_node("Cast", [f"{fields}.low"], [fields], to=TensorProto.FLOAT))
-    _replace_nodes(model, nodes)
+    replace_nodes(model, nodes)
     if low == TensorProto.BFLOAT16:
         for entry in model.opset_import:
             if entry.domain == "":
@@ -192,7 +192,7 @@ def _quantise(model: onnx.ModelProto, limits: dict[str, float]) -> None:
         nodes.append(node)
     del model.graph.initializer[:]
     model.graph.initializer.extend([*kept.values(), *added])
-    _replace_nodes(model, nodes)
+    replace_nodes(model, nodes)
 
 
 def _quantise_tensor(name: str, scale: float, added: list[TensorProto]) -> list[onnx.NodeProto]:
@@ -303,14 +303,3 @@ def _is_converted(graph: onnx.ModelProto) -> bool:
     """Whether there are quantised or 16-bit tensors already, card or not."""
     low = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT8}
     return any(tensor.data_type in low for tensor in graph.graph.initializer)
-
-
-def _replace_nodes(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> None:
-    # Copies, because clearing the list ends the life of its members.
-    copies = []
-    for node in nodes:
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
-        copies.append(copy)
-    del model.graph.node[:]
-    model.graph.node.extend(copies)

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from cellrt.models.network import Network
+
 FLOW_CHANNELS = 3
 """Flow components z, y, x; channel ``FLOW_CHANNELS`` of the output is the foreground."""
 
 
-class Cellpose3D(nn.Module):
+class Cellpose3D(Network):
     """3D U-Net with strided convolutions, concatenated skips and four output fields.
 
     Parameters
@@ -81,16 +83,10 @@ class Cellpose3D(nn.Module):
             features = block(torch.cat([up(features), skips.pop()], dim=1))
         return self.head(features)  # type: ignore[no-any-return]
 
-    def forward(self, image: Tensor) -> Tensor:
+    def activate(self, logits: Tensor) -> Tensor:
         """Return flow z, y, x in (-1, 1) and foreground probability in (0, 1)."""
-        return activate(self.logits(image))
-
-
-def activate(logits: Tensor) -> Tensor:
-    """Turn ``(n, 4, z, y, x)`` raw outputs into flows (tanh) and foreground (sigmoid)."""
-    return torch.cat(
-        [torch.tanh(logits[:, :FLOW_CHANNELS]), torch.sigmoid(logits[:, FLOW_CHANNELS:])], dim=1
-    )
+        flow, foreground = logits[:, :FLOW_CHANNELS], logits[:, FLOW_CHANNELS:]
+        return torch.cat([torch.tanh(flow), torch.sigmoid(foreground)], dim=1)
 
 
 def receptive_radius(levels: int) -> int:

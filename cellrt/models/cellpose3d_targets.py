@@ -11,9 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cellrt.models.cellpose3d import FLOW_CHANNELS
-
-UNKNOWN = -1
-"""Label of voxels that do not count: outside the stack, or unlabelled in sparse ground truth."""
+from cellrt.models.ground_truth import UNKNOWN
 
 IGNORED = -1.0
 """Foreground target of voxels that do not count."""

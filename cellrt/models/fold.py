@@ -3,40 +3,48 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from cellrt.models.cellpose3d import Cellpose3D
+from cellrt.models.conv_pair import ConvPair
+from cellrt.models.network import Network
 
 
-def fold_batch_norm(net: Cellpose3D) -> Cellpose3D:
+def fold_batch_norm(net: Network) -> Network:
     """Return a copy in evaluation mode whose convolutions contain their batch norm.
+
+    Pairs of convolutions become one.
 
     Parameters
     ----------
-    net : Cellpose3D
+    net : Network
 
     Returns
     -------
-    Cellpose3D
+    Network
         The same function of the image as `net` in evaluation mode, up to rounding.
     """
     folded = copy.deepcopy(net).eval()
-    for block in _blocks(folded):
+    for block in folded.modules():
+        if not isinstance(block, nn.Sequential):
+            continue
         for index, layer in enumerate(block):
-            if isinstance(layer, nn.BatchNorm3d):
+            if isinstance(layer, ConvPair):
+                block[index] = layer.as_one()
+            elif isinstance(layer, nn.BatchNorm3d):
                 convolution = block[index - 1]
-                assert isinstance(convolution, nn.Conv3d)
-                block[index - 1] = fuse_conv_bn_eval(convolution, layer)
+                assert isinstance(convolution, nn.Conv3d | nn.ConvTranspose3d)
+                transposed = isinstance(convolution, nn.ConvTranspose3d)
+                block[index - 1] = fuse_conv_bn_eval(convolution, layer, transposed)
                 block[index] = nn.Identity()
     return folded
 
 
 def unfold_batch_norm(
-    net: Cellpose3D, weights: dict[str, tuple[Tensor, Tensor]], images: Iterable[Tensor]
+    net: Network, weights: dict[str, tuple[Tensor, Tensor]], images: Iterable[Tensor]
 ) -> None:
     """Give a network with batch norm the function of a folded one.
 
@@ -46,7 +54,7 @@ def unfold_batch_norm(
 
     Parameters
     ----------
-    net : Cellpose3D
+    net : Network
         Changed in place; every convolution of a block and its norm.
     weights : dict
         Folded ``(weight, bias)`` by name, as in ``fold_batch_norm(net).state_dict()``: keys are
@@ -61,8 +69,11 @@ def unfold_batch_norm(
     with torch.no_grad():
         for name, (weight, bias) in weights.items():
             layer = modules[name]
-            assert isinstance(layer, nn.Conv3d | nn.ConvTranspose3d)
-            layer.weight.copy_(weight)
+            assert isinstance(layer, nn.Conv3d | nn.ConvTranspose3d | ConvPair)
+            if isinstance(layer, ConvPair):
+                layer.set_weight(weight)
+            else:
+                layer.weight.copy_(weight)
             if layer.bias is not None:
                 layer.bias.copy_(bias)
                 continue
@@ -84,8 +95,18 @@ def unfold_batch_norm(
             norm.bias.copy_(bias + mean)
 
 
+def convolutions(net: Network) -> Iterator[tuple[str, nn.Conv3d | nn.ConvTranspose3d | ConvPair]]:
+    """Yield what is one convolution in the exported graph, with its name."""
+    pairs = tuple(f"{name}." for name, layer in net.named_modules() if isinstance(layer, ConvPair))
+    for name, layer in net.named_modules():
+        if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d | ConvPair) and not name.startswith(
+            pairs
+        ):
+            yield name, layer
+
+
 def _input_statistics(
-    net: Cellpose3D, norms: list[nn.BatchNorm3d], batches: list[Tensor]
+    net: Network, norms: list[nn.BatchNorm3d], batches: list[Tensor]
 ) -> dict[nn.Module, tuple[Tensor, Tensor]]:
     """Mean and variance per channel of what reaches each norm."""
     sums: dict[nn.Module, list[Tensor]] = {norm: [] for norm in norms}
@@ -104,9 +125,3 @@ def _input_statistics(
         mean, square = torch.stack(moments).mean(0)
         result[norm] = (mean.float(), (square - mean.square()).clamp(min=0).float())
     return result
-
-
-def _blocks(net: Cellpose3D) -> Iterable[nn.Sequential]:
-    for block in (*net.encoder, *net.decoder):
-        assert isinstance(block, nn.Sequential)
-        yield block

@@ -16,6 +16,8 @@ from cellrt.errors import InputError
 
 SCHEMA_VERSION = 1
 METADATA_KEY = "cellrt"
+INPUT, OUTPUT = "image", "fields"
+"""Names that exported graphs give their tensors."""
 METHODS = ("cellpose3d", "cellseg3d")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
@@ -113,7 +115,7 @@ class ModelCard:
     voxel_size_um: float
     outputs: tuple[Output, ...]
     diameter_range: tuple[float, float] = (0.6, 1.6)
-    input_name: str = "image"
+    input_name: str = INPUT
     input_axes: str = "nczyx"
     channels: int = 1
     two_dimensional: bool = False

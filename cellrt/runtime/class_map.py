@@ -9,6 +9,7 @@ disease detection", Scientific Reports 12:342, 2022 (3DCellSeg; Methods).
 from __future__ import annotations
 
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -23,21 +24,24 @@ BACKGROUND, MEMBRANE, FOREGROUND = 0, 1, 2
 ClassMap = npt.NDArray[np.uint8]
 
 
-def class_map_of(labels: npt.NDArray[np.integer[Any]]) -> ClassMap:
+def class_map_of(labels: npt.NDArray[np.integer[Any]], membrane_voxels: float = 1.5) -> ClassMap:
     """Class map that a perfect network would give for some cells.
 
-    Membrane is every voxel of a cell within 1.5 voxels of a voxel outside of it: one of its 18
-    neighbours across a face or an edge is not of the same cell. The volume's faces are no border.
+    Membrane is every voxel of a cell that is near a voxel outside of the cell. The volume's faces
+    and unknown voxels are no border.
 
     Parameters
     ----------
     labels : (z, y, x) integer array
-        Cells; 0 (and anything negative) is background.
+        Cells; 0 is background, below 0 unknown.
+    membrane_voxels : float
+        What is near, as a distance between voxel centres (k of the paper); 1.5 takes the 18
+        neighbours across a face or an edge.
 
     Returns
     -------
     (z, y, x) uint8 array
-        `BACKGROUND`, `MEMBRANE` or `FOREGROUND`.
+        `BACKGROUND`, `MEMBRANE` or `FOREGROUND`; `BACKGROUND` also where unknown.
 
     Examples
     --------
@@ -47,12 +51,21 @@ def class_map_of(labels: npt.NDArray[np.integer[Any]]) -> ClassMap:
     """
     cells = canonical_labels(labels)
     classes = np.empty(cells.shape, np.uint8)
-    in_threads(cells.shape[0], partial(_classify, cells, classes), voxels=4 * cells.size)
+    offsets = _offsets_within(membrane_voxels)
+    in_threads(cells.shape[0], partial(_classify, cells, offsets, classes), voxels=4 * cells.size)
     return classes
 
 
+def _offsets_within(distance: float) -> npt.NDArray[np.int64]:
+    """Steps to all voxels within a distance, nearest first, because those decide most often."""
+    reach = range(-int(distance), int(distance) + 1)
+    steps = [s for s in product(reach, reach, reach) if 0 < sum(c * c for c in s) <= distance**2]
+    steps.sort(key=lambda s: sum(c * c for c in s))
+    return np.array(steps, np.int64).reshape(-1, 3)
+
+
 @njit(cache=True, nogil=True)
-def _classify(labels: Any, classes: Any, lo: int, hi: int) -> None:
+def _classify(labels: Any, offsets: Any, classes: Any, lo: int, hi: int) -> None:
     nz, ny, nx = labels.shape
     for z in range(lo, hi):
         for y in range(ny):
@@ -61,13 +74,12 @@ def _classify(labels: Any, classes: Any, lo: int, hi: int) -> None:
                 if label <= 0:
                     classes[z, y, x] = BACKGROUND
                     continue
-                inside = True
-                for dz in range(-1, 2):
-                    for dy in range(-1, 2):
-                        for dx in range(-1, 2):
-                            if dz * dz + dy * dy + dx * dx > 2:
-                                continue
-                            a, b, c = z + dz, y + dy, x + dx
-                            if 0 <= a < nz and 0 <= b < ny and 0 <= c < nx:
-                                inside = inside and labels[a, b, c] == label
-                classes[z, y, x] = FOREGROUND if inside else MEMBRANE
+                classes[z, y, x] = FOREGROUND
+                for k in range(offsets.shape[0]):
+                    a, b, c = z + offsets[k, 0], y + offsets[k, 1], x + offsets[k, 2]
+                    if a < 0 or b < 0 or c < 0 or a >= nz or b >= ny or c >= nx:
+                        continue
+                    other = labels[a, b, c]
+                    if other != label and other >= 0:
+                        classes[z, y, x] = MEMBRANE
+                        break

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cellrt.models.cellpose3d_targets import UNKNOWN
+from cellrt.models.ground_truth import UNKNOWN
 from cellrt.training.recipe import AugmentTable
 
 FloatArray = npt.NDArray[np.float32]

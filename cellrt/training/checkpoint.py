@@ -8,11 +8,12 @@ from typing import Any
 import torch
 
 from cellrt.errors import InputError
-from cellrt.models.cellpose3d import Cellpose3D
+from cellrt.models.network import Network
+from cellrt.training.methods import method_of
 from cellrt.training.recipe import Recipe
 
 
-def load_checkpoint(path: str | Path) -> tuple[Cellpose3D, Recipe]:
+def load_checkpoint(path: str | Path) -> tuple[Network, Recipe]:
     """Return the averaged network, in evaluation mode, and the recipe it was trained by.
 
     Raises
@@ -27,7 +28,7 @@ def load_checkpoint(path: str | Path) -> tuple[Cellpose3D, Recipe]:
         # Only tensors and plain values: a checkpoint from elsewhere must not run code.
         stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         recipe = Recipe(**stored["cellrt_recipe"])
-        net = Cellpose3D(recipe.model.widths)
+        net = method_of(recipe).network()
         net.load_state_dict(
             {
                 name.removeprefix("averaged."): value

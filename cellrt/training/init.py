@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from cellrt.errors import InputError
-from cellrt.models.cellpose3d import Cellpose3D
-from cellrt.models.fold import unfold_batch_norm
+from cellrt.models.fold import convolutions, unfold_batch_norm
+from cellrt.models.network import Network
 from cellrt.runtime.model_file import open_model
 from cellrt.training.checkpoint import load_checkpoint
+from cellrt.training.methods import method_of
 from cellrt.training.patches import PatchDataset
 from cellrt.training.recipe import Recipe
 from cellrt.training.stacks import Stack
@@ -22,7 +23,7 @@ from cellrt.training.stacks import Stack
 _BATCHES = 8
 
 
-def initial_network(recipe: Recipe, stacks: Sequence[Stack]) -> Cellpose3D:
+def initial_network(recipe: Recipe, stacks: Sequence[Stack]) -> Network:
     """Return a network with the weights that the recipe's ``init`` names.
 
     Parameters
@@ -42,14 +43,16 @@ def initial_network(recipe: Recipe, stacks: Sequence[Stack]) -> Cellpose3D:
     file = recipe.folder / recipe.init
     if file.suffix == ".ckpt":
         net, other = load_checkpoint(file)
-        if net.widths != recipe.model.widths:
-            raise InputError(
-                f"key 'init': {recipe.init} has widths {list(other.model.widths)}, the recipe asks "
-                f"for {list(recipe.model.widths)}; make 'model.widths' equal"
-            )
+        for key in recipe.model.network_keys:  # the method first: others have no such key
+            here, there = getattr(recipe.model, key), getattr(other.model, key)
+            if here != there:
+                raise InputError(
+                    f"key 'init': {recipe.init} has {key} {there}, the recipe asks for {here}; "
+                    f"make 'model.{key}' equal"
+                )
         return net
     path = open_model(file if file.suffix == ".onnx" else recipe.init).path
-    net = Cellpose3D(recipe.model.widths)
+    net = method_of(recipe).network()
     data = PatchDataset(stacks, recipe)
     batches = [
         torch.stack([data[2 * batch][0], data[2 * batch + 1][0]]) for batch in range(_BATCHES)
@@ -58,7 +61,7 @@ def initial_network(recipe: Recipe, stacks: Sequence[Stack]) -> Cellpose3D:
     return net
 
 
-def read_onnx_weights(path: Path, net: Cellpose3D) -> dict[str, tuple[Tensor, Tensor]]:
+def read_onnx_weights(path: Path, net: Network) -> dict[str, tuple[Tensor, Tensor]]:
     """Read convolution weights and biases of an exported model, by module name.
 
     Raises
@@ -69,12 +72,12 @@ def read_onnx_weights(path: Path, net: Cellpose3D) -> dict[str, tuple[Tensor, Te
     import onnx
     from onnx import numpy_helper
 
-    graph = onnx.load(str(path)).graph
+    from cellrt.export.storage import stored_as_fp32
+
+    graph = stored_as_fp32(onnx.load(str(path))).graph
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     weights = {}
-    for name, layer in net.named_modules():
-        if not isinstance(layer, torch.nn.Conv3d | torch.nn.ConvTranspose3d):
-            continue
+    for name, layer in convolutions(net):
         weight, bias = stored.get(f"{name}.weight"), stored.get(f"{name}.bias")
         if weight is None or bias is None or tuple(weight.shape) != tuple(layer.weight.shape):
             raise InputError(

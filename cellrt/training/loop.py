@@ -158,9 +158,10 @@ class ProgressLines(Callback):  # type: ignore[misc]
         self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any, **__: Any
     ) -> None:
         """Add up losses and print their means."""
-        for key in ("train_foreground", "train_flow"):
-            value = float(trainer.callback_metrics.get(key, 0.0))
-            self._sums[key] = self._sums.get(key, 0.0) + value / self.every
+        for key, value in trainer.callback_metrics.items():
+            if key.startswith("train_") and key != "train_loss":
+                part = key.removeprefix("train_")
+                self._sums[part] = self._sums.get(part, 0.0) + float(value) / self.every
         step = trainer.global_step
         if step % self.every:
             return
@@ -169,9 +170,10 @@ class ProgressLines(Callback):  # type: ignore[misc]
         speed = (step - before) / max(1e-9, seconds - then)
         self._since = (step, seconds)
         share = pl_module.progress.share(step)
+        parts = "  ".join(f"{part} {mean:.4f}" for part, mean in self._sums.items())
         self.report(
-            f"step {step}  {100 * share:5.1f} %  foreground {self._sums['train_foreground']:.4f}"
-            f"  flow {self._sums['train_flow']:.4f}  {speed:.2f} steps/s  {seconds / 60:.1f} min"
+            f"step {step}  {100 * share:5.1f} %  {parts}  {speed:.2f} steps/s"
+            f"  {seconds / 60:.1f} min"
         )
         self._sums.clear()
 

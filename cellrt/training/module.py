@@ -9,8 +9,8 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from cellrt.models.cellpose3d import Cellpose3D
-from cellrt.models.cellpose3d_targets import cellpose3d_loss
+from cellrt.models.network import Network
+from cellrt.training.methods import method_of
 from cellrt.training.progress import Progress, learning_rate
 from cellrt.training.recipe import Recipe
 
@@ -20,9 +20,9 @@ class TrainingModule(L.LightningModule):  # type: ignore[misc]
 
     Attributes
     ----------
-    net : Cellpose3D
+    net : Network
         The weights that are optimised.
-    averaged : Cellpose3D
+    averaged : Network
         Exponential moving average of `net`, running statistics included: what is validated and
         exported.
     """
@@ -30,11 +30,12 @@ class TrainingModule(L.LightningModule):  # type: ignore[misc]
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.recipe = recipe
-        self.net = Cellpose3D(recipe.model.widths)
+        self._method = method_of(recipe)
+        self.net = self._method.network()
         self.averaged = copy.deepcopy(self.net).requires_grad_(False).eval()
         self.progress = Progress(recipe.optim)
 
-    def start_from(self, net: Cellpose3D) -> None:
+    def start_from(self, net: Network) -> None:
         """Take over the weights of another network of the same shape."""
         self.net.load_state_dict(net.state_dict())
         self.averaged.load_state_dict(net.state_dict())
@@ -100,19 +101,12 @@ class TrainingModule(L.LightningModule):  # type: ignore[misc]
         self.averaged.eval()
         return self
 
-    def _losses(self, net: Cellpose3D, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
+    def _losses(self, net: Network, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
         image, targets, labels = batch
-        table = self.recipe.loss
         if image.device.type == "cpu" or image.dtype != torch.float32:
             # Measured on 2 AVX2 cores, batch 2 x 64³: 1.8 s a step instead of 2.9 s.
             image = image.contiguous(memory_format=torch.channels_last_3d)
-        return cellpose3d_loss(
-            net.logits(image),
-            targets,
-            labels,
-            flow_weight=table.flow_weight,
-            foreground=table.foreground,
-        )
+        return self._method.losses(net.logits(image), targets, labels)
 
 
 def set_norm_frozen(net: nn.Module, frozen: bool) -> None:

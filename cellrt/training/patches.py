@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from cellrt.models.cellpose3d_targets import make_targets
 from cellrt.training.augment import Geometry, acquire, draw_geometry, sample_patch
+from cellrt.training.methods import method_of
 from cellrt.training.recipe import Recipe
 from cellrt.training.stacks import Stack
 
@@ -29,14 +29,15 @@ class PatchDataset(Dataset[Sample]):
 
     Notes
     -----
-    An item is ``(image (1, z, y, x), targets (4, z, y, x), labels (z, y, x))``; see
-    `cellrt.models.cellpose3d_targets`.
+    An item is ``(image (1, z, y, x), targets (channels, z, y, x), labels (z, y, x))``; the
+    targets are the method's.
     """
 
     def __init__(self, stacks: Sequence[Stack], recipe: Recipe, *, augmented: bool = True) -> None:
         self.stacks = list(stacks)
         self.recipe = recipe
         self.augmented = augmented
+        self._method = method_of(recipe)
         weights = np.array([stack.weight for stack in self.stacks])
         self._cumulated = np.cumsum(weights / weights.sum())
 
@@ -61,9 +62,7 @@ class PatchDataset(Dataset[Sample]):
         )
         if self.augmented:
             image = acquire(image, recipe.augment, rng)
-        targets = make_targets(
-            labels, flow=recipe.targets.flow, boundary_voxels=recipe.targets.boundary_voxels
-        )
+        targets = self._method.targets(labels)
         inner = tuple(slice(margin, margin + size) for size in shape)
         fields = (slice(None), *inner)
         return (

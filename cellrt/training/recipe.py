@@ -6,56 +6,29 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cellrt.errors import InputError
+from cellrt.runtime.card import METHODS
+from cellrt.training.method_tables import (
+    LossTable,
+    ModelTable,
+    Positive,
+    Table,
+    TargetTable,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib  # type: ignore[import-not-found]
 
-Positive = Annotated[float, Field(gt=0)]
 Triple = tuple[Positive, Positive, Positive]
 Range = tuple[float, float]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ModelTable(_Table):
-    """``[model]``: the network and the grid it works on."""
-
-    method: Literal["cellpose3d"] = "cellpose3d"
-    widths: tuple[Annotated[int, Field(gt=0)], ...] = (16, 32, 64, 128)
-    nominal_diameter_voxels: Positive = 16.0
-    voxel_size_um: Positive = 0.5
-    """First guess of the scale at inference when nobody gives a cell diameter."""
-    percentiles: tuple[float, float] = (1.0, 99.8)
-    two_dimensional: bool = False
-    """Whether single slices are accepted; say so only where it was measured."""
-
-
-class TargetTable(_Table):
-    """``[targets]``: what the network learns from a label image."""
-
-    flow: Literal["tanh", "centroid", "heat"] = "tanh"
-    boundary_voxels: Annotated[int, Field(ge=0, le=4)] = 0
-    """Foreground voxels this close to another label count as wall; 0 for nuclei."""
-    margin_voxels: Annotated[int, Field(ge=0)] = 12
-    """Labels are seen this far beyond the patch, so that cut cells still point to their centre."""
-
-
-class LossTable(_Table):
-    """``[loss]``: foreground term and the weight of the flows against it."""
-
-    foreground: Literal["bce", "l1"] = "bce"
-    flow_weight: Annotated[float, Field(ge=0)] = 4.0
-
-
-class DataTable(_Table):
+class DataTable(Table):
     """``[[data]]``: labelled stacks from files; ``[[validation]]`` has the same keys.
 
     ``images`` and ``labels`` are glob patterns relative to the recipe; matches are paired in
@@ -96,7 +69,7 @@ class DataTable(_Table):
         return self
 
 
-class SimulateTable(_Table):
+class SimulateTable(Table):
     """``[[simulate]]``: stacks drawn once into the cache folder."""
 
     name: str
@@ -108,7 +81,7 @@ class SimulateTable(_Table):
     weight: Positive = 1.0
 
 
-class AugmentTable(_Table):
+class AugmentTable(Table):
     """``[augment]``: ranges and probabilities; ranges are drawn uniformly, zooms log-uniformly."""
 
     zoom: Range = (0.6, 1.6)
@@ -144,7 +117,7 @@ class AugmentTable(_Table):
     bad_slice_probability: Probability = 0.1
 
 
-class OptimTable(_Table):
+class OptimTable(Table):
     """``[optim]``: steps, batch and schedule."""
 
     patch_voxels: tuple[int, int, int] = (48, 48, 48)
@@ -176,7 +149,7 @@ class OptimTable(_Table):
         return self
 
 
-class Recipe(_Table):
+class Recipe(Table):
     """A whole recipe; see `load_recipe`."""
 
     name: str
@@ -186,9 +159,9 @@ class Recipe(_Table):
     """Bundled model name, checkpoint or ONNX file to start from."""
     cache: str = "cache"
     """Folder for simulated stacks, relative to the recipe."""
-    model: ModelTable = ModelTable()
-    targets: TargetTable = TargetTable()
-    loss: LossTable = LossTable()
+    model: ModelTable
+    targets: TargetTable
+    loss: LossTable
     augment: AugmentTable = AugmentTable()
     optim: OptimTable
     data: tuple[DataTable, ...] = ()
@@ -198,6 +171,19 @@ class Recipe(_Table):
     """Decoder parameters that go into the model card."""
     folder: Path = Path(".")
     """Where the recipe lies; filled in by `load_recipe`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tables_of_the_method(cls, recipe: dict[str, Any]) -> dict[str, Any]:
+        """The method is named once, in ``[model]``, and decides the keys of three tables."""
+        tables = {key: recipe.get(key, {}) for key in ("model", "targets", "loss")}
+        model = tables["model"]
+        named = model.get("method") if isinstance(model, dict) else getattr(model, "method", None)
+        method = METHODS[0] if named is None else named
+        return recipe | {
+            key: {"method": method, **table} if isinstance(table, dict) else table
+            for key, table in tables.items()
+        }
 
     @field_validator("name")
     @classmethod
@@ -210,7 +196,9 @@ class Recipe(_Table):
     def _something_to_learn(self) -> Recipe:
         if not self.data and not self.simulate:
             raise ValueError("no [[data]] and no [[simulate]]: nothing to train on")
-        multiple = 2 ** (len(self.model.widths) - 1)
+        if {self.targets.method, self.loss.method} != {self.model.method}:
+            raise ValueError("'method' belongs into [model] only; remove it elsewhere")
+        multiple = self.model.patch_multiple
         if any(size % multiple for size in self.optim.patch_voxels):
             raise ValueError(f"optim.patch_voxels must be multiples of {multiple}")
         return self
@@ -254,7 +242,9 @@ def load_recipe(path: str | Path) -> Recipe:
 def _first_problem(error: ValidationError) -> str:
     problems = error.errors()
     first = problems[0]
-    key = ".".join(str(part) for part in first["loc"]) or "recipe"
+    # pydantic names the method as if it were a table: model.cellpose3d.widths.
+    place = [str(part) for i, part in enumerate(first["loc"]) if i != 1 or part not in METHODS]
+    key = ".".join(place) or "recipe"
     message = {
         "extra_forbidden": "is not a known key; check the spelling",
         "missing": "is missing; add it",

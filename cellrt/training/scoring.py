@@ -13,8 +13,10 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.nn import functional as F
 
-from cellrt.models.cellpose3d import FLOW_CHANNELS, Cellpose3D
-from cellrt.models.cellpose3d_targets import cellpose3d_loss
+from cellrt.models.network import Network
+from cellrt.runtime.decoders import Decoder, decoder_for
+from cellrt.training.describe import make_card
+from cellrt.training.methods import method_of
 from cellrt.training.patches import PatchDataset
 from cellrt.training.recipe import Recipe
 from cellrt.training.stacks import Stack
@@ -22,18 +24,18 @@ from cellrt.training.stacks import Stack
 _LOSS_PATCHES = 8
 
 
-def predict_stack(net: Cellpose3D, image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+def predict_stack(net: Network, image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Run a network on a whole stack of the model grid.
 
     Parameters
     ----------
-    net : Cellpose3D
+    net : Network
     image : (z, y, x) array
         Normalised intensities.
 
     Returns
     -------
-    (4, z, y, x) float32 array
+    (channels, z, y, x) float32 array
     """
     device = next(net.parameters()).device
     pixels = torch.from_numpy(np.asarray(image, np.float32))[None, None].to(device)
@@ -46,17 +48,12 @@ def predict_stack(net: Cellpose3D, image: npt.NDArray[Any]) -> npt.NDArray[np.fl
     return np.ascontiguousarray(fields[:, :z, :y, :x].float().cpu().numpy())
 
 
-def decode(fields: npt.NDArray[np.float32], recipe: Recipe) -> npt.NDArray[np.int32]:
-    """Turn predicted fields into labels with the recipe's decoder parameters."""
-    from cellrt.runtime.decoders.flows import FlowParameters, decode_flows
-
-    parameters = FlowParameters(**decoder_parameters(recipe))
-    return decode_flows(fields[:FLOW_CHANNELS], fields[FLOW_CHANNELS], parameters)
-
-
-def decoder_parameters(recipe: Recipe) -> dict[str, Any]:
-    """Return the keyword arguments of `FlowParameters` for a recipe."""
-    return {"target": recipe.targets.flow, **recipe.decoder}
+def decode(fields: npt.NDArray[np.float32], decoder: Decoder) -> npt.NDArray[np.int32]:
+    """Turn the fields (channels, z, y, x) of a whole stack into labels, as the runtime does."""
+    _, z, y, x = fields.shape
+    kept = decoder.empty((z, y, x))
+    decoder.store(kept, slice(z), slice(y), fields)
+    return decoder.decode(kept, mode="fast")
 
 
 def score_labels(
@@ -99,10 +96,14 @@ class ScoreCallback(Callback):  # type: ignore[misc]
             return
         net = module.averaged
         loss = self._patch_loss(net)
-        results = [
-            score_labels(decode(predict_stack(net, stack.image), self.recipe), stack.labels)
-            for stack in self._chosen()
-        ]
+        chosen = self._chosen()
+        results = []
+        if chosen:
+            decoder = decoder_for(make_card(net, self.recipe, self.recipe.name))
+            results = [
+                score_labels(decode(predict_stack(net, stack.image), decoder), stack.labels)
+                for stack in chosen
+            ]
         text = f"validation: loss {loss:.4f}"
         metrics = {"val_loss": loss}
         if results:
@@ -118,19 +119,14 @@ class ScoreCallback(Callback):  # type: ignore[misc]
         count = min(self.recipe.optim.score_stacks, len(self.stacks))
         return [self.stacks[(2 * i + 1) * len(self.stacks) // (2 * count)] for i in range(count)]
 
-    def _patch_loss(self, net: Cellpose3D) -> float:
+    def _patch_loss(self, net: Network) -> float:
         data = PatchDataset(self.stacks, self.recipe, augmented=False)
+        method = method_of(self.recipe)
         device = next(net.parameters()).device
         total = 0.0
         for index in range(_LOSS_PATCHES):
             image, targets, labels = (tensor[None].to(device) for tensor in data[index])
             with torch.inference_mode():
-                losses = cellpose3d_loss(
-                    net.logits(image),
-                    targets,
-                    labels,
-                    flow_weight=self.recipe.loss.flow_weight,
-                    foreground=self.recipe.loss.foreground,
-                )
+                losses = method.losses(net.logits(image), targets, labels)
             total += float(losses["loss"])
         return total / _LOSS_PATCHES

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellrt.errors import InputError
-from cellrt.models.cellpose3d_targets import UNKNOWN
+from cellrt.models.ground_truth import UNKNOWN
 from cellrt.runtime.card import Normalisation
 from cellrt.runtime.intensity import estimate_range, normalise
 from cellrt.training.grid import median_diameter_um, zoom_image, zoom_labels

@@ -5,13 +5,20 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from cellrt.models.cellpose3d import Cellpose3D  # noqa: E402
-from cellrt.models.fold import fold_batch_norm, unfold_batch_norm  # noqa: E402
+from cellrt.models.cellseg3d import CellSeg3D  # noqa: E402
+from cellrt.models.fold import convolutions, fold_batch_norm, unfold_batch_norm  # noqa: E402
+from cellrt.models.network import Network  # noqa: E402
 
 
-def trained_like_net() -> Cellpose3D:
+def small_cellpose3d() -> Network:
+    return Cellpose3D((4, 8, 16))
+
+
+BOTH = pytest.mark.parametrize("make", [small_cellpose3d, CellSeg3D])
+
+
+def trained_like(net: Network) -> Network:
     """A network whose norms have seen data."""
-    torch.manual_seed(3)
-    net = Cellpose3D((4, 8, 16))
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm3d):
             module.weight.data.uniform_(0.5, 1.5)
@@ -22,8 +29,10 @@ def trained_like_net() -> Cellpose3D:
     return net.eval()
 
 
-def test_folding_keeps_the_function_and_removes_the_norms() -> None:
-    net = trained_like_net()
+@BOTH
+def test_folding_keeps_the_function_and_removes_the_norms(make) -> None:
+    torch.manual_seed(3)
+    net = trained_like(make())
     folded = fold_batch_norm(net)
     image = torch.rand(2, 1, 16, 24, 8)
     with torch.no_grad():
@@ -32,14 +41,23 @@ def test_folding_keeps_the_function_and_removes_the_norms() -> None:
     assert any(isinstance(m, torch.nn.BatchNorm3d) for m in net.modules())
 
 
-def test_unfolding_keeps_the_function_with_running_and_with_batch_statistics() -> None:
-    folded = fold_batch_norm(trained_like_net())
+def test_a_pair_of_convolutions_becomes_one() -> None:
+    net = CellSeg3D().eval()
+    names = [name for name, _ in convolutions(net)]
+    assert names[0] == "stem.0"
+    assert names == [name for name, _ in convolutions(fold_batch_norm(net))]
+    folded = dict(convolutions(fold_batch_norm(net)))["stem.0"]
+    assert tuple(folded.weight.shape) == (32, 1, 3, 3, 3)
+
+
+@BOTH
+def test_unfolding_keeps_the_function_with_running_and_with_batch_statistics(make) -> None:
+    torch.manual_seed(3)
+    folded = fold_batch_norm(trained_like(make()))
     weights = {
-        name: (layer.weight.detach(), layer.bias.detach())
-        for name, layer in folded.named_modules()
-        if isinstance(layer, torch.nn.Conv3d | torch.nn.ConvTranspose3d)
+        name: (layer.weight.detach(), layer.bias.detach()) for name, layer in convolutions(folded)
     }
-    net = Cellpose3D((4, 8, 16))
+    net = make()
     batch = torch.rand(2, 1, 16, 16, 16)
     unfold_batch_norm(net, weights, [batch])
     with torch.no_grad():

@@ -45,6 +45,16 @@ def test_a_good_recipe_fills_in_defaults(tmp_path: Path) -> None:
         ("count = 2", 'count = "many"', "simulate.0.count"),
         ("count = 2", "count = 2\n[[data]]\nname='d'\nlabels='l.tif'", "images"),
         ("count = 2", "count = 2\n[augment]\ngama = [1, 2]", "augment.gama"),
+        ("count = 2", "count = 2\n[model]\nmethod = 'cellseg'", "model"),
+        ("count = 2", "count = 2\n[targets]\nmethod = 'cellseg3d'", "belongs into [model]"),
+        ('name = "try"', 'name = "try"\nmodel = 3', "model"),
+        ("count = 2", "count = 2\n[model]\nmethod = 'cellseg3d'\nwidths = [8]", "model.widths"),
+        ("count = 2", "count = 2\n[targets]\nmembrane_voxels = 1.5", "targets.membrane_voxels"),
+        (
+            "count = 2",
+            "count = 2\n[model]\nmethod = 'cellseg3d'\n[loss]\nkind = 'focal'",
+            "loss.kind",
+        ),
     ],
 )
 def test_errors_name_the_key_in_one_line(tmp_path: Path, old: str, new: str, key: str) -> None:
@@ -52,6 +62,16 @@ def test_errors_name_the_key_in_one_line(tmp_path: Path, old: str, new: str, key
         load_recipe_at(tmp_path, GOOD.replace(old, new, 1))
     assert key in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_method_decides_what_targets_and_loss_are(tmp_path: Path) -> None:
+    text = GOOD + "[model]\nmethod = 'cellseg3d'\n[targets]\nmembrane_voxels = 2.0\n"
+    recipe = load_recipe_at(tmp_path, text)
+    assert recipe.targets.membrane_voxels == 2.0
+    assert recipe.loss.kind == "3dcellseg"
+    assert recipe.loss.alpha == 0.1
+    # As a checkpoint remembers it.
+    assert Recipe(**recipe.model_dump(mode="json")) == recipe
 
 
 def test_missing_and_malformed_files(tmp_path: Path) -> None:
@@ -63,7 +83,7 @@ def test_missing_and_malformed_files(tmp_path: Path) -> None:
         load_recipe_at(tmp_path, GOOD.split("[[simulate]]")[0])
 
 
-@pytest.mark.parametrize("name", ["nuclei", "membranes"])
+@pytest.mark.parametrize("name", ["nuclei", "membranes", "membranes-3dcellseg"])
 def test_committed_recipes_are_valid_and_hold_back_test_data(name: str) -> None:
     recipe = load_recipe(Path(__file__).parents[2] / "recipes" / f"{name}.toml")
     assert recipe.name == name

@@ -11,7 +11,7 @@ import tifffile
 pytest.importorskip("pydantic", reason="pydantic is not installed")
 pytest.importorskip("torch", reason="torch is not installed")
 
-from cellrt.models.cellpose3d_targets import UNKNOWN
+from cellrt.models.ground_truth import UNKNOWN
 from cellrt.training.patches import PatchDataset
 from cellrt.training.recipe import load_recipe
 from cellrt.training.simulated import _draw
