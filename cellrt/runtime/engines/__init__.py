@@ -19,7 +19,8 @@ from cellrt.runtime.model_file import ModelFile
 from cellrt.runtime.tiling import Shape
 
 # Best first. Measured on CPUs, OpenVINO runs these networks 2 to 10 times faster than ONNX Runtime.
-LADDER = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "openvino", "onnxruntime")
+GPU_ENGINES = (*FLAVOURS, "onnxruntime-cuda")
+LADDER = (*GPU_ENGINES, "openvino", "onnxruntime")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 
 

@@ -125,6 +125,22 @@ class TensorRTEngine:
             cache.mark_verified(key)
         return session
 
+    def build_seconds(self, model: ModelFile, tile: Shape, precision: str) -> float | None:
+        """How long the engine took to build that `load` takes from the cache; None without one.
+
+        Raises
+        ------
+        EngineError
+            The library cannot be had.
+        """
+        gpus, _ = nvidia_gpus()
+        if not gpus:
+            return None
+        cache, profile = default_cache(), Profile(tile, LARGEST_BATCH)
+        built = _built(model, choose_place(self.flavour), profile, precision, cache, gpus[0])
+        entry = None if built is None else cache.entry(built[1])
+        return None if entry is None else entry.build_seconds
+
 
 def _built(
     model: ModelFile,
