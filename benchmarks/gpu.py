@@ -8,10 +8,11 @@ CPUs, which onnxruntime-gpu has to replace)::
     pip install --force-reinstall --no-deps onnxruntime-gpu
     python benchmarks/gpu.py
 
-``pip install tensorrt`` adds the engine ``tensorrt``. Every engine that works is measured. One that
-finds other cells than the CPU ends the script with exit code 1 before anything is timed. With
-``--cpu``, and on a machine without a GPU, the same code runs on the CPU with small stacks, which
-shows that the script works and nothing else. Writes docs/gpu.md.
+``pip install tensorrt`` adds the engine ``tensorrt``. Every engine that works is measured, or those
+named with ``--engine``: TensorRT-RTX is for RTX cards, and not for an H100. One that fails or finds
+other cells than the CPU ends the script with exit code 1 before anything is timed. With ``--cpu``,
+and on a machine without a GPU, the same code runs on the CPU with small stacks, which shows that
+the script works and nothing else. Writes docs/gpu.md.
 """
 
 from __future__ import annotations
@@ -218,11 +219,14 @@ def large_stack(engines: list[str], half: ModelFile, sizes: Sizes) -> dict[str, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cpu", action="store_true", help="Run on the CPU, with small stacks.")
-    gpu = torch.cuda.is_available() and not parser.parse_args().cpu
+    parser.add_argument("--engine", action="append", help="Engine to measure [all]; repeatable.")
+    options = parser.parse_args()
+    gpu = torch.cuda.is_available() and not options.cpu
     sizes, device = (ON_GPU, torch.device("cuda")) if gpu else (ON_CPU, torch.device("cpu"))
     engines = [name for name in working_engines() if (name in GPU_ENGINES) == gpu]
-    if not engines:
-        sys.exit("no engine works on this device; run `cellrt doctor`")
+    engines = [name for name in engines if name in (options.engine or engines)]
+    if not engines or len(engines) < len(options.engine or ()):
+        sys.exit("no engine, or not every one, works on this device; run `cellrt doctor`")
     with tempfile.TemporaryDirectory() as folder:
         os.environ[FOLDER_VARIABLE] = str(Path(folder) / "engines")  # none that was built before
         pairs = []
@@ -233,7 +237,10 @@ def main() -> None:
         checks = check_engines(engines, pairs)
         print(checks_table(checks))
         if not all(check.passes for check in checks):
-            sys.exit("an engine computes something else than the CPU; nothing was timed")
+            sys.exit(
+                "an engine fails or computes something else than the CPU; nothing was timed; "
+                "name the others with --engine to leave it out"
+            )
         (_, nuclei), files = pairs
         rates = network_rates(engines, files, device, sizes)
         measured = Measured(
