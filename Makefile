@@ -14,7 +14,7 @@ $(VENV)/.lean: $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.lean
-	$(PIP) -e '.[train,onnxruntime,tensorrt-rtx,dev]'
+	$(PIP) -e '.[train,onnxruntime,dev]'
 	@touch $@
 
 demo: $(VENV)/.lean

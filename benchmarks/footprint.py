@@ -18,6 +18,7 @@ from pathlib import Path
 
 import tifffile
 from report import machine, table, write
+from stacks import mirrored
 
 from cellrt.runtime.decoders import FlowDecoder
 from cellrt.runtime.plan import PROMISED_BYTES
@@ -51,7 +52,7 @@ def main() -> None:
         voxel = ["--voxel-size", "0.6", "0.6", "0.6"]
         base = simulate_nuclei((64, 256, 256), seed=5)
         for shape in SHAPES:
-            image = _tiled(base.image, shape)
+            image = mirrored(base.image, shape)
             tifffile.imwrite(stack, image, imagej=False)
             seconds, peak, out = run(["segment", str(stack), "--json", "--overwrite", *voxel])
             result = json.loads(out.splitlines()[-1])
@@ -67,7 +68,7 @@ def main() -> None:
                     "yes" if peak <= limit else "no",
                 ]
             )
-        small = _tiled(base.image, (64, 64, 64))
+        small = mirrored(base.image, (64, 64, 64))
         tifffile.imwrite(stack, small, imagej=False)
         cache = str(Path(folder) / "numba")
         first = run(["segment", str(stack), "--overwrite", *voxel], NUMBA_CACHE_DIR=cache)[0]
@@ -88,15 +89,6 @@ def main() -> None:
 | later `segment` of a 64³ stack (median of 3) | {later:.1f} | 3 |
 """
     write("footprint", text, {"rows": rows, "help": helps, "first": first, "later": later})
-
-
-def _tiled(image, shape):  # type: ignore[no-untyped-def]
-    """Repeat an image, mirrored, to a shape."""
-    import numpy as np
-
-    extra = [(0, max(0, n - m)) for n, m in zip(shape, image.shape, strict=True)]
-    grown = np.pad(image, extra, mode="symmetric")
-    return np.ascontiguousarray(grown[tuple(slice(0, n) for n in shape)])
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def benchmark(
         if not json:
             typer.echo(
                 f"{'model':16} {'engine':16} {'computes':8} {'network':>8} {'all':>7}  Mvoxels/s "
-                f"{'memory':>7} MB  AP75 to the first"
+                f"{'memory':>7} MB {'GPU':>6} MB {'build':>6} s  AP75 to the first"
             )
         runs = compare_engines(
             stack,
@@ -61,10 +61,13 @@ def benchmark(
 
 
 def _row(run: EngineRun) -> str:
+    device, build = run.peak_device_memory_bytes, run.build_seconds
     return (
         f"{run.model:16} {run.engine:16} {run.precision:8} "
         f"{run.network_voxels_per_second / 1e6:8.2f} {run.voxels_per_second / 1e6:7.2f}  "
-        f"{'':9} {run.peak_memory_bytes / 1e6:7.0f}     {run.agreement:.3f}"
+        f"{'':9} {run.peak_memory_bytes / 1e6:7.0f}    "
+        f"{'' if device is None else f'{device / 1e6:.0f}':>6}    "
+        f"{'' if build is None else f'{build:.1f}':>6}    {run.agreement:.3f}"
     )
 
 

@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 
 from cellrt.errors import CellrtError, EngineError
 from cellrt.evaluation.scores import evaluate
-from cellrt.runtime.engines import LADDER, choose_engine
+from cellrt.runtime.engines import LADDER, NVIDIA_ENGINES, choose_engine
+from cellrt.runtime.engines.tensorrt_engine import TensorRTEngine
+from cellrt.runtime.engines.tensorrt_library import FLAVOURS
+from cellrt.runtime.machine import gpu_memory_bytes
 from cellrt.runtime.model_file import ModelFile
 from cellrt.runtime.reading import read_voxels
 
@@ -44,6 +47,10 @@ class EngineRun:
     cells : int
     agreement : float
         AP at IoU 0.75 between its cells and those of the first run, which is 1.
+    peak_device_memory_bytes : int or None
+        Of the whole process on its GPUs; None without one, and where the driver does not tell.
+    build_seconds : float or None
+        Of a TensorRT engine, when it was built; None for other engines.
     """
 
     model: str
@@ -56,6 +63,8 @@ class EngineRun:
     peak_memory_bytes: int
     cells: int
     agreement: float = 1.0
+    peak_device_memory_bytes: int | None = None
+    build_seconds: float | None = None
 
 
 def working_engines() -> list[str]:
@@ -93,7 +102,8 @@ def compare_engines(
     arguments : sequence of str
         Further words for ``cellrt segment``, such as ``--voxel-size``.
     repeats : int
-        Runs of each, of which the median counts; one more run before them fills caches.
+        Runs of each, of which the median counts; one more run before them fills caches, and one
+        after them, where a GPU is used, is asked for its memory.
     report : callable
         Told of each result as soon as it is there.
 
@@ -149,14 +159,21 @@ def _measure(
                 raise error
             results.append((wall, json.loads((Path(folder) / "run.run.json").read_text())))
         cells = np.array(read_voxels(labels))  # the file goes with its folder
+        engine = results[0][1]["engine"]["name"]
+        device_memory = _peak_device_memory(command) if engine in NVIDIA_ENGINES else None
     wall, record = sorted(results[1:], key=lambda result: result[0])[repeats // 2]
     inside = statistics.median(r["seconds"]["network_inside_engine"] for _, r in results[1:])
     grid = np.prod(record["scale"]["model_grid_zyx"])
     computed = float(grid * record["tiles"]["computed_voxels_per_voxel"])
     voxels = float(np.prod(record["input"]["shape_zyx"]))
+    build_seconds = None
+    if engine in FLAVOURS:
+        depth, height, width = record["tiles"]["shape_zyx"]
+        asked = record["options"]["precision"]
+        build_seconds = TensorRTEngine(engine).build_seconds(model, (depth, height, width), asked)
     run = EngineRun(
         model=record["model"]["name"],
-        engine=record["engine"]["name"],
+        engine=engine,
         precision=record["engine"]["precision"],
         device=record["engine"]["device"],
         network_voxels_per_second=computed / max(inside, 1e-9),
@@ -164,5 +181,19 @@ def _measure(
         seconds=record["seconds"],
         peak_memory_bytes=record["peak_memory_bytes"],
         cells=record["cells"],
+        peak_device_memory_bytes=device_memory,
+        build_seconds=build_seconds,
     )
     return run, cells
+
+
+def _peak_device_memory(command: Sequence[str]) -> int | None:
+    """Run a command, untimed because asking takes processor time, and watch its device memory."""
+    peak: int | None = None
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            held = gpu_memory_bytes(process.pid)
+            if held is not None:
+                peak = max(peak or 0, held)
+            time.sleep(0.05)
+    return peak

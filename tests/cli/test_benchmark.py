@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
+from cellrt.cli.benchmark import _row
 from cellrt.evaluation import engines as module
+from cellrt.runtime.engines import NVIDIA_ENGINES
+from cellrt.runtime.machine import gpu_memory_bytes
 from cellrt.simulation import simulate_nuclei
 
 
@@ -31,6 +37,10 @@ def test_every_working_engine_has_a_row_with_figures(cellrt, stack):
         assert 0 < run["voxels_per_second"] < run["network_voxels_per_second"]
         assert run["peak_memory_bytes"] > 1e8
         assert run["seconds"]["network"] > 0
+        if run["engine"] in NVIDIA_ENGINES:
+            continue
+        assert run["peak_device_memory_bytes"] is None
+        assert run["build_seconds"] is None
     assert len(list(stack.parent.iterdir())) == 1
 
 
@@ -56,3 +66,88 @@ def test_a_stack_that_cannot_be_read_ends_with_its_message(cellrt, tmp_path):
     done = cellrt("benchmark", "nuclei", "--stack", tmp_path / "text.tif")
     assert done.code == 3
     assert "is not a TIFF file" in done.err
+
+
+@pytest.fixture
+def fake_driver(tmp_path, monkeypatch):
+    """Put an ``nvidia-smi`` first on PATH; give it the shell lines to run."""
+
+    def install(lines):
+        program = tmp_path / "bin" / "nvidia-smi"
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/sh\n{lines}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+
+    return install
+
+
+ON_LINUX = pytest.mark.skipif(not Path("/proc/self").exists(), reason="lists processes in /proc")
+
+
+@ON_LINUX
+def test_the_peak_of_the_device_memory_is_that_of_the_process_and_not_of_others(
+    stack, fake_driver, tmp_path, monkeypatch
+):
+    from cellrt.runtime.model_file import open_model
+
+    # Every process there is holds 100 MiB on one GPU; on the other one 200, then 500, then 300.
+    fake_driver(f"""
+        count=$(cat {tmp_path}/count 2>/dev/null || echo 0); echo $((count + 1)) > {tmp_path}/count
+        case $count in 0) used=200;; 1) used=500;; *) used=300;; esac
+        for process in /proc/[0-9]*; do
+            echo "${{process#/proc/}}, 100"; echo "${{process#/proc/}}, $used"
+        done""")
+    words = ["--engine", "openvino"]
+    here, _ = module._measure(stack, open_model("nuclei"), words, 1)
+    assert here.peak_device_memory_bytes is None
+    assert not (tmp_path / "count").exists()  # the driver is asked about engines on GPUs only
+
+    monkeypatch.setattr(module, "NVIDIA_ENGINES", ("openvino",))
+    there, _ = module._measure(stack, open_model("nuclei"), words, 1)
+    assert there.peak_device_memory_bytes == 600 * 2**20
+    assert there.build_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("echo '7, 100'; echo '77, 900'; echo '7, 20'", 120 * 2**20),
+        ("echo '77, 900'", None),
+        ("echo '7, [N/A]'", None),  # Windows
+        ("echo '[Not Supported]'", None),
+        ("echo 'no driver' >&2; exit 9", None),
+        ("", None),
+    ],
+)
+def test_device_memory_that_the_driver_does_not_tell_is_left_out(fake_driver, lines, expected):
+    fake_driver(lines)
+    assert gpu_memory_bytes(7) == expected
+
+
+def test_the_build_time_is_that_of_the_engine_which_the_gpu_would_load(
+    cellrt, fake_driver, tmp_path, monkeypatch
+):
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is an extra")
+    from cellrt.runtime.engines.engine_cache import FOLDER_VARIABLE, default_cache
+    from cellrt.runtime.engines.tensorrt_engine import TensorRTEngine
+    from cellrt.runtime.model_file import open_model
+
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "engines"))
+    fake_driver("echo 'NVIDIA RTX 4090, 24564 MiB, 580.95, 8.9'")
+    for target in ("sm86", "sm89"):
+        assert cellrt("build", "nuclei", "--target", target, "--quiet").code == 0
+    built = {entry.key.compute_capability: entry for entry in default_cache().entries()}
+    model, engine = open_model("nuclei"), TensorRTEngine("tensorrt-rtx")
+    tile = model.card.tile
+    assert engine.build_seconds(model, tile, "auto") == built["sm89"].build_seconds > 0
+    assert engine.build_seconds(model, tile, "fp16") is None
+    assert engine.build_seconds(model, (32, 32, 32), "auto") is None
+
+
+def test_a_row_has_gpu_memory_and_build_time_only_where_there_are_any():
+    run = module.EngineRun("nuclei", "openvino", "fp32", "CPU", 2e6, 1e6, {}, 3 * 10**8, 5)
+    on_gpu = dataclasses.replace(run, peak_device_memory_bytes=2_345_000_000, build_seconds=6.78)
+    assert _row(run).split()[3:] == ["2.00", "1.00", "300", "1.000"]
+    assert _row(on_gpu).split()[3:] == ["2.00", "1.00", "300", "2345", "6.8", "1.000"]
+    assert len(_row(run)) == len(_row(on_gpu))

@@ -19,17 +19,9 @@ from cellrt.runtime.model_file import ModelFile
 from cellrt.runtime.tiling import Shape
 
 # Best first. Measured on CPUs, OpenVINO runs these networks 2 to 10 times faster than ONNX Runtime.
-LADDER = (
-    "tensorrt",
-    "tensorrt-rtx",
-    "onnxruntime-cuda",
-    "openvino-gpu",
-    "openvino",
-    "onnxruntime",
-)
+NVIDIA_ENGINES = (*FLAVOURS, "onnxruntime-cuda")
+LADDER = (*NVIDIA_ENGINES, "openvino-gpu", "openvino", "onnxruntime")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
-# Engines that leave an NVIDIA GPU alone.
-WITHOUT_NVIDIA = ("openvino-gpu", "openvino", "onnxruntime")
 
 
 class Session(Protocol):
@@ -82,7 +74,7 @@ class EngineChoice:
     @property
     def spares_gpu(self) -> bool:
         """Whether the user asked for an engine that leaves an NVIDIA GPU alone."""
-        return self.requested and self.name in WITHOUT_NVIDIA
+        return self.requested and self.name not in NVIDIA_ENGINES
 
     def fixed_tile(self, model: ModelFile) -> Shape | None:
         """The tile (z, y, x) for which engines are built; None where any tile will do."""

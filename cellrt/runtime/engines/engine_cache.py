@@ -100,7 +100,7 @@ class EngineCache:
         reason : str
             Why, in one line; empty when the engine was found.
         """
-        entry = self._entry(self.folder / f"{key.stem}.json")
+        entry = self.entry(key)
         if entry is None or entry.key != key:
             return None, self._difference(key)
         try:
@@ -135,7 +135,7 @@ class EngineCache:
 
     def is_verified(self, key: EngineKey) -> bool:
         """Whether an engine was found to compute what the CPU does."""
-        entry = self._entry(self.folder / f"{key.stem}.json")
+        entry = self.entry(key)
         return entry is not None and entry.verified
 
     def mark_verified(self, key: EngineKey) -> None:
@@ -146,7 +146,7 @@ class EngineCache:
         ResourceError
             The folder cannot be written.
         """
-        entry = self._entry(self.folder / f"{key.stem}.json")
+        entry = self.entry(key)
         if entry is not None:
             with self._writing():
                 self._record(replace(entry, verified=True))
@@ -190,6 +190,10 @@ class EngineCache:
         place = (key.library, key.gpu, key.compute_capability, key.driver, key.system)
         digest = hashlib.sha256(json.dumps(place).encode()).hexdigest()
         return self.folder / f"{digest[:16]}.timings"
+
+    def entry(self, key: EngineKey) -> Entry | None:
+        """The record of an engine; None where there is none that can be read."""
+        return self._entry(self.folder / f"{key.stem}.json")
 
     def entries(self) -> list[Entry]:
         """All engines with a readable record, by name."""

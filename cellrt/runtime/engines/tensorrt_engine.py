@@ -97,9 +97,8 @@ class TensorRTEngine:
             raise EngineError(reason)
         cache = default_cache()
         library = open_runtime(self.flavour)
-        place = Place(library, None if library.flavour.ahead_of_time else gpus[0], ())
-        profile = Profile(tile, LARGEST_BATCH, lean=library.flavour is LEAN)
-        built = _built(model, place, profile, precision, cache, gpus[0])
+        place = _place(library, gpus[0])
+        built = _built(model, place, tile, precision, cache, gpus[0])
         if built is None:
             if library.flavour is LEAN:
                 raise EngineError(
@@ -131,16 +130,41 @@ class TensorRTEngine:
             cache.mark_verified(key)
         return session
 
+    def build_seconds(self, model: ModelFile, tile: Shape, precision: str) -> float | None:
+        """How long the engine took to build that `load` takes from the cache; None without one.
+
+        Raises
+        ------
+        EngineError
+            The library cannot be had.
+        """
+        gpus, _ = nvidia_gpus()
+        if not gpus:
+            return None
+        cache, place = default_cache(), _place(open_runtime(self.flavour), gpus[0])
+        built = _built(model, place, tile, precision, cache, gpus[0])
+        entry = None if built is None else cache.entry(built[1])
+        return None if entry is None else entry.build_seconds
+
+
+def _place(library: TensorRT, gpu: Gpu) -> Place:
+    """What engines are built for that this GPU shall run."""
+    if not library.flavour.ahead_of_time:
+        return Place(library, gpu, ())
+    # Engines without a target run from compute capability 8 on.
+    return Place(library, None, ("sm75",) if gpu.compute_capability == "7.5" else ())
+
 
 def _built(
     model: ModelFile,
     place: Place,
-    profile: Profile,
+    tile: Shape,
     precision: str,
     cache: EngineCache,
     gpu: Gpu,
 ) -> tuple[bytes, EngineKey] | None:
     """An engine that is in the cache: built here, or ahead of time for GPUs like this one."""
+    profile = Profile(tile, LARGEST_BATCH, lean=place.library.flavour is LEAN)
     family = f"sm{gpu.compute_capability.replace('.', '')}"
     for name in ("fp16", model.card.precision) if precision == "auto" else (precision,):
         key = engine_key(model, place, profile, name)

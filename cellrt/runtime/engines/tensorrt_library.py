@@ -145,7 +145,7 @@ def _open(flavour: Flavour) -> TensorRT:
         oldest = ".".join(map(str, flavour.oldest))
         raise EngineError(
             f"{flavour.module} {version} is installed, and {oldest} to {flavour.newest}.x are "
-            f"known to work; {advice}"
+            f"known to work; {advice}, or on a Jetson bring JetPack up to date"
         )
     return TensorRT(flavour, api, version)
 

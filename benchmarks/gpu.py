@@ -1,0 +1,259 @@
+"""cellrt on a GPU: the same cells as on the CPU, and how much faster than PyTorch.
+
+On a machine with an NVIDIA GPU, in a fresh environment (`cellrt[train]` brings the onnxruntime for
+CPUs, which onnxruntime-gpu has to replace)::
+
+    pip install -e '.[train,precision,cuda,tensorrt-rtx]' 'cellpose==3.1.1'
+    pip uninstall --yes onnxruntime
+    pip install --force-reinstall --no-deps onnxruntime-gpu
+    python benchmarks/gpu.py
+
+``pip install tensorrt`` adds the engine ``tensorrt``. Every engine that works is measured, or those
+named with ``--engine``: TensorRT-RTX is for RTX cards, and not for an H100. One that fails or finds
+other cells than the CPU ends the script with exit code 1 before anything is timed. With ``--cpu``,
+and on a machine without a GPU, the same code runs on the CPU with small stacks, which shows that
+the script works and nothing else. Writes docs/gpu.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+import torch
+from gpu_page import CHECKED, Check, Measured, Sizes, checks_table, page
+from pipelines import (
+    forward,
+    medians,
+    network_of,
+    precision_words,
+    run_cellrt,
+    run_pytorch,
+)
+from report import write
+from stacks import MEMBRANE_DIAMETER, MEMBRANES, membranes, mirrored
+
+import cellrt
+from cellrt.errors import CellrtError
+from cellrt.evaluation.engines import IOU, working_engines
+from cellrt.export.variant import write_variant
+from cellrt.runtime.engines import NVIDIA_ENGINES, Session, choose_engine
+from cellrt.runtime.engines.device_session import LARGEST_BATCH, DeviceSession, SpreadSession
+from cellrt.runtime.engines.engine_cache import FOLDER_VARIABLE
+from cellrt.runtime.engines.tensorrt_engine import TensorRTEngine
+from cellrt.runtime.engines.tensorrt_library import FLAVOURS
+from cellrt.runtime.fields import prepare_image
+from cellrt.runtime.machine import nvidia_gpus
+from cellrt.runtime.model_file import ModelFile, open_model
+from cellrt.simulation import simulate_nuclei
+
+ON_GPU = Sizes(MEMBRANES, (512, 512, 512), tiles=LARGEST_BATCH, calls=10, repeats=5)
+ON_CPU = Sizes((48, 96, 96), (64, 128, 128), tiles=1, calls=1, repeats=3)
+
+
+def check_engines(engines: list[str], pairs: list[tuple[ModelFile, ModelFile]]) -> list[Check]:
+    """Compare every engine with the CPU, each model as it is and in fp16."""
+    found = []
+    for full, half in pairs:
+        image = _checked_image(full)
+        # The decoder drops doubtful cells, so diameter and grid have to be the same for all.
+        settings: dict[str, Any] = {"diameter": full.card.diameter_voxels}
+        labels = cellrt.segment(
+            image, model=full.path, engine="openvino", precision="fp32", **settings
+        ).labels
+        tile = prepare_image(image, image.shape, full.card.normalisation).read(
+            (0, 0, 0), full.card.tile
+        )[None, None]
+        fields = choose_engine("openvino").load(full, full.card.tile, "fp32").infer(tile)
+        for engine in engines:
+            for file in (full, half):
+                try:
+                    session = choose_engine(engine).load(file, full.card.tile, "auto")
+                    difference = np.abs(session.infer(tile) - fields).mean(axis=(0, 2, 3, 4)).max()
+                    computes = session.precision
+                    del session
+                    result = cellrt.segment(image, model=file.path, engine=engine, **settings)
+                except CellrtError as error:
+                    found.append(Check(engine, file.card.name, str(error)))
+                    continue
+                scores = cellrt.evaluate(result.labels, labels, thresholds=(IOU,)).at(IOU)
+                found.append(
+                    Check(
+                        engine,
+                        file.card.name,
+                        computes,
+                        scores.average_precision,
+                        float(difference),
+                        len(result.table),
+                        TensorRTEngine(engine).build_seconds(file, full.card.tile, "auto")
+                        if engine in FLAVOURS
+                        else None,
+                    )
+                )
+    return found
+
+
+def _checked_image(model: ModelFile) -> np.ndarray:
+    if model.card.target == "membranes":
+        return membranes(CHECKED).image
+    return simulate_nuclei(CHECKED, diameter_voxels=model.card.diameter_voxels, seed=9).image
+
+
+def network_rates(
+    engines: list[str], files: tuple[ModelFile, ModelFile], device: torch.device, sizes: Sizes
+) -> dict[str, float]:
+    """Voxels per second of the network alone, on tiles that already lie on the device."""
+    tile = files[0].card.tile
+    tiles = np.random.default_rng(0).random((sizes.tiles, 1, *tile), dtype=np.float32)
+    rates = {
+        f"PyTorch, {precision_words(device)}": tiles.size
+        / _pytorch_seconds(files[0], tiles, device, sizes)
+    }
+    torch.cuda.empty_cache()  # cellrt decides from the free memory how much to do at once
+    for engine in engines:
+        for file in files:
+            session = choose_engine(engine).load(file, tile, "auto")
+            work, wait = _queue(session, tiles)
+            rates[f"{engine}, {session.precision}, {file.card.name}"] = tiles.size / _seconds(
+                work, wait, sizes
+            )
+            del session, work, wait
+    return rates
+
+
+def _pytorch_seconds(
+    model: ModelFile, tiles: np.ndarray, device: torch.device, sizes: Sizes
+) -> float:
+    torch.backends.cudnn.benchmark = True
+    network = network_of(model.path, device)
+    batch = torch.from_numpy(tiles).to(device, memory_format=torch.channels_last_3d)
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    return _seconds(lambda: forward(network, batch), wait, sizes)
+
+
+def _queue(session: Session, tiles: np.ndarray) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """What runs the network once, and what waits for it; one GPU where there are several."""
+    if isinstance(session, SpreadSession):
+        session = session.sessions[0]
+    if not isinstance(session, DeviceSession):
+        return lambda: session.infer(tiles), lambda: None
+    session.gpu.activate()
+    session.reserve(len(tiles), tiles.shape[2:])
+    image = session.gpu.empty(tiles.shape, np.float32, session.stream)
+    image.copy_to_device(tiles, stream=session.stream)
+    shape = (len(tiles), session.output_channels, *tiles.shape[2:])
+    fields = session.gpu.empty(shape, np.float32, session.stream)
+    return lambda: session.enqueue(image, fields), session.stream.synchronize
+
+
+def _seconds(work: Callable[[], Any], wait: Callable[[], Any], sizes: Sizes) -> float:
+    """Median seconds of one call, after a timing that does not count."""
+    found = []
+    for _ in range(sizes.repeats + 1):
+        begin = time.perf_counter()
+        for _ in range(sizes.calls):
+            work()
+        wait()
+        found.append((time.perf_counter() - begin) / sizes.calls)
+    return statistics.median(found[1:])
+
+
+def end_to_end(
+    engines: list[str], files: tuple[ModelFile, ModelFile], device: torch.device, sizes: Sizes
+) -> dict[str, dict[str, float]]:
+    """Seconds per stage from a membrane stack's file to a label file, and the mean Dice."""
+    full, half = files
+    stack = membranes(sizes.membranes)
+    network = network_of(full.path, device)
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        path, out = Path(folder) / "stack.tif", Path(folder) / "labels.tif"
+        tifffile.imwrite(path, stack.image, imagej=True, metadata={"axes": "ZYX"})
+        runs: dict[str, Callable[[], dict[str, float]]] = {
+            f"PyTorch {precision_words(device)} + MONAI + Cellpose": lambda: run_pytorch(
+                path, out, network, device
+            )
+        }
+        for engine in engines:
+            for words, diameter in (
+                ("same grid", full.card.diameter_voxels),
+                ("as a user runs it", MEMBRANE_DIAMETER),
+            ):
+                runs[f"cellrt, {engine}, {words}"] = lambda e=engine, d=diameter: run_cellrt(
+                    path, out, model=half.path, diameter=d, engine=e
+                )
+        for name, run in runs.items():
+            seconds = medians([run() for _ in range(sizes.repeats + 1)][1:])
+            dice = cellrt.evaluate(tifffile.imread(out), stack.labels).mean_dice
+            found[name] = {**seconds, "mean Dice": dice}
+    return found
+
+
+def large_stack(engines: list[str], half: ModelFile, sizes: Sizes) -> dict[str, dict[str, float]]:
+    """Seconds per stage from a large stack of nuclei to a label file."""
+    diameter = half.card.diameter_voxels
+    base = simulate_nuclei((64, 128, 128), diameter_voxels=diameter, seed=5)
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        path, out = Path(folder) / "stack.tif", Path(folder) / "labels.tif"
+        tifffile.imwrite(path, mirrored(base.image, sizes.nuclei))
+        for engine in engines:
+            runs = [
+                run_cellrt(path, out, model=half.path, diameter=diameter, engine=engine)
+                for _ in range(sizes.repeats + 1)
+            ]
+            found[engine] = medians(runs[1:])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cpu", action="store_true", help="Run on the CPU, with small stacks.")
+    parser.add_argument("--engine", action="append", help="Engine to measure [all]; repeatable.")
+    options = parser.parse_args()
+    gpu = torch.cuda.is_available() and not options.cpu
+    sizes, device = (ON_GPU, torch.device("cuda")) if gpu else (ON_CPU, torch.device("cpu"))
+    engines = [name for name in working_engines() if (name in NVIDIA_ENGINES) == gpu]
+    engines = [name for name in engines if name in (options.engine or engines)]
+    if not engines or len(engines) < len(options.engine or ()):
+        sys.exit("no engine, or not every one, works on this device; run `cellrt doctor`")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[FOLDER_VARIABLE] = str(Path(folder) / "engines")  # none that was built before
+        pairs = []
+        for name in ("nuclei", "membranes"):
+            half = Path(folder) / f"{name}-fp16.onnx"
+            write_variant(name, half, "fp16")
+            pairs.append((open_model(name), open_model(half)))
+        checks = check_engines(engines, pairs)
+        print(checks_table(checks))
+        if not all(check.passes for check in checks):
+            sys.exit(
+                "an engine fails or computes something else than the CPU; nothing was timed; "
+                "name the others with --engine to leave it out"
+            )
+        (_, nuclei), files = pairs
+        rates = network_rates(engines, files, device, sizes)
+        measured = Measured(
+            gpu=[str(found) for found in nvidia_gpus()[0]] if gpu else [],
+            pytorch=torch.__version__,
+            sizes=sizes,
+            checks=checks,
+            network_voxels_per_second=rates,
+            end_to_end_seconds=end_to_end(engines, files, device, sizes),
+            large_stack_seconds=large_stack(engines, nuclei, sizes),
+        )
+    write("gpu", page(measured), asdict(measured))
+
+
+if __name__ == "__main__":
+    main()
