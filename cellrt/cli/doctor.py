@@ -50,15 +50,15 @@ def doctor(
             typer.echo(f"GPU      {gpu}")
         typer.echo(f"engines, best first, checked with model {file.card.name}:")
         for check in checks:
-            typer.echo(f"  {check.name:12} {'ok' if check.works else '--'} {check.detail}")
+            typer.echo(f"  {check.name:16} {'ok' if check.works else '--'} {check.detail}")
             if check.works:
                 typer.echo(
-                    f"{'':15}{check.precision}, {check.voxels_per_second / 1e6:.2g} million "
+                    f"{'':19}{check.precision}, {check.voxels_per_second / 1e6:.2g} million "
                     f"voxels/s; differs from the model's card by {check.difference:.1g}"
                 )
         typer.echo("engines for GPUs, which `cellrt build` makes:")
         for check in builders:
-            typer.echo(f"  {check.name:12} {'ok' if check.works else '--'} {check.detail}")
+            typer.echo(f"  {check.name:16} {'ok' if check.works else '--'} {check.detail}")
         typer.echo(f"cells are decoded on: {decoder.device} ({decoder.reason})")
         if working:
             typer.echo(f"`cellrt segment` will use {working[0].name}.")

@@ -46,7 +46,8 @@ def segment(
     engine: Annotated[
         Text,
         typer.Option(
-            help="onnxruntime-cuda, openvino or onnxruntime; obeyed or refused [the best]."
+            help="tensorrt, tensorrt-rtx, onnxruntime-cuda, openvino-gpu, openvino or onnxruntime; "
+            "obeyed or refused [the best]."
         ),
     ] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32, fp16, bf16 or int8.")] = "auto",

@@ -67,9 +67,12 @@ class EngineChoice:
     @property
     def reason(self) -> str:
         """One line for people and for the run record."""
-        why = "as asked" if self.requested else "the best that loads here"
-        notes = "".join(f"; {name} skipped: {reason}" for name, reason in self.skipped)
-        return f"{self.name} ({self.detail}), {why}{notes}"
+        chosen = "as asked" if self.requested else "the best that loads here"
+        alike: dict[str, list[str]] = {}
+        for name, reason in self.skipped:
+            alike.setdefault(reason, []).append(name)
+        notes = "".join(f"; {', '.join(names)} skipped: {why}" for why, names in alike.items())
+        return f"{self.name} ({self.detail}), {chosen}{notes}"
 
     @property
     def spares_gpu(self) -> bool:
