@@ -78,7 +78,7 @@ def real_tiles(model: ModelFile) -> list[Tile]:
             paths = [
                 saved(folder / "left.tif", patch[:, :, :140]),
                 saved(folder / "right.tif", patch[:, :, 140:]),
-                saved(folder / "root.tif", root[root.files[0]]),
+                saved(folder / "root.tif", root["arr_0"][0, 0]),
             ]
         return stack_tiles(paths, model)
 

@@ -70,6 +70,18 @@ def test_no_engine_at_all_is_an_error_with_every_reason(monkeypatch):
         choose_engine()
 
 
+def test_openvinos_converter_and_telemetry_stay_out_and_can_be_had_later():
+    program = """
+import sys
+from cellrt.runtime.engines import choose_engine
+choose_engine("openvino")
+assert not any("telemetry" in name or name.startswith("openvino.tools") for name in sys.modules)
+from openvino.tools.ovc import convert_model
+"""
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+
+
 def test_an_unknown_engine_lists_the_known_ones():
     with pytest.raises(UsageError, match="openvino-gpu, openvino, onnxruntime"):
         choose_engine("abacus")

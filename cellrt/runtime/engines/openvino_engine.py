@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from cellrt.runtime.tiling import Shape
 
 # Intel's GPUs compute in fp16 unless told otherwise; means over a tile agree far better than this.
 _FP16_TOLERANCE = 5e-3
+_CONVERTER = "openvino.tools.ovc"
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,6 @@ class OpenVinoEngine:
             is part of the CPU and nobody asked for it.
         """
         core = shared_core()
-        import openvino
-
         if self.device == "GPU":
             if not any(name.startswith("GPU") for name in core.available_devices):
                 raise EngineError("OpenVINO finds no Intel GPU with a driver for computing")
@@ -49,7 +49,7 @@ class OpenVinoEngine:
                 raise EngineError(
                     "the Intel GPU is part of the CPU; `cellrt doctor` says whether it is faster"
                 )
-        version = str(openvino.__version__).split("-")[0]
+        version = str(_library().__version__).split("-")[0]
         name = core.get_property(self.device, "FULL_DEVICE_NAME").strip()
         return f"OpenVINO {version} on {name}"
 
@@ -139,7 +139,7 @@ def shared_core() -> Any:
         OpenVINO is not installed or does not load.
     """
     try:
-        import openvino  # noqa: F401
+        _library()
     except ImportError as error:
         raise EngineError(f"openvino does not load ({error}); run `pip install openvino`") from None
     return _core()
@@ -151,6 +151,20 @@ def _core() -> Any:
     # stack, and unloading puts the former one back; of two cores dropped in the order they were
     # made, the second puts back the first one's stack, which is unmapped by then, and the next
     # Ctrl-C ends the process with a segmentation fault.
-    import openvino
+    return _library().Core()
 
-    return openvino.Core()
+
+def _library() -> Any:
+    """Import OpenVINO without its model converter.
+
+    That part is optional, takes as long to import as all the rest, and sets up telemetry.
+    """
+    hide = "openvino" not in sys.modules and _CONVERTER not in sys.modules
+    if hide:
+        sys.modules[_CONVERTER] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if hide:
+            del sys.modules[_CONVERTER]
+    return openvino
