@@ -121,13 +121,7 @@ def refine_scale(
     if start is None and is_noise(image):
         return _unknown(card, spacing, spacing_origin, warnings)
     tile = choice.fixed_tile(model) or PROBE
-    # Kernels load, and on the very first run compile, while the engine does.
-    with ThreadPoolExecutor(1, thread_name_prefix="compile") as compiler:
-        compiling = compiler.submit(decoder.warm_up)
-        session = choice.load(model, tile, precision, note)
-        compiling.result()
     base = start or CellScale(FIRST_PIXELS, spacing, "", spacing_origin)
-
     seen: dict[int, Probe] = {}
 
     def look(step: int) -> Probe:
@@ -139,12 +133,12 @@ def refine_scale(
                 seen[step] = _probe(image, guess, card, session, decoder, tile)
         return seen[step]
 
-    step, offset = 0, 0.0
-    if start is None or not look(0).confirms:
-        step = search(look, UNKNOWN_STEPS if start is None else KNOWN_STEPS)
-        if start is None and look(step).quality < CONVINCING:
-            step = max(UNKNOWN_STEPS, key=lambda step: look(step).quality)
-        offset = _vertex(*(look(step + d).quality for d in (-1, 0, 1)))
+    # Kernels load, and on the very first run compile, while the engine loads and computes.
+    with ThreadPoolExecutor(1, thread_name_prefix="compile") as compiler:
+        compiling = compiler.submit(decoder.warm_up)
+        session = choice.load(model, tile, precision, note)
+        step, offset = _best_step(look, known=start is not None)
+        compiling.result()
     best = seen[step]
     if best.cells < FEWEST_CELLS:
         return start or _unknown(card, spacing, spacing_origin, warnings)
@@ -161,6 +155,19 @@ def refine_scale(
             "give --diameter or --voxel-size to be sure"
         )
     return replace(base, diameter_pixels=diameter, diameter_origin=origin)
+
+
+def _best_step(look: Callable[[int], Probe], *, known: bool) -> tuple[int, float]:
+    """Step at which the network agrees with itself best, and how far beside it the hill's top is.
+
+    What is known already and confirmed by the cells is not searched for.
+    """
+    if known and look(0).confirms:
+        return 0, 0.0
+    step = search(look, KNOWN_STEPS if known else UNKNOWN_STEPS)
+    if not known and look(step).quality < CONVINCING:
+        step = max(UNKNOWN_STEPS, key=lambda step: look(step).quality)
+    return step, _vertex(*(look(step + d).quality for d in (-1, 0, 1)))
 
 
 def _unknown(

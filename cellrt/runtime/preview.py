@@ -106,6 +106,7 @@ def warm_up() -> None:
     labels = np.ones((2, 3, 3), np.int32)
     plane, _ = project(labels, labels)
     render_plane(plane, (6, 6), IntensityRange(0.0, 1.0))
+    render_from_above(labels, (6, 6), 1.0)
 
 
 def _count_labels(labels: NDArray[np.int32]) -> int:

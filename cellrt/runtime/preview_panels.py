@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -85,9 +86,9 @@ def render_from_above(
     shade = _lighting(height, nz * z_over_x)
     fine = (size[0] * _OVERSAMPLING, size[1] * _OVERSAMPLING)
     smooth = _resample_labels(top, *fine)
-    light = np.asarray(Image.fromarray(shade).resize((fine[1], fine[0]), Image.Resampling.BILINEAR))
-    light = light * np.where(_edges(smooth), np.float32(0.35), np.float32(1.0)) * (smooth > 0)
-    rgb = (_colours(smooth) * light[..., None]).astype(np.uint8)
+    light = np.array(Image.fromarray(shade).resize((fine[1], fine[0]), Image.Resampling.BILINEAR))
+    rgb = np.empty((*fine, 3), dtype=np.uint8)
+    _light_up(smooth, light, _colour_table(), rgb)
     return Image.fromarray(rgb).resize((size[1], size[0]), Image.Resampling.BOX)
 
 
@@ -151,6 +152,13 @@ def _edges(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
 
 
 def _colours(labels: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Colour of each label."""
+    colours: NDArray[np.uint8] = np.take(_colour_table(), labels & 255, axis=0)
+    return colours
+
+
+@functools.cache
+def _colour_table() -> NDArray[np.uint8]:
     """Bright colours; ids that follow each other are far apart in hue."""
     table = np.array(
         [
@@ -161,9 +169,23 @@ def _colours(labels: NDArray[np.int32]) -> NDArray[np.uint8]:
     # Blue lines vanish on black: mix in white until all are about equally light.
     lightness = table @ (0.2126, 0.7152, 0.0722)
     white = np.clip((0.5 - lightness) / (1.0 - lightness), 0.0, 1.0)[:, None]
-    table = (255 * (table * (1.0 - white) + white)).astype(np.uint8)
-    colours: NDArray[np.uint8] = np.take(table, labels & 255, axis=0)
-    return colours
+    return (255 * (table * (1.0 - white) + white)).astype(np.uint8)
+
+
+@njit(cache=True, nogil=True)
+def _light_up(labels, light, colours, rgb):  # type: ignore[no-untyped-def]
+    """Colour of each label times the light on it, darker along borders, black elsewhere."""
+    rows, columns = labels.shape
+    for r in range(rows):
+        for c in range(columns):
+            label = labels[r, c]
+            border = (r + 1 < rows and labels[r + 1, c] != label) or (
+                c + 1 < columns and labels[r, c + 1] != label
+            )
+            border |= (r > 0 and labels[r - 1, c] != label) or (c > 0 and labels[r, c - 1] != label)
+            share = np.float32(0.35) * light[r, c] if border else light[r, c]
+            for k in range(3):
+                rgb[r, c, k] = np.uint8(colours[label & 255, k] * share) if label > 0 else 0
 
 
 @njit(cache=True, nogil=True)
