@@ -85,7 +85,7 @@ def open_device(index: int = 0) -> Device:
     EngineError
         numba's CUDA target is missing, finds no driver or no device, or cannot compile.
     """
-    advice = "run `pip install 'cellrt[cuda]'`"
+    advice = "run `pip install 'numba-cuda[cu13]'`"
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # CUDA's own puts the fastest first
     try:
         from numba import cuda
@@ -93,7 +93,7 @@ def open_device(index: int = 0) -> Device:
         raise EngineError(f"numba's CUDA target does not load ({error}); {advice}") from None
     try:
         if not cuda.is_available():
-            raise EngineError("numba finds no CUDA driver or device; see `cellrt doctor`")
+            raise EngineError(f"numba finds no CUDA driver, device or compiler; {advice}")
         device = Device(index, cuda)
         device.activate()
     except EngineError:
