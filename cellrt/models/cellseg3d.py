@@ -8,11 +8,14 @@ stands in front of the activation, one convolution later.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from cellrt.models.conv_pair import ConvPair
 from cellrt.models.network import Network
+from cellrt.models.unet import UNet
 from cellrt.runtime.decoders import CLASS_OUTPUTS
 
 _STEM, _FINE, _DEEP = 16, 32, 64
@@ -84,6 +87,17 @@ class CellSeg3D(Network):
             skip = skips.pop()
             features = _crop(up(features), skip) + skip
         return self.head(features)  # type: ignore[no-any-return]
+
+    def activate(self, logits: Tensor) -> Tensor:
+        """Return the probabilities of the classes."""
+        return torch.softmax(logits, dim=1)
+
+
+class ClassUNet(UNet):
+    """The 3D U-Net that the paper compares its network with, here as wide as `Cellpose3D`."""
+
+    def __init__(self, widths: Sequence[int] = (16, 32, 64, 128)) -> None:
+        super().__init__(widths, len(CLASS_OUTPUTS))
 
     def activate(self, logits: Tensor) -> Tensor:
         """Return the probabilities of the classes."""

@@ -75,9 +75,19 @@ class Cellpose3DLoss(Table):
 
 
 class CellSeg3DModel(CommonModelTable):
-    """``[model]`` of method ``cellseg3d``: the network has one size."""
+    """``[model]`` of method ``cellseg3d``: its own network has one size, a U-Net any."""
 
     method: Literal["cellseg3d"] = "cellseg3d"
+    network: Literal["3dcellsegnet", "unet"] = "3dcellsegnet"
+    widths: tuple[Annotated[int, Field(gt=0)], ...] = (16, 32, 64, 128)
+    """Of the U-Net."""
+
+    network_keys: ClassVar[tuple[str, ...]] = ("method", "network", "widths")
+
+    @property
+    def patch_multiple(self) -> int:
+        """The U-Net's total stride; the other network takes any size."""
+        return int(2 ** (len(self.widths) - 1)) if self.network == "unet" else 1
 
 
 class CellSeg3DTargets(CommonTargetTable):

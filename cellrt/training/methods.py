@@ -15,6 +15,7 @@ from cellrt.training.method_tables import (
     Cellpose3DModel,
     Cellpose3DTargets,
     CellSeg3DLoss,
+    CellSeg3DModel,
     CellSeg3DTargets,
 )
 from cellrt.training.recipe import Recipe
@@ -105,16 +106,19 @@ class CellSeg3D:
     def __init__(self, recipe: Recipe) -> None:
         from cellrt.runtime.decoders import CLASS_OUTPUTS
 
+        assert isinstance(recipe.model, CellSeg3DModel)
         assert isinstance(recipe.targets, CellSeg3DTargets)
         assert isinstance(recipe.loss, CellSeg3DLoss)
-        self._targets, self._loss = recipe.targets, recipe.loss
+        self._model, self._targets, self._loss = recipe.model, recipe.targets, recipe.loss
         self.outputs: tuple[str, ...] = CLASS_OUTPUTS
         self.decoder_parameters = dict(recipe.decoder)
 
     def network(self) -> Network:
-        """Return a new 3DCellSegNet."""
+        """Return a new 3DCellSegNet, or the U-Net it is compared with."""
         from cellrt.models import cellseg3d
 
+        if self._model.network == "unet":
+            return cellseg3d.ClassUNet(self._model.widths)
         return cellseg3d.CellSeg3D()
 
     def targets(self, labels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -4,7 +4,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from cellrt.models.cellpose3d import Cellpose3D, receptive_radius  # noqa: E402
+from cellrt.models.cellpose3d import Cellpose3D  # noqa: E402
+from cellrt.models.unet import receptive_radius  # noqa: E402
 
 
 def small_net() -> Cellpose3D:

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("lightning", reason="lightning is not installed")
 
 from cellrt.errors import InputError  # noqa: E402
-from cellrt.models.cellseg3d import CellSeg3D  # noqa: E402
+from cellrt.models.cellseg3d import CellSeg3D, ClassUNet  # noqa: E402
 from cellrt.training.checkpoint import load_checkpoint  # noqa: E402
 from cellrt.training.loop import train  # noqa: E402
 from cellrt.training.methods import method_of  # noqa: E402
@@ -95,3 +95,30 @@ def test_one_patch_can_be_learnt_by_heart(tmp_path: Path, kind: str) -> None:
     known = targets[:, 0] >= 0
     right = net.logits(image).argmax(1) == targets[:, 0]
     assert right[known].float().mean() > 0.9
+
+
+UNET = "method = 'cellseg3d'\nnetwork = 'unet'\nwidths = [4, 8]"
+
+
+def test_a_unet_learns_the_same_classes_and_is_exported(tmp_path: Path) -> None:
+    from cellrt.export.export import export
+    from cellrt.runtime.pipeline import segment
+
+    checkpoint = train(write_recipe(tmp_path, 2, model=UNET), tmp_path / "run")
+    net, recipe = load_checkpoint(checkpoint)
+    assert isinstance(net, ClassUNet)
+    assert net.widths == (4, 8)
+    assert recipe.model.patch_multiple == net.size_multiple == 2
+    fields = net(torch.randn(1, 1, 4, 6, 8))
+    torch.testing.assert_close(fields.sum(1), torch.ones(1, 4, 6, 8))
+
+    exported = export(checkpoint, tmp_path / "walls.onnx")
+    assert exported.card.decoder == "tascan"
+    image = tifffile.imread(tmp_path / "image.tif")
+    labels = segment(image, tmp_path / "walls.onnx", diameter=10).labels
+    assert labels.shape == image.shape
+
+    # The checkpoint of one network is no start for the other.
+    other = write_recipe(tmp_path, 1, init='init = "run/last.ckpt"')
+    with pytest.raises(InputError, match=r"model\.network"):
+        train(other, tmp_path / "other")
