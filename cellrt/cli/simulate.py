@@ -20,7 +20,7 @@ def simulate(
         typer.Option(
             help="typical; random: as varied as in training; empty: no cells; nuclei also paper "
             "(1000x140x140, HarmonicNet), scattered, clumps, dense, embryo, shell, sheet; "
-            "membranes also tissue, ball, cylinder, half, sheet, shell."
+            "membranes also clumped, tissue, ball, cylinder, half, sheet, shell."
         ),
     ] = "typical",
     shape: Annotated[

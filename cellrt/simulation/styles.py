@@ -23,11 +23,11 @@ NOMINAL_DIAMETER = {"nuclei": 16.0, "membranes": 24.0}
 
 STYLES = {
     "nuclei": ("typical", "random", "paper", "empty", *ARRANGEMENTS),
-    "membranes": ("typical", "random", "tissue", "empty", *OUTLINES[1:]),
+    "membranes": ("typical", "random", "clumped", "tissue", "empty", *OUTLINES[1:]),
 }
 """``typical``: a good microscope; ``random``: anything a training set contains; ``paper``: the
-HarmonicNet paper's nuclei; ``empty``: no cell, imaged in any way; ``tissue``: cells up to all
-faces; the rest: where the cells are."""
+HarmonicNet paper's nuclei; ``empty``: no cell, imaged in any way; ``clumped``: weak, uneven stain
+and one wall in twenty missing; ``tissue``: cells up to all faces; the rest: where the cells are."""
 
 _SHAPE = (64, 128, 128)
 _VOXEL_SIZE_UM = (0.5, 0.5, 0.5)
@@ -130,5 +130,9 @@ def _nuclei_of(style: str) -> NucleiParameters | None:
 def _membranes_of(style: str) -> MembraneParameters | None:
     if style == "random":
         return None
+    if style == "clumped":
+        return MembraneParameters(
+            outline="ball", missing_walls=0.05, weak_share=0.5, wall_spread=0.4
+        )
     outline = {"typical": "ball", "tissue": "none"}.get(style, style)
     return MembraneParameters(outline=outline)
