@@ -237,8 +237,11 @@ def _simulated() -> Iterator[LabelledStack]:
         return stack.image, stack.labels
 
     yield LabelledStack("paper nuclei", "simulated nuclei (paper)", "nuclei", paper_nuclei)
-    for kind in ("nuclei", "membranes"):
-        for style in ("typical", "random"):
+    for kind, styles in (
+        ("nuclei", ("typical", "random")),
+        ("membranes", ("typical", "random", "clumped")),
+    ):
+        for style in styles:
             for number, z_step in enumerate((1.0, 1.0, 2.0, 2.0, 3.0)):
                 yield simulated_stack(kind, style, SIMULATION_SEED + number, z_step)
 
