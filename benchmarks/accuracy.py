@@ -33,8 +33,9 @@ from watershed_baseline import (
     segment_nuclei,
 )
 
-from cellrt.errors import CellrtError
+import cellrt
 from cellrt.evaluation import evaluate
+from cellrt.runtime.model_file import bundled_models
 
 BASELINE = "Otsu + watershed"
 # Values tried, one setting after the other, each with the best of those before it.
@@ -101,12 +102,6 @@ def main() -> None:
     for stack in chosen:
         image, truth = stack.load()
         measurements += measure(stack, image, truth, records)
-        for row in measurements[-(1 + (stack.model in records)) :]:
-            print(
-                f"{row.stack:22} {row.method:18} Dice {row.mean_dice:.3f} AP50 {row.ap50:.3f} "
-                f"cells {row.predicted_cells}/{row.true_cells} {row.seconds:.1f} s",
-                flush=True,
-            )
     if arguments.dry_run:
         return
     rows = grouped(measurements)
@@ -136,15 +131,7 @@ def write_scores(model: str, rows: Sequence[dict[str, Any]]) -> None:
 
 def training_records() -> dict[str, TrainingRecord]:
     """Read the cards of the bundled models."""
-    import cellrt
-
-    records = {}
-    for name in ("nuclei", "membranes"):
-        try:
-            records[name] = TrainingRecord(cellrt.load_model(name).card)
-        except CellrtError as error:
-            print(f"no model '{name}', only the baseline is measured: {error}")
-    return records
+    return {name: TrainingRecord(cellrt.load_model(name).card) for name in bundled_models()}
 
 
 def measure(
@@ -153,23 +140,27 @@ def measure(
     truth: NDArray[Any],
     records: dict[str, TrainingRecord],
 ) -> list[Measurement]:
-    """Run the baseline, and the model where there is one."""
+    """Run the baseline and the models that are made for such stacks."""
     diameter = median_diameter(truth[stack.scored], stack.anisotropy)
     baseline = segment_nuclei if stack.model == "nuclei" else segment_membranes
     start = time.perf_counter()
     labels = baseline(image, diameter=diameter, anisotropy=stack.anisotropy)
     seconds = time.perf_counter() - start
     results = [_scored(stack, BASELINE, "unseen", "true diameter", labels, truth, seconds)]
-    if stack.model in records:
-        import cellrt
-
-        options, scale = model_options(stack, diameter)
+    options, scale = model_options(stack, diameter)
+    for model, record in records.items():
+        if record.target != stack.model:
+            continue
         start = time.perf_counter()
-        found = cellrt.segment(image, model=stack.model, **options).labels
+        found = cellrt.segment(image, model=model, **options).labels
         seconds = time.perf_counter() - start
-        status = records[stack.model].status(stack)
-        results.append(
-            _scored(stack, f"cellrt {stack.model}", status, scale, found, truth, seconds)
+        status = record.status(stack)
+        results.append(_scored(stack, f"cellrt {model}", status, scale, found, truth, seconds))
+    for row in results:
+        print(
+            f"{row.stack:22} {row.method:18} Dice {row.mean_dice:.3f} AP50 {row.ap50:.3f} "
+            f"cells {row.predicted_cells}/{row.true_cells} {row.seconds:.1f} s",
+            flush=True,
         )
     return results
 

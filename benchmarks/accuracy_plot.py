@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 PANELS = (("mean_dice", "mean Dice"), ("ap50", "AP at IoU 0.5"))
-COLOURS = {"model": "#0b6e4f", "baseline": "#c8a15a"}
+BASELINE_COLOUR = "#c8a15a"
+# By what the model's name ends in.
+MODEL_COLOURS = {"": "#0b6e4f", "-3dcellseg": "#7b4fa3"}
 
 
 def draw(rows: Sequence[dict[str, Any]], baseline: str, path: Path) -> None:
-    """Draw model against baseline, one line per group of stacks.
+    """Draw models against baseline, one line per group of stacks.
 
     Parameters
     ----------
@@ -33,36 +35,40 @@ def draw(rows: Sequence[dict[str, Any]], baseline: str, path: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(9, height), sharey=True, layout="constrained")
     for axis, (metric, title) in zip(axes, PANELS, strict=True):
         for line, group in enumerate(groups):
-            of_group = {row["method"] == baseline: row for row in rows if row["group"] == group}
-            values = [row[metric] for row in of_group.values()]
+            of_group = [row for row in rows if row["group"] == group]
+            values = [row[metric] for row in of_group]
             axis.plot([min(values), max(values)], [line, line], color="#cccccc", zorder=1)
-            if True in of_group:
-                axis.scatter(
-                    of_group[True][metric], line, color=COLOURS["baseline"], marker="s", zorder=2
-                )
-            if False in of_group:
-                unseen = of_group[False]["status"] == "unseen"
-                axis.scatter(
-                    of_group[False][metric],
-                    line,
-                    facecolor=COLOURS["model"] if unseen else "white",
-                    edgecolor=COLOURS["model"],
-                    zorder=3,
-                )
+            for row in of_group:
+                if row["method"] == baseline:
+                    axis.scatter(row[metric], line, color=BASELINE_COLOUR, marker="s", zorder=2)
+                    continue
+                colour = model_colour(row["method"])
+                face = colour if row["status"] == "unseen" else "white"
+                axis.scatter(row[metric], line, facecolor=face, edgecolor=colour, zorder=3)
         axis.set_xlim(-0.02, 1.02)
         axis.set_xlabel(title)
         axis.grid(axis="x", color="#eeeeee")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_yticks(range(len(groups)), groups)
     axes[0].invert_yaxis()
+    first, *others = MODEL_COLOURS
     marks = [
-        Line2D([], [], color=COLOURS["model"], marker="o", ls="", label="cellrt, data unseen"),
+        Line2D([], [], color=MODEL_COLOURS[first], marker="o", ls="", label="cellrt, data unseen"),
         Line2D(
-            [], [], color=COLOURS["model"], marker="o", ls="", mfc="white",
+            [], [], color=MODEL_COLOURS[first], marker="o", ls="", mfc="white",
             label="cellrt, data used in training",
         ),
-        Line2D([], [], color=COLOURS["baseline"], marker="s", ls="", label=baseline),
+        *(
+            Line2D([], [], color=MODEL_COLOURS[end], marker="o", ls="", label=f"likewise, *{end}")
+            for end in others
+        ),
+        Line2D([], [], color=BASELINE_COLOUR, marker="s", ls="", label=baseline),
     ]  # fmt: skip
-    figure.legend(handles=marks, loc="outside upper center", ncols=3, frameon=False)
+    figure.legend(handles=marks, loc="outside upper center", ncols=2, frameon=False)
     figure.savefig(path, dpi=130)
     plt.close(figure)
+
+
+def model_colour(method: str) -> str:
+    """Colour of the model that a method's name ends in."""
+    return next(colour for end, colour in reversed(MODEL_COLOURS.items()) if method.endswith(end))

@@ -77,6 +77,7 @@ class TrainingRecord:
     """What a model was trained on: the data sets of its card, file by file from its recipe."""
 
     def __init__(self, card: Any) -> None:
+        self.target = card.target
         self._trained: list[tuple[Path, tuple[tuple[int, int], ...] | None]] = []
         self._checked: list[tuple[Path, tuple[tuple[int, int], ...] | None]] = []
         recipe_file = ROOT / card.recipe

@@ -1,12 +1,14 @@
-"""File to labels: cellrt against PyTorch + MONAI sliding window + Cellpose 3's ``compute_masks``.
+"""File to labels: cellrt against PyTorch + MONAI's sliding window + what makes cells in Python.
 
     pip install -e '.[train,dev]' 'cellpose==3.1.1'
     python benchmarks/end_to_end.py
+    pip install -e '.[train,dev,dbscan]'
+    python benchmarks/end_to_end.py membranes-3dcellseg
 
-Both pipelines (``pipelines.py``) read the same TIFF, run the same weights on it and write a label
-TIFF, on the same CPU in the same run. cellrt runs twice: on the image's own grid, so that both
-compute the same voxels, and as a user gets it, on the model's grid. Writes docs/end_to_end.md.
-``gpu.py`` does the same on a GPU.
+All pipelines (``pipelines.py``, ``class_map_python.py``) read the same TIFF, run the same weights
+on it and write a label TIFF, on the same CPU in the same run. cellrt runs twice: on the image's own
+grid, so that both compute the same voxels, and as a user gets it, on the model's grid. Writes
+docs/end_to_end.md or docs/end_to_end_3dcellseg.md. ``gpu.py`` does the same on a GPU.
 """
 
 from __future__ import annotations
@@ -18,74 +20,99 @@ from typing import Any
 
 import tifffile
 import torch
-from pipelines import medians, network_of, precision_words, run_cellrt, run_pytorch
+from pipelines import (
+    Cells,
+    cellpose_cells,
+    medians,
+    network_of,
+    precision_words,
+    run_cellrt,
+    run_pytorch,
+)
 from report import machine, table, write
-from stacks import MEMBRANE_DIAMETER, MEMBRANES, membranes
+from stacks import MEMBRANE_DIAMETER, membranes
 
 import cellrt
 from cellrt.runtime.model_file import open_model
+from cellrt.simulation import MembraneParameters, SimulatedStack, simulate_membranes
 
 REPEATS = 3
+PAPER_SHAPE = (181, 331, 160)  # the stack of which the 3DCellSeg paper gives times
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", nargs="?", default="membranes")
     parser.add_argument("--repeats", type=int, default=REPEATS)
-    repeats = parser.parse_args().repeats
-    model = open_model("membranes")
-    stack = membranes()
+    arguments = parser.parse_args()
+    model = open_model(arguments.model)
+    baselines, page, stack, diameter = _task(model.card.method)
     device = torch.device("cpu")
-    network = network_of(model.path, device)
+    network = network_of(model, device)
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder) / "stack.tif", Path(folder) / "labels.tif"
         tifffile.imwrite(path, stack.image, imagej=True, metadata={"axes": "ZYX"})
         pipelines: dict[str, Any] = {
-            "PyTorch + MONAI + Cellpose": lambda: run_pytorch(path, out, network, device),
-            "cellrt, same grid": lambda: run_cellrt(
-                path, out, model="membranes", diameter=model.card.diameter_voxels
-            ),
-            "cellrt, as a user runs it": lambda: run_cellrt(
-                path, out, model="membranes", diameter=MEMBRANE_DIAMETER
-            ),
+            f"PyTorch + MONAI + {name}": lambda cells=cells: run_pytorch(
+                path, out, network, device, cells
+            )
+            for name, cells in baselines.items()
         }
+        pipelines["cellrt, same grid"] = lambda: run_cellrt(
+            path, out, model=arguments.model, diameter=model.card.diameter_voxels
+        )
+        pipelines["cellrt, as a user runs it"] = lambda: run_cellrt(
+            path, out, model=arguments.model, diameter=diameter
+        )
         rows, figures = [], {}
         for name, pipeline in pipelines.items():
-            runs = [pipeline() for _ in range(repeats)]
+            runs = [pipeline() for _ in range(arguments.repeats)]
             seconds = medians(runs)
             scores = cellrt.evaluate(tifffile.imread(out), stack.labels)
             figures[name] = seconds["total"]
             rows.append(
                 [
                     name,
-                    f"{seconds['network']:.1f}",
-                    f"{seconds['cells']:.1f}",
-                    f"{seconds['total']:.1f}",
-                    f"{figures['PyTorch + MONAI + Cellpose'] / seconds['total']:.1f}",
+                    *(f"{seconds[stage]:.1f}" for stage in ("network", "cells", "total")),
                     f"{scores.mean_dice:.3f}",
                 ]
             )
+            print(rows[-1], flush=True)
+    for row, seconds in zip(rows, figures.values(), strict=True):
+        row[4:4] = [f"{figures[baseline] / seconds:.1f}" for baseline in list(figures)[:-2]]
     header = [
         "pipeline",
         "network, s",
         "cells, s",
         "file to labels, s",
-        "times faster",
+        *(f"times faster than {name}" for name in baselines),
         "mean Dice",
     ]
-    cells = f"{int(stack.labels.max())} cells of {MEMBRANE_DIAMETER:.0f} voxels"
-    text = f"""# End to end
+    cells = f"{stack.labels.max()} cells of {diameter:.0f} voxels"
+    text = f"""# End to end: {model.card.name}
 
-`python benchmarks/end_to_end.py` on {machine()}.
+`python benchmarks/end_to_end.py {arguments.model}` on {machine()}.
 
-{MEMBRANES} simulated membranes with {cells}, the same
-weights everywhere, {precision_words(device)}, medians of {repeats} run(s) in one process.
+{stack.labels.shape} simulated membranes with {cells}, the same weights
+everywhere, {precision_words(device)}, medians of {arguments.repeats} run(s) in one process.
 
 {table(header, rows)}
 "Same grid": both compute every voxel of the image. As a user runs it, cellrt first brings cells to
 the size that the network was trained for: fewer voxels, and somewhat coarser cells.
 Target: at least 15 times faster.
 """
-    write("end_to_end", text, figures)
+    write(page, text, figures)
+
+
+def _task(method: str) -> tuple[dict[str, Cells], str, SimulatedStack, float]:
+    """What a method's network is followed by in Python, the page, the stack and its cells' size."""
+    if method == "cellpose3d":
+        return {"Cellpose": cellpose_cells}, "end_to_end", membranes(), MEMBRANE_DIAMETER
+    from class_map_python import dbscan_cells, tascan_cells
+
+    stack = simulate_membranes(PAPER_SHAPE, membranes=MembraneParameters(), seed=1)
+    baselines = {"TASCAN in Python": tascan_cells, "DBSCAN": dbscan_cells}
+    return baselines, "end_to_end_3dcellseg", stack, float(stack.parameters["diameter_voxels"])
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def _pytorch_seconds(
     model: ModelFile, tiles: np.ndarray, device: torch.device, sizes: Sizes
 ) -> float:
     torch.backends.cudnn.benchmark = True
-    network = network_of(model.path, device)
+    network = network_of(model, device)
     batch = torch.from_numpy(tiles).to(device, memory_format=torch.channels_last_3d)
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     return _seconds(lambda: forward(network, batch), wait, sizes)
@@ -174,7 +174,7 @@ def end_to_end(
     """Seconds per stage from a membrane stack's file to a label file, and the mean Dice."""
     full, half = files
     stack = membranes(sizes.membranes)
-    network = network_of(full.path, device)
+    network = network_of(full, device)
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder) / "stack.tif", Path(folder) / "labels.tif"

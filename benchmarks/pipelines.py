@@ -1,38 +1,41 @@
-"""From the same file to labels: with PyTorch + MONAI + Cellpose 3, and with cellrt.
+"""From the same file to labels: with PyTorch + MONAI + Python, and with cellrt.
 
 The baseline is what people use today: a PyTorch network in channels-last, in 16 bits where the
 device is faster in them, MONAI's sliding window with a quarter of overlap and Gaussian weights,
-Cellpose's own dynamics with 100 iterations.
+then Cellpose's own dynamics with 100 iterations, or for class maps ``class_map_python.py``.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import tifffile
 import torch
-from cellpose.dynamics import compute_masks
 from monai.inferers import sliding_window_inference
 
 import cellrt
 from cellrt.models.cellpose3d import Cellpose3D
+from cellrt.models.cellseg3d import CellSeg3D
 from cellrt.models.fold import fold_batch_norm
 from cellrt.runtime.card import Normalisation
 from cellrt.runtime.intensity import estimate_range, normalise
+from cellrt.runtime.model_file import ModelFile
 from cellrt.runtime.writing import write_labels
 from cellrt.training.init import read_onnx_weights
+
+Cells = Callable[[np.ndarray, torch.device], np.ndarray]
 
 WINDOWS_AT_ONCE = {"cpu": 1, "cuda": 4}
 
 
-def network_of(path: Path, device: torch.device) -> torch.nn.Module:
+def network_of(model: ModelFile, device: torch.device) -> torch.nn.Module:
     """The weights of a model file in PyTorch, batch norm folded as in the file."""
-    network = Cellpose3D().eval()
-    weights = read_onnx_weights(path, network)
+    network = {"cellpose3d": Cellpose3D, "cellseg3d": CellSeg3D}[model.card.method]().eval()
+    weights = read_onnx_weights(model.path, network)
     folded = fold_batch_norm(network)
     for name, (weight, bias) in weights.items():
         layer = folded.get_submodule(name)
@@ -63,10 +66,30 @@ def forward(network: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
     return fields
 
 
+def cellpose_cells(fields: np.ndarray, device: torch.device) -> np.ndarray:
+    """Follow the flows with Cellpose's own dynamics."""
+    from cellpose.dynamics import compute_masks
+
+    # Cellpose scales flows by 5 in training and divides by 5 here; its threshold is on logits.
+    probability = np.clip(fields[3], 1e-6, 1 - 1e-6)
+    masks = compute_masks(
+        5 * fields[:3],
+        np.log(probability / (1 - probability)),
+        niter=100,
+        do_3D=True,
+        device=device,
+    )
+    return np.asarray(masks[0] if isinstance(masks, tuple) else masks)
+
+
 def run_pytorch(
-    path: Path, out: Path, network: torch.nn.Module, device: torch.device
+    path: Path,
+    out: Path,
+    network: torch.nn.Module,
+    device: torch.device,
+    cells: Cells = cellpose_cells,
 ) -> dict[str, float]:
-    """PyTorch + MONAI + Cellpose; return seconds per stage."""
+    """PyTorch + MONAI, and what makes cells of its fields; return seconds per stage."""
     begin = time.perf_counter()
     image = tifffile.imread(path)
     volume = normalise(image, estimate_range(image, Normalisation()))
@@ -82,16 +105,7 @@ def run_pytorch(
         )
     fields = merged[0].float().cpu().numpy()
     middle = time.perf_counter()
-    # Cellpose scales flows by 5 in training and divides by 5 here; its threshold is on logits.
-    probability = np.clip(fields[3], 1e-6, 1 - 1e-6)
-    masks = compute_masks(
-        5 * fields[:3],
-        np.log(probability / (1 - probability)),
-        niter=100,
-        do_3D=True,
-        device=device,
-    )
-    masks = np.asarray(masks[0] if isinstance(masks, tuple) else masks)
+    masks = cells(fields, device)
     end = time.perf_counter()
     tifffile.imwrite(out, masks.astype(np.uint16), imagej=True, metadata={"axes": "ZYX"})
     return {

@@ -1,17 +1,20 @@
-"""How foreground threshold and least confidence are chosen: on stacks that no table scores.
+"""How a decoder's parameters are chosen: on stacks that no table scores.
 
     python benchmarks/threshold.py nuclei
     python benchmarks/threshold.py path/to/model.onnx
 
-Prints mean Dice + AP at IoU 0.5, averaged over groups of stacks, for each pair. `nuclei`: the
-embryo kept for validation, simulated stacks of both styles, and the paper's setting with its first
-point-spread function. `membranes`: simulated stacks of both styles, and the part of plant_patch
-that is trained on. Seeds are apart from those of the recipes and of the accuracy benchmark.
+Prints mean Dice + AP at IoU 0.5, averaged over groups of stacks, for each pair of values:
+foreground threshold and least confidence of flows, touching area and least radius of TASCAN.
+`nuclei`: the embryo kept for validation, simulated stacks of both styles, and the paper's setting
+with its first point-spread function. `membranes`: simulated stacks of both styles, and the part of
+plant_patch that is trained on; for `membranes-3dcellseg` clumped ones too. Seeds are apart from
+those of the recipes and of the accuracy benchmark.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -31,8 +34,17 @@ from cellrt.runtime.pipeline import Options, prepare
 from cellrt.runtime.progress import Silent, StageClock
 from cellrt.runtime.volume import volume_from_array
 
-THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
-CONFIDENCES = (0.0, 0.65, 0.7, 0.75, 0.8, 0.85)
+# By decoder: two parameters and their values.
+PARAMETERS: dict[str, dict[str, tuple[float, ...]]] = {
+    "flows": {
+        "foreground_threshold": (0.3, 0.4, 0.5, 0.6, 0.7),
+        "min_confidence": (0.0, 0.65, 0.7, 0.75, 0.8, 0.85),
+    },
+    "tascan": {
+        "min_area": (20, 30, 40, 50, 60, 80, 100, 120),
+        "min_radius": (0.0, 1.5, 2.0, 2.5, 3.0, 3.5),
+    },
+}
 SEED = 800_000
 
 
@@ -40,8 +52,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("model", help="name of a bundled model, or a file")
     model = cellrt.load_model(parser.parse_args().model)
-    pairs = [(t, c) for t in THRESHOLDS for c in CONFIDENCES if c == 0 or c > t]
-    scores: dict[tuple[str, tuple[float, float]], list[tuple[float, float]]] = defaultdict(list)
+    names, values = zip(*PARAMETERS[model.card.decoder].items(), strict=True)
+    pairs = list(itertools.product(*values))
+    scores: dict[tuple[str, tuple[float, ...]], list[tuple[float, float]]] = defaultdict(list)
     for stack in chosen(Path(model.card.recipe).stem):
         image, truth = stack.load()
         told, _ = model_options(stack, median_diameter(truth, stack.anisotropy))
@@ -51,7 +64,7 @@ def main() -> None:
         on_grid = prepare_image(volume.image, job.plan.grid.shape, model.card.normalisation)
         fields, _ = network_fields(on_grid, job.plan.grid, session, job.decoder)
         for pair in pairs:
-            changed = dict(zip(("foreground_threshold", "min_confidence"), pair, strict=True))
+            changed = dict(zip(names, pair, strict=True))
             parameters = {**model.card.decoder_parameters, **changed}
             decoder = decoder_for(replace(model.card, decoder_parameters=parameters))
             labels = decoder.decode(fields.copy(), mode="fast")
@@ -68,17 +81,18 @@ def main() -> None:
             for group, (dice, precision) in zip(groups, means, strict=True)
         )
         dice, precision = means.mean(axis=0)
-        print(f"{pair[0]:.1f}, {pair[1]:.2f}: sum {dice + precision:.3f}  Dice/AP50 {parts}")
+        print(f"{pair[0]:g}, {pair[1]:g}: sum {dice + precision:.3f}  Dice/AP50 {parts}")
 
 
 def chosen(model: str) -> Iterator[LabelledStack]:
     """Stacks for choosing: validation and training data, and simulations of their own."""
-    group = {"nuclei": "Emb06", "membranes": "plant_patch x < 140"}[model]
+    kind, _, method = model.partition("-")
+    group = {"nuclei": "Emb06", "membranes": "plant_patch x < 140"}[kind]
     yield from (stack for stack in stacks() if stack.group == group)
-    for style in ("typical", "random"):
+    for style in ("typical", "random", *(["clumped"] if method else [])):
         for number, z_step in enumerate((1.0, 2.0, 3.0)):
-            yield simulated_stack(model, style, SEED + number, z_step)
-    if model == "nuclei":
+            yield simulated_stack(kind, style, SEED + number, z_step)
+    if kind == "nuclei":
         yield LabelledStack("psf1", "simulated nuclei (paper, psf1)", model, _paper_nuclei)
 
 
