@@ -26,12 +26,7 @@ import numpy.typing as npt
 
 from cellrt.errors import InputError
 from cellrt.runtime.class_map import ClassMap
-from cellrt.runtime.decoders.regions import (
-    count_regions,
-    equivalent_radius,
-    keep_and_number,
-    relabel,
-)
+from cellrt.runtime.decoders.regions import count_regions, equivalent_radius, relabel
 from cellrt.runtime.decoders.supervoxels_distance import squared_distance
 from cellrt.runtime.decoders.supervoxels_merge import merge_supervoxels, touching_areas
 from cellrt.runtime.decoders.supervoxels_nearest import LONGEST_REACH, fill_from_nearest
@@ -133,11 +128,14 @@ def clean_up(
     min_radius, reach : float
         See :class:`TascanParameters`.
     """
-    volumes = count_regions(labels, int(labels.max(initial=0))).volumes
-    count = keep_and_number(labels, equivalent_radius(volumes, labels.shape) >= min_radius)
+    found = count_regions(labels, int(labels.max(initial=0)))
+    table = found.numbered(equivalent_radius(found.volumes, labels.shape) >= min_radius)
+    relabel(labels, table)
+    count = int(table.max())
     if count:
-        fill_from_nearest(labels, classes, count_regions(labels, count).volumes, reach)
-        keep_and_number(labels, np.ones(count + 1, np.bool_))
+        fill_from_nearest(labels, classes, found.relabelled(table).volumes, reach)
+        # A cell that has grown may begin earlier than those before it.
+        relabel(labels, count_regions(labels, count).numbered(np.ones(count + 1, np.bool_)))
 
 
 def check_class_map(classes: ClassMap) -> None:
