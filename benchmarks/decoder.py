@@ -13,17 +13,13 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring import added_peak_bytes, first_use, fresh_python, measure
 from report import DOCS, machine, table, write
 from scipy import ndimage
 from scipy.spatial import cKDTree
@@ -38,6 +34,10 @@ HEAT_PARAMETERS = FlowParameters(radius_range=(2.5, 100.0), target="heat")
 # Cellpose divides the flow by 5 before each of its steps, because its networks are trained on flow
 # times 5: a unit field is handed to it times 5, so that a voxel moves one voxel a step.
 CELLPOSE_FACTOR = 5.0
+FIRST_USE = """\
+from cellrt.runtime.decoders import FlowDecoder
+from cellrt.runtime.decoders.flows import FlowParameters
+FlowDecoder(FlowParameters(wall_thickness=2.0)).warm_up()"""
 
 
 def cells(shape: tuple[int, int, int], count: int, seed: int = 0) -> np.ndarray:
@@ -73,17 +73,6 @@ def like_a_network(labels: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.nd
     )
     foreground = ndimage.gaussian_filter((labels > 0).astype(np.float32), 0.7) + 0.1 * grain()
     return flow.clip(-1, 1).astype(np.float16), foreground.clip(0, 1).astype(np.float16)
-
-
-def measure(work: Callable[[], np.ndarray], repeats: int) -> tuple[float, float, np.ndarray]:
-    """Median wall seconds, smallest CPU seconds, and the last result."""
-    walls, cpus = [], []
-    for _ in range(repeats):
-        wall, cpu = time.perf_counter(), time.process_time()
-        result = work()
-        walls.append(time.perf_counter() - wall)
-        cpus.append(time.process_time() - cpu)
-    return statistics.median(walls), min(cpus), result
 
 
 def cellpose_masks() -> Callable[[np.ndarray, np.ndarray], np.ndarray] | None:
@@ -189,8 +178,7 @@ def memory() -> float:
         truth = np.tile(small, (3, 2, 2))
         path = Path(folder) / "field.npz"
         np.savez(path, flow=tanh_flow(truth).astype(np.float16), mask=(truth > 0))
-        command = [sys.executable, __file__, "--memory-of", str(path)]
-        return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        return float(fresh_python(__file__, "--memory-of", str(path)))
 
 
 def memory_of(path: str) -> None:
@@ -198,35 +186,7 @@ def memory_of(path: str) -> None:
     with np.load(path) as stored:
         flow, mask = stored["flow"], stored["mask"].astype(np.float16)
     decode_flows(flow[:, :16, :64, :64], mask[:16, :64, :64], PARAMETERS)
-    # Reading the file has set a peak of its own: start anew (proc(5), clear_refs).
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _peak_resident_bytes()
-    labels = decode_flows(flow, mask, PARAMETERS)
-    print((_peak_resident_bytes() - before) / labels.size)
-
-
-def _peak_resident_bytes() -> int:
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
-
-
-def first_use() -> tuple[float, float]:
-    """Wall and CPU seconds until all kernels are compiled, with an empty cache."""
-    code = (
-        "import time; a, b = time.perf_counter(), time.process_time()\n"
-        "from cellrt.runtime.decoders import FlowDecoder\n"
-        "from cellrt.runtime.decoders.flows import FlowParameters\n"
-        "FlowDecoder(FlowParameters(wall_thickness=2.0)).warm_up()\n"
-        "print(time.perf_counter() - a, time.process_time() - b)"
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "NUMBA_CACHE_DIR": folder}
-        command = [sys.executable, "-c", code]
-        out = subprocess.run(
-            command, check=True, capture_output=True, text=True, env=environment
-        ).stdout
-    wall, cpu = map(float, out.split())
-    return wall, cpu
+    print(added_peak_bytes(lambda: decode_flows(flow, mask, PARAMETERS)) / mask.size)
 
 
 def plot(compared: dict[str, Any], scaled: dict[str, Any]) -> None:
@@ -266,7 +226,7 @@ def main() -> None:
     for mode in ("fast", "exact"):
         decode_flows(tanh_flow(warm).astype(np.float16), warm > 0, PARAMETERS, mode=mode)
     heat_flow(warm)
-    compiled = first_use()
+    compiled = first_use(FIRST_USE)
     added = memory()
     compared, raw = compare(options.repeats, options.cellpose_repeats)
     voxels, counts, scaled = scaling(options.repeats)

@@ -21,12 +21,12 @@ import numpy.typing as npt
 
 from cellrt.errors import InputError
 from cellrt.runtime.class_map import FOREGROUND, ClassMap
-from cellrt.runtime.decoders.supervoxels import check_class_map, check_cleanup, clean_up
+from cellrt.runtime.decoders.supervoxels import CleanUpParameters, check_class_map, clean_up
 
 
 @dataclass(frozen=True)
-class WatershedParameters:
-    """How a class map is flooded; lengths are in voxels of the map's own grid.
+class WatershedParameters(CleanUpParameters):
+    """How a class map is flooded, besides the clean-up; lengths are in voxels.
 
     Attributes
     ----------
@@ -34,8 +34,6 @@ class WatershedParameters:
         Standard deviation of the Gaussian on the distance transform.
     seed_distance : int
         A seed is the highest voxel of the box that reaches this far to all sides.
-    min_radius, reach : float
-        As in :class:`~cellrt.runtime.decoders.supervoxels.TascanParameters`.
 
     Raises
     ------
@@ -45,8 +43,6 @@ class WatershedParameters:
 
     smoothing: float = 1.0
     seed_distance: int = 2
-    min_radius: float = 0.0
-    reach: float = 32.0
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
@@ -56,12 +52,12 @@ class WatershedParameters:
             raise InputError(
                 f"seed_distance is {self.seed_distance}; expected a whole number of at least 1"
             )
-        check_cleanup(self.min_radius, self.reach)
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
-class DbscanParameters:
-    """How foreground voxels are clustered; lengths are in voxels of the map's own grid.
+class DbscanParameters(CleanUpParameters):
+    """How foreground voxels are clustered, besides the clean-up; lengths are in voxels.
 
     Attributes
     ----------
@@ -70,8 +66,6 @@ class DbscanParameters:
     min_neighbours : int
         A voxel with at least this many neighbours, itself included, is the core of a cluster
         (DBSCAN's min_samples). The ball of radius 2 holds 33 voxels.
-    min_radius, reach : float
-        As in :class:`~cellrt.runtime.decoders.supervoxels.TascanParameters`.
 
     Raises
     ------
@@ -81,8 +75,6 @@ class DbscanParameters:
 
     radius: float = 2.0
     min_neighbours: int = 30
-    min_radius: float = 0.0
-    reach: float = 32.0
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
@@ -92,7 +84,7 @@ class DbscanParameters:
             raise InputError(
                 f"min_neighbours is {self.min_neighbours}; expected a whole number of at least 1"
             )
-        check_cleanup(self.min_radius, self.reach)
+        super().__post_init__()
 
 
 def decode_watershed(classes: ClassMap, parameters: WatershedParameters) -> npt.NDArray[np.int32]:
@@ -117,7 +109,7 @@ def decode_watershed(classes: ClassMap, parameters: WatershedParameters) -> npt.
     highest = ndimage.maximum_filter(distance, 2 * parameters.seed_distance + 1)
     seeds, _ = ndimage.label((distance == highest) & inside, np.ones((3, 3, 3)))
     labels: npt.NDArray[np.int32] = watershed(-distance, seeds.astype(np.int32), mask=inside)
-    clean_up(labels, classes, min_radius=parameters.min_radius, reach=parameters.reach)
+    clean_up(labels, classes, parameters)
     return labels
 
 
@@ -140,5 +132,5 @@ def decode_dbscan(classes: ClassMap, parameters: DbscanParameters) -> npt.NDArra
             n_jobs=-1,
         )
         labels[inside] = clusters + 1
-        clean_up(labels, classes, min_radius=parameters.min_radius, reach=parameters.reach)
+        clean_up(labels, classes, parameters)
     return labels

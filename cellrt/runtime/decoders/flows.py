@@ -230,19 +230,18 @@ def _filter_and_fill(
     steps.relabel(labels, table[group])
     count = int(table.max())
     if count:
-        volumes = np.zeros(count + 1, np.int64)
-        volumes[table[table > 0]] = regions.volumes[table > 0]
+        cells = regions.relabelled(table)
         keep = np.ones(count + 1, np.bool_)
         if parameters.max_flow_error < 2.0:
-            errors = steps.flow_errors(labels, packed, volumes, parameters.target)
+            errors = steps.flow_errors(labels, packed, cells.volumes, parameters.target)
             keep &= errors <= parameters.max_flow_error
         if parameters.min_confidence > parameters.foreground_threshold:
             sums = steps.probability_sums(labels, packed, count)
-            keep &= mean_probability(sums, volumes) >= parameters.min_confidence
+            keep &= mean_probability(sums, cells.volumes) >= parameters.min_confidence
         if not keep[1:].all():
-            keep[0] = False
-            steps.relabel(labels, np.where(keep, np.cumsum(keep), 0).astype(np.int32))
-            count = int(keep.sum())
+            table = cells.numbered(keep)
+            steps.relabel(labels, table)
+            count = int(table.max())
     if count and parameters.wall_thickness > 0:
         steps.fill_walls(labels, parameters.wall_thickness)
         least = threshold_byte(parameters.foreground_threshold)

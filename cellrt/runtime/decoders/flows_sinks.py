@@ -20,7 +20,7 @@ import numpy.typing as npt
 from numba import njit
 
 from cellrt.runtime.decoders.flows_trace import PackedField, Pointers
-from cellrt.runtime.decoders.key_table import slot_of
+from cellrt.runtime.decoders.key_table import doubled, slot_of
 from cellrt.runtime.threads import in_threads
 
 JOIN_LIMIT = 0.2
@@ -136,10 +136,8 @@ def contacts_of(
 def _contacts(basins: Any, packed: Any, shape: Any, lo: int, hi: int) -> Any:
     """Contacts whose face lies behind, below or beside a voxel of the slices lo to hi - 1."""
     nz, ny, nx = shape
-    size = 1 << 12
-    keys = np.zeros(size, np.int64)
-    faces = np.zeros(size, np.int64)
-    sums = np.zeros(size, np.int64)
+    keys = np.zeros(1 << 12, np.int64)
+    sums = np.zeros((1 << 12, 2), np.int64)  # faces, divergence
     used = 0
     last = np.int64(0)
     slot = 0
@@ -172,16 +170,16 @@ def _contacts(basins: Any, packed: Any, shape: Any, lo: int, hi: int) -> Any:
                         last = key
                         slot = slot_of(keys, key)
                         if keys[slot] == 0:
-                            if 2 * used > size:
-                                keys, faces, sums = _grow(keys, faces, sums)
-                                size *= 2
+                            if 2 * used > keys.size:
+                                keys, sums = doubled(keys, sums)
                                 slot = slot_of(keys, key)
                             keys[slot] = key
                             used += 1
-                    faces[slot] += 1
-                    sums[slot] += divergence
+                    sums[slot, 0] += 1
+                    sums[slot, 1] += divergence
     taken = np.flatnonzero(keys)
-    return keys[taken] >> 32, keys[taken] & 0xFFFFFFFF, faces[taken], sums[taken]
+    pairs, sums = keys[taken], sums[taken]
+    return pairs >> 32, pairs & 0xFFFFFFFF, sums[:, 0], sums[:, 1]
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -203,21 +201,6 @@ def face_divergence(
         (packed[before] >> shift) & byte
     )
     return max(divergence, _LOWEST)
-
-
-@njit(cache=True, nogil=True)
-def _grow(keys: Any, faces: Any, sums: Any) -> Any:
-    size = 2 * keys.size
-    new_keys = np.zeros(size, np.int64)
-    new_faces = np.zeros(size, np.int64)
-    new_sums = np.zeros(size, np.int64)
-    for i in range(keys.size):
-        if keys[i] != 0:
-            slot = slot_of(new_keys, keys[i])
-            new_keys[slot] = keys[i]
-            new_faces[slot] = faces[i]
-            new_sums[slot] = sums[i]
-    return new_keys, new_faces, new_sums
 
 
 def join_basins(

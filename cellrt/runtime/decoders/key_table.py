@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 
@@ -15,3 +16,17 @@ def slot_of(keys: Any, key: Any) -> Any:
     while keys[slot] != 0 and keys[slot] != key:
         slot = (slot + 1) & mask
     return slot
+
+
+@njit(cache=True, nogil=True)
+def doubled(keys: Any, counts: Any) -> Any:
+    """Twice as large a table with the same keys; `counts` has a number or a row for each slot."""
+    size = 2 * keys.size
+    new_keys = np.zeros(size, np.int64)
+    new_counts = np.zeros((size, *counts.shape[1:]), np.int64)
+    for i in range(keys.size):
+        if keys[i] != 0:
+            slot = slot_of(new_keys, keys[i])
+            new_keys[slot] = keys[i]
+            new_counts[slot] = counts[i]
+    return new_keys, new_counts

@@ -42,6 +42,13 @@ class Regions(NamedTuple):
         table[kept[np.argsort(self.first[kept])]] = np.arange(1, kept.size + 1)
         return table
 
+    def relabelled(self, table: npt.NDArray[np.int32]) -> Regions:
+        """Regions as they are after :func:`relabel` with a table that :meth:`numbered` gave."""
+        old = np.zeros(int(table.max()) + 1, np.int64)
+        old[table] = np.arange(table.size)
+        old[0] = 0
+        return Regions(self.volumes[old], self.first[old])
+
 
 def count_regions(labels: Labels, count: int) -> Regions:
     """Measure the regions of a label image with labels 0..`count`."""
@@ -98,16 +105,3 @@ def relabel(labels: Labels, table: npt.NDArray[np.int32]) -> None:
 def _relabel(labels: Any, table: Any, lo: int, hi: int) -> None:
     for i in range(lo, hi):
         labels[i] = table[labels[i]]
-
-
-def keep_and_number(labels: Labels, keep: npt.NDArray[np.bool_]) -> int:
-    """Drop the labels with a false `keep` and number the rest from 1, by first voxel, in place.
-
-    Returns
-    -------
-    int
-        Number of labels kept.
-    """
-    table = count_regions(labels, keep.size - 1).numbered(keep)
-    relabel(labels, table)
-    return int(np.count_nonzero(table))

@@ -26,28 +26,19 @@ import numpy.typing as npt
 
 from cellrt.errors import InputError
 from cellrt.runtime.class_map import ClassMap
-from cellrt.runtime.decoders.regions import (
-    count_regions,
-    equivalent_radius,
-    keep_and_number,
-    relabel,
-)
+from cellrt.runtime.decoders.regions import count_regions, equivalent_radius, relabel
 from cellrt.runtime.decoders.supervoxels_distance import squared_distance
 from cellrt.runtime.decoders.supervoxels_merge import merge_supervoxels, touching_areas
 from cellrt.runtime.decoders.supervoxels_nearest import LONGEST_REACH, fill_from_nearest
 from cellrt.runtime.decoders.supervoxels_watershed import climb_to_maxima
 
 
-@dataclass(frozen=True)
-class TascanParameters:
-    """How a class map becomes instances; lengths are in voxels of the map's own grid.
+@dataclass(frozen=True, kw_only=True)
+class CleanUpParameters:
+    """What becomes of small cells and membranes; lengths are in voxels of the map's own grid.
 
     Attributes
     ----------
-    min_area : int
-        Two supervoxels that touch in at least this many voxel faces are one cell. The paper's one
-        hyperparameter: above the size of holes in predicted membranes, below that of a cell's
-        cross-section.
     min_radius : float
         Cells below the volume of the ball of this radius are dropped before membranes are given to
         cells; their voxels are leftover foreground. The paper drops none.
@@ -61,23 +52,43 @@ class TascanParameters:
         A value outside of its range; the message names it.
     """
 
-    min_area: int = 30
     min_radius: float = 0.0
     reach: float = 32.0
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
+        if not (math.isfinite(self.min_radius) and self.min_radius >= 0):
+            raise InputError(f"min_radius is {self.min_radius}; expected a number of at least 0")
+        if not 0 <= self.reach <= LONGEST_REACH:
+            raise InputError(
+                f"reach is {self.reach}; expected a number from 0 to {LONGEST_REACH:g}"
+            )
+
+
+@dataclass(frozen=True)
+class TascanParameters(CleanUpParameters):
+    """How a class map becomes instances, besides the clean-up.
+
+    Attributes
+    ----------
+    min_area : int
+        Two supervoxels that touch in at least this many voxel faces are one cell. The paper's one
+        hyperparameter: above the size of holes in predicted membranes, below that of a cell's
+        cross-section.
+
+    Raises
+    ------
+    InputError
+        A value outside of its range; the message names it.
+    """
+
+    min_area: int = 30
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing."""
         if self.min_area != int(self.min_area) or self.min_area < 1:
             raise InputError(f"min_area is {self.min_area}; expected a whole number of at least 1")
-        check_cleanup(self.min_radius, self.reach)
-
-
-def check_cleanup(min_radius: float, reach: float) -> None:
-    """Raise InputError where the parameters of :func:`clean_up` mean nothing."""
-    if not (math.isfinite(min_radius) and min_radius >= 0):
-        raise InputError(f"min_radius is {min_radius}; expected a number of at least 0")
-    if not 0 <= reach <= LONGEST_REACH:
-        raise InputError(f"reach is {reach}; expected a number from 0 to {LONGEST_REACH:g}")
+        super().__post_init__()
 
 
 def decode_supervoxels(classes: ClassMap, parameters: TascanParameters) -> npt.NDArray[np.int32]:
@@ -115,12 +126,12 @@ def decode_supervoxels(classes: ClassMap, parameters: TascanParameters) -> npt.N
     labels = squared_distance(classes)
     count = climb_to_maxima(labels)
     relabel(labels, merge_supervoxels(touching_areas(labels, count), parameters.min_area))
-    clean_up(labels, classes, min_radius=parameters.min_radius, reach=parameters.reach)
+    clean_up(labels, classes, parameters)
     return labels
 
 
 def clean_up(
-    labels: npt.NDArray[np.int32], classes: ClassMap, *, min_radius: float, reach: float
+    labels: npt.NDArray[np.int32], classes: ClassMap, parameters: CleanUpParameters
 ) -> None:
     """Drop small cells, give membranes and leftovers to the rest and number the cells, in place.
 
@@ -130,14 +141,17 @@ def clean_up(
         Cells, 0 elsewhere.
     classes : (z, y, x) uint8 array
         The class map they come from.
-    min_radius, reach : float
-        See :class:`TascanParameters`.
+    parameters : CleanUpParameters
     """
-    volumes = count_regions(labels, int(labels.max(initial=0))).volumes
-    count = keep_and_number(labels, equivalent_radius(volumes, labels.shape) >= min_radius)
+    found = count_regions(labels, int(labels.max(initial=0)))
+    radius = equivalent_radius(found.volumes, labels.shape)
+    table = found.numbered(radius >= parameters.min_radius)
+    relabel(labels, table)
+    count = int(table.max())
     if count:
-        fill_from_nearest(labels, classes, count_regions(labels, count).volumes, reach)
-        keep_and_number(labels, np.ones(count + 1, np.bool_))
+        fill_from_nearest(labels, classes, found.relabelled(table).volumes, parameters.reach)
+        # A cell that has grown may begin earlier than those before it.
+        relabel(labels, count_regions(labels, count).numbered(np.ones(count + 1, np.bool_)))
 
 
 def check_class_map(classes: ClassMap) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from cellrt.runtime.decoders.key_table import slot_of
+from cellrt.runtime.decoders.key_table import doubled, slot_of
 from cellrt.runtime.threads import in_threads
 
 Counts = npt.NDArray[np.int64]
@@ -182,22 +182,10 @@ def _count_faces(labels: Any, lo: int, hi: int) -> Any:
                     slot = slot_of(keys, key)
                     if keys[slot] == 0:
                         if 2 * used > keys.size:
-                            keys, areas = _grown(keys, areas)
+                            keys, areas = doubled(keys, areas)
                             slot = slot_of(keys, key)
                         keys[slot] = key
                         used += 1
                     areas[slot] += 1
     taken = np.flatnonzero(keys)
     return lowest, volumes, surfaces, keys[taken], areas[taken]
-
-
-@njit(cache=True, nogil=True)
-def _grown(keys: Any, areas: Any) -> Any:
-    new_keys = np.zeros(2 * keys.size, np.int64)
-    new_areas = np.zeros(2 * keys.size, np.int64)
-    for i in range(keys.size):
-        if keys[i] != 0:
-            slot = slot_of(new_keys, keys[i])
-            new_keys[slot] = keys[i]
-            new_areas[slot] = areas[i]
-    return new_keys, new_areas

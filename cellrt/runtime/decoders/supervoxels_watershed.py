@@ -129,7 +129,7 @@ def _point(words: Any, shape: Any, deltas: Any, lo: int, hi: int) -> Any:
                 highest = max(tops[x], tops[x + 1], tops[x + 2])
                 best = _FLAT
                 if highest > here:
-                    best = _highest(words, shape, deltas, z, y, x, highest)
+                    best = _best(words, shape, deltas, z, y, x, highest, False)
                 elif count == stuck.size:
                     stuck = np.concatenate((stuck, np.empty_like(stuck)))
                 words[at] = here | (best << _SHIFT)
@@ -140,8 +140,10 @@ def _point(words: Any, shape: Any, deltas: Any, lo: int, hi: int) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _highest(words: Any, shape: Any, deltas: Any, z: int, y: int, x: int, height: int) -> Any:
-    """Which neighbour has a height that at least one is known to have."""
+def _best(
+    words: Any, shape: Any, deltas: Any, z: int, y: int, x: int, height: int, directed: bool
+) -> Any:
+    """Which neighbour of a height to point to; if `directed`, of those that point somewhere."""
     at = (z * shape[1] + y) * shape[2] + x
     inner = _inner(shape, z, y, x)
     best = _FLAT
@@ -151,7 +153,8 @@ def _highest(words: Any, shape: Any, deltas: Any, z: int, y: int, x: int, height
             break
         if not inner and not _inside(shape, z, y, x, code):
             continue
-        if words[at + deltas[code]] & _HEIGHT != height:
+        word = words[at + deltas[code]]
+        if word & _HEIGHT != height or (directed and word >> _SHIFT >= _FLAT):
             continue
         if best == _FLAT:
             best = code
@@ -186,7 +189,9 @@ def _leave_plateaus(words: Any, shape: Any, deltas: Any, stuck: Any) -> None:
     while begin < end:
         # All of one distance choose before any of them can be chosen.
         for i in range(begin, end):
-            codes[i] = _exit(words, shape, deltas, front[i])
+            z, y, x = _place(shape, front[i])
+            height = words[front[i]] & _HEIGHT
+            codes[i] = _best(words, shape, deltas, z, y, x, height, True)
         for i in range(begin, end):
             words[front[i]] = (words[front[i]] & _HEIGHT) | (codes[i] << _SHIFT)
         following = end
@@ -202,26 +207,6 @@ def _leave_plateaus(words: Any, shape: Any, deltas: Any, stuck: Any) -> None:
                         following += 1
         begin = end
         end = following
-
-
-@njit(cache=True, nogil=True)
-def _exit(words: Any, shape: Any, deltas: Any, at: int) -> Any:
-    """Best neighbour of the same height that has a direction already."""
-    z, y, x = _place(shape, at)
-    best = _FLAT
-    support = np.int64(-1)
-    for code in range(26):
-        if not _inside(shape, z, y, x, code):
-            continue
-        if best != _FLAT and _NEARNESS[code] > _NEARNESS[best]:
-            break
-        word = words[at + deltas[code]]
-        if word & _HEIGHT == words[at] & _HEIGHT and word >> _SHIFT < _FLAT:
-            other = _neighbourhood(words, shape, deltas, z, y, x, code)
-            if other > support:
-                best = code
-                support = other
-    return best
 
 
 @njit(cache=True, nogil=True)
