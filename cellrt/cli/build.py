@@ -63,19 +63,19 @@ def build(
         typer.echo(f"{cache.clear()} engines removed from {cache.folder}")
         return
 
-    from cellrt.runtime.engines.tensorrt_engines import choose_place, obtain_engine
+    from cellrt.runtime.engines.tensorrt_engines import choose_builder, obtain_engine
     from cellrt.runtime.model_file import open_model
 
     assert model is not None
     file = open_model(model)
     convert = _converter(file, precision) if precision not in (None, file.card.precision) else None
     terminal = Terminal(quiet=quiet)
-    place = choose_place(engine, target or ())
-    terminal.note(f"{place.library.flavour.name} {place.library.version}, for {place.words}")
+    builder = choose_builder(engine, target or ())
+    terminal.note(f"{builder.library.flavour.name} {builder.library.version}, for {builder.words}")
     try:
         data, key = obtain_engine(
             file,
-            place,
+            builder,
             cache,
             precision=precision,
             convert=convert,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cellrt.errors import EngineError
 from cellrt.runtime.engines import LADDER, EngineChoice, choose_engine
-from cellrt.runtime.engines.tensorrt_engines import choose_place
+from cellrt.runtime.engines.tensorrt_engines import choose_builder
 from cellrt.runtime.engines.tensorrt_library import FLAVOURS
 from cellrt.runtime.model_file import ModelFile, golden_difference, golden_input
 
@@ -49,12 +49,12 @@ def check_builders() -> list[EngineCheck]:
     checks = []
     for name in FLAVOURS:
         try:
-            place = choose_place(name)
+            builder = choose_builder(name)
         except EngineError as error:
             checks.append(EngineCheck(name, False, str(error)))
             continue
-        targets = f": {', '.join(place.library.targets)}" if place.library.targets else ""
-        detail = f"{place.library.version} builds for {place.words}{targets}"
+        targets = f": {', '.join(builder.library.targets)}" if builder.library.targets else ""
+        detail = f"{builder.library.version} builds for {builder.words}{targets}"
         checks.append(EngineCheck(name, True, detail))
     return checks
 

@@ -22,8 +22,8 @@ from cellrt.runtime.engines.engine_cache import default_cache
 from cellrt.runtime.engines.tensorrt_build import Profile
 from cellrt.runtime.engines.tensorrt_engine import TensorRTEngine, TensorRTSession
 from cellrt.runtime.engines.tensorrt_engines import (
-    Place,
-    choose_place,
+    Builder,
+    choose_builder,
     engine_key,
     obtain_engine,
 )
@@ -199,9 +199,9 @@ def test_a_precision_that_was_not_built_is_refused_with_the_command(gpu):
 
 def test_an_fp16_engine_that_was_built_is_taken(gpu):
     model = open_model("nuclei")
-    place = choose_place("tensorrt-rtx")
+    builder = choose_builder("tensorrt-rtx")
     obtain_engine(
-        model, place, default_cache(), tile=TILE, precision="fp16", convert=model.path.read_bytes
+        model, builder, default_cache(), tile=TILE, precision="fp16", convert=model.path.read_bytes
     )
     load = TensorRTEngine("tensorrt-rtx").load
     assert load(model, TILE).precision == "fp16"
@@ -212,8 +212,8 @@ def test_an_fp16_engine_that_was_built_is_taken(gpu):
 @pytest.mark.parametrize(("targets", "found"), [(("sm89", "sm120"), True), (("sm86",), False)])
 def test_an_engine_built_ahead_of_time_is_found_by_the_gpus_it_is_for(gpu, targets, found):
     model, notes = open_model("nuclei"), []
-    place = choose_place("tensorrt-rtx", targets)
-    data, _ = obtain_engine(model, place, default_cache(), tile=TILE)
+    builder = choose_builder("tensorrt-rtx", targets)
+    data, _ = obtain_engine(model, builder, default_cache(), tile=TILE)
     TensorRTEngine("tensorrt-rtx").load(model, TILE, note=notes.append)
     assert (gpu.loaded == [data]) is found
     assert any("building" in note for note in notes) is not found
@@ -276,7 +276,7 @@ def test_the_lean_runtime_takes_engines_that_were_built_for_it(
     gpu, monkeypatch, built_with, runtime, found
 ):
     model, profile = open_model("nuclei"), Profile(TILE, LARGEST_BATCH, lean=True)
-    full = Place(TensorRT(FLAVOURS["tensorrt"], REAL.api, built_with), ADA, ())
+    full = Builder(TensorRT(FLAVOURS["tensorrt"], REAL.api, built_with), ADA, ())
     cache = default_cache()
     cache.store(engine_key(model, full, profile, "fp32"), b"an engine", 1.0)
     # One that is not for the lean runtime is never tried.

@@ -15,7 +15,7 @@ from cellrt.errors import EngineError, UsageError
 from cellrt.runtime.engines import tensorrt_engines
 from cellrt.runtime.engines.engine_cache import EngineCache
 from cellrt.runtime.engines.tensorrt_build import Profile, build_engine
-from cellrt.runtime.engines.tensorrt_engines import choose_place, engine_key, obtain_engine
+from cellrt.runtime.engines.tensorrt_engines import choose_builder, engine_key, obtain_engine
 from cellrt.runtime.engines.tensorrt_library import (
     FLAVOURS,
     LEAN,
@@ -99,21 +99,23 @@ def test_ctrl_c_stops_a_build_and_the_handler_is_put_back(library):
 @pytest.mark.parametrize("name", ["sm90", "ampere", "8.9", ""])
 def test_an_unknown_target_is_refused_with_those_there_are(library, name):
     with pytest.raises(UsageError, match="sm89"):
-        choose_place("tensorrt-rtx", [name])
+        choose_builder("tensorrt-rtx", [name])
 
 
 def test_the_order_of_targets_does_not_matter(library):
-    first, second = (choose_place(None, t) for t in (["SM120", "sm89"], ["sm89", "sm120", "sm89"]))
+    first, second = (
+        choose_builder(None, t) for t in (["SM120", "sm89"], ["sm89", "sm120", "sm89"])
+    )
     assert first == second
     assert first.targets == ("sm89", "sm120")
 
 
 def test_an_engine_is_built_once_and_again_for_another_target(library, tmp_path):
     model, cache, notes = open_model("nuclei"), EngineCache(tmp_path), []
-    sm89 = choose_place("tensorrt-rtx", ["sm89"])
+    sm89 = choose_builder("tensorrt-rtx", ["sm89"])
     engine, key = obtain_engine(model, sm89, cache, note=notes.append)
     assert obtain_engine(model, sm89, cache, note=notes.append) == (engine, key)
-    obtain_engine(model, choose_place("tensorrt-rtx", ["sm86"]), cache, note=notes.append)
+    obtain_engine(model, choose_builder("tensorrt-rtx", ["sm86"]), cache, note=notes.append)
     assert len(cache.entries()) == 2
     assert len(notes) == 2
     assert "compute capability was sm89, is sm86" in notes[1]
@@ -177,7 +179,7 @@ def test_an_engine_for_the_lean_runtime_is_built_as_such(library):
 def test_tensorrt_rtx_has_no_lean_runtime(library, tmp_path):
     with pytest.raises(UsageError, match="--engine tensorrt"):
         obtain_engine(
-            open_model("nuclei"), choose_place("tensorrt-rtx"), EngineCache(tmp_path), lean=True
+            open_model("nuclei"), choose_builder("tensorrt-rtx"), EngineCache(tmp_path), lean=True
         )
 
 
@@ -204,9 +206,9 @@ def fake_tensorrt(monkeypatch, version):
 def test_tensorrt_on_a_gpu_is_taken_first(monkeypatch, version):
     fake_tensorrt(monkeypatch, version)
     monkeypatch.setattr(tensorrt_engines, "nvidia_gpus", lambda: ((ORIN,), ""))
-    place = choose_place()
-    assert place.library.version == version
-    key = engine_key(open_model("nuclei"), place, PROFILE, "fp16")
+    builder = choose_builder()
+    assert builder.library.version == version
+    key = engine_key(open_model("nuclei"), builder, PROFILE, "fp16")
     assert (key.gpu, key.compute_capability, key.driver) == ("NVIDIA Orin", "8.7", "540.4")
     assert key.library == f"tensorrt {version}"
 
@@ -222,7 +224,7 @@ def test_tensorrt_without_a_gpu_says_why_and_what_else_to_do(monkeypatch):
     fake_tensorrt(monkeypatch, "10.13.3")
     monkeypatch.setattr(tensorrt_engines, "nvidia_gpus", lambda: ((), "no driver"))
     with pytest.raises(EngineError, match=r"no driver; use --engine tensorrt-rtx"):
-        choose_place("tensorrt")
+        choose_builder("tensorrt")
 
 
 def test_a_missing_shared_library_is_one_line(monkeypatch):
@@ -242,14 +244,14 @@ def test_a_missing_shared_library_is_one_line(monkeypatch):
 def test_a_target_is_refused_where_only_the_gpu_here_is_built_for(monkeypatch):
     fake_tensorrt(monkeypatch, "10.13.3")
     with pytest.raises(UsageError, match="tensorrt-rtx"):
-        choose_place("tensorrt", ["sm89"])
+        choose_builder("tensorrt", ["sm89"])
 
 
 def test_nothing_installed_names_both_libraries(monkeypatch):
     for module in ("tensorrt", "tensorrt_rtx"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(EngineError, match=r"tensorrt: .*tensorrt-rtx: .*pip install"):
-        choose_place()
+        choose_builder()
 
 
 def test_graphs_of_tests_are_valid():

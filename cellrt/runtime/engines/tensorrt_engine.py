@@ -27,7 +27,7 @@ from cellrt.runtime.engines.device_session import (
 from cellrt.runtime.engines.engine_cache import EngineCache, EngineKey, default_cache
 from cellrt.runtime.engines.tensorrt_build import Profile
 from cellrt.runtime.engines.tensorrt_engines import (
-    Place,
+    Builder,
     engine_key,
     obtain_engine,
 )
@@ -97,8 +97,8 @@ class TensorRTEngine:
             raise EngineError(reason)
         cache = default_cache()
         library = open_runtime(self.flavour)
-        place = _place(library, gpus[0])
-        built = _built(model, place, tile, precision, cache, gpus[0])
+        builder = _builder(library, gpus[0])
+        built = _built(model, builder, tile, precision, cache, gpus[0])
         if built is None:
             if library.flavour is LEAN:
                 raise EngineError(
@@ -114,12 +114,12 @@ class TensorRTEngine:
                     f"{model.card.name if bundled else model.path} --engine {self.flavour} "
                     f"--precision {precision}`, or use --precision auto"
                 )
-            built = obtain_engine(model, place, cache, tile=tile, note=note)
+            built = obtain_engine(model, builder, cache, tile=tile, note=note)
         engine, key = built
         session = on_all(
             [
                 TensorRTSession(
-                    place.library, engine, open_device(index), key.precision, gpus[0].name
+                    builder.library, engine, open_device(index), key.precision, gpus[0].name
                 )
                 for index in devices_alike()
             ]
@@ -141,40 +141,40 @@ class TensorRTEngine:
         gpus, _ = nvidia_gpus()
         if not gpus:
             return None
-        cache, place = default_cache(), _place(open_runtime(self.flavour), gpus[0])
-        built = _built(model, place, tile, precision, cache, gpus[0])
+        cache, builder = default_cache(), _builder(open_runtime(self.flavour), gpus[0])
+        built = _built(model, builder, tile, precision, cache, gpus[0])
         entry = None if built is None else cache.entry(built[1])
         return None if entry is None else entry.build_seconds
 
 
-def _place(library: TensorRT, gpu: Gpu) -> Place:
+def _builder(library: TensorRT, gpu: Gpu) -> Builder:
     """What engines are built for that this GPU shall run."""
     if not library.flavour.ahead_of_time:
-        return Place(library, gpu, ())
+        return Builder(library, gpu, ())
     # Engines without a target run from compute capability 8 on.
-    return Place(library, None, ("sm75",) if gpu.compute_capability == "7.5" else ())
+    return Builder(library, None, ("sm75",) if gpu.compute_capability == "7.5" else ())
 
 
 def _built(
     model: ModelFile,
-    place: Place,
+    builder: Builder,
     tile: Shape,
     precision: str,
     cache: EngineCache,
     gpu: Gpu,
 ) -> tuple[bytes, EngineKey] | None:
     """An engine that is in the cache: built here, or ahead of time for GPUs like this one."""
-    profile = Profile(tile, LARGEST_BATCH, lean=place.library.flavour is LEAN)
+    profile = Profile(tile, LARGEST_BATCH, lean=builder.library.flavour is LEAN)
     family = f"sm{gpu.compute_capability.replace('.', '')}"
     for name in ("fp16", model.card.precision) if precision == "auto" else (precision,):
-        key = engine_key(model, place, profile, name)
+        key = engine_key(model, builder, profile, name)
         for entry in cache.entries():
             other = entry.key
             same = replace(key, compute_capability=other.compute_capability, library=other.library)
             here = other.compute_capability == key.compute_capability
             if same != other or not (here or family in other.compute_capability.split("+")):
                 continue
-            if other.library != key.library and not _runs_older(place.library, other.library):
+            if other.library != key.library and not _runs_older(builder.library, other.library):
                 continue
             engine, _ = cache.find(other)
             if engine is not None:

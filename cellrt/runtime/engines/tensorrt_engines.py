@@ -18,7 +18,7 @@ from cellrt.runtime.tiling import Shape
 
 
 @dataclass(frozen=True)
-class Place:
+class Builder:
     """The library that builds, and the GPU or the GPU families it builds for."""
 
     library: TensorRT
@@ -33,7 +33,7 @@ class Place:
         return f"RTX GPUs, {'+'.join(self.targets) or 'any of them'}"
 
 
-def choose_place(flavour: str | None = None, targets: Sequence[str] = ()) -> Place:
+def choose_builder(flavour: str | None = None, targets: Sequence[str] = ()) -> Builder:
     """Decide what to build with, and for what.
 
     Parameters
@@ -52,26 +52,26 @@ def choose_place(flavour: str | None = None, targets: Sequence[str] = ()) -> Pla
         The flavour asked for, or any, cannot be had here.
     """
     if flavour is not None:
-        return _place(flavour, targets)
+        return _builder(flavour, targets)
     reasons = []
     for name in FLAVOURS:
         if targets and not FLAVOURS[name].ahead_of_time:
             continue
         try:
-            return _place(name, targets)
+            return _builder(name, targets)
         except EngineError as error:
             reasons.append(f"{name}: {error}")
     raise EngineError(f"no engine can be built here ({'; '.join(reasons)})")
 
 
-def _place(flavour: str, targets: Sequence[str]) -> Place:
+def _builder(flavour: str, targets: Sequence[str]) -> Builder:
     library = open_library(flavour)
     if library.flavour.ahead_of_time:
         for name in targets:
             library.target(name)
         known = list(library.targets)
         chosen = sorted({name.lower() for name in targets}, key=known.index)
-        return Place(library, None, tuple(chosen))
+        return Builder(library, None, tuple(chosen))
     if targets:
         library.target(targets[0])  # refuses, with the reason
     gpus, reason = nvidia_gpus()
@@ -80,20 +80,20 @@ def _place(flavour: str, targets: Sequence[str]) -> Place:
             f"{flavour} builds for the GPU in this machine, and there is none: {reason}; use "
             "--engine tensorrt-rtx to build for another machine"
         )
-    return Place(library, gpus[0], ())
+    return Builder(library, gpus[0], ())
 
 
-def engine_key(model: ModelFile, place: Place, profile: Profile, precision: str) -> EngineKey:
+def engine_key(model: ModelFile, builder: Builder, profile: Profile, precision: str) -> EngineKey:
     """Everything the engine of a model depends on."""
-    gpu = place.gpu
+    gpu = builder.gpu
     return EngineKey(
         model=model.card.name,
         model_sha256=model.sha256,
         cellrt=__version__,
         precision=precision,
-        library=f"{place.library.flavour.name} {place.library.version}",
+        library=f"{builder.library.flavour.name} {builder.library.version}",
         gpu=gpu.name if gpu else "RTX GPUs",
-        compute_capability=gpu.compute_capability if gpu else "+".join(place.targets) or "any",
+        compute_capability=gpu.compute_capability if gpu else "+".join(builder.targets) or "any",
         driver=gpu.driver if gpu else "any",
         system=f"{platform.system()} {platform.machine()}",
         profile=str(profile),
@@ -102,7 +102,7 @@ def engine_key(model: ModelFile, place: Place, profile: Profile, precision: str)
 
 def obtain_engine(
     model: ModelFile,
-    place: Place,
+    builder: Builder,
     cache: EngineCache,
     *,
     tile: Shape | None = None,
@@ -119,7 +119,7 @@ def obtain_engine(
     Parameters
     ----------
     model : ModelFile
-    place : Place
+    builder : Builder
     cache : EngineCache
     tile : (int, int, int), optional
         The only one the engine will take; the model card's by default.
@@ -145,21 +145,21 @@ def obtain_engine(
     CellrtError
         See `build_engine` and `EngineCache.find_or_build`.
     """
-    if lean and place.library.flavour.ahead_of_time:
+    if lean and builder.library.flavour.ahead_of_time:
         raise UsageError(
-            f"{place.library.flavour.name} has no lean runtime; use --engine tensorrt, or leave "
+            f"{builder.library.flavour.name} has no lean runtime; use --engine tensorrt, or leave "
             "--lean out"
         )
     profile = Profile(tile or model.card.tile, largest_batch, workspace_bytes, lean)
-    key = engine_key(model, place, profile, precision or model.card.precision)
+    key = engine_key(model, builder, profile, precision or model.card.precision)
 
     def build() -> bytes:
         return build_engine(
-            place.library,
+            builder.library,
             model.path.read_bytes() if convert is None else convert(),
             profile,
             channels=model.card.channels,
-            targets=place.targets,
+            targets=builder.targets,
             timings=cache.timings(key),
             advance=advance,
         )
