@@ -30,6 +30,7 @@ from report import DATA, machine, table, write
 from cellrt.export.agreement import Parity, compare, onnxruntime_infer, openvino_infer
 from cellrt.export.calibration import Tile, simulated_tiles, stack_tiles
 from cellrt.export.precision import convert, rounded
+from cellrt.export.storage import load_exact
 from cellrt.export.variant import CALIBRATION_TILES, LAST_BLOCK, TOLERANCES
 from cellrt.runtime.decoders import decoder_for
 from cellrt.runtime.engines.openvino_engine import shared_core
@@ -141,7 +142,7 @@ def main() -> None:
     rows, figures = [], []
     for name in parser.parse_args().models:
         model = open_model(name)
-        exact = onnx.load(str(model.path))
+        exact = load_exact(model.path)
         sets = {
             "simulated": simulated_tiles(model.card, SIMULATED_TILES, seed=JUDGING_SEED),
             "real": real_tiles(model),

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import torch
 
 from cellrt.errors import CellrtError, InputError, UsageError
@@ -199,8 +198,3 @@ def _central_tile(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     tile = np.asarray(image[box], np.float32)
     tile = np.pad(tile, [(0, _TILE - size) for size in tile.shape], mode="symmetric")
     return np.ascontiguousarray(tile[None, None])
-
-
-def graph_of(path: str | Path) -> onnx.ModelProto:
-    """Load an exported file's graph."""
-    return onnx.load(str(path))

@@ -5,6 +5,8 @@ A Cast behind each weight gives it back as float32; engines do that once, when t
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -41,6 +43,11 @@ def store_as_fp16(graph: onnx.ModelProto) -> None:
         tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), name + _SUFFIX))
         casts.append(helper.make_node("Cast", [name + _SUFFIX], [name], to=TensorProto.FLOAT))
     replace_nodes(graph, [*casts, *graph.graph.node])
+
+
+def load_exact(path: str | Path) -> onnx.ModelProto:
+    """Load an exported file with every weight as float32, however it stores them."""
+    return stored_as_fp32(onnx.load(str(path)))
 
 
 def stored_as_fp32(graph: onnx.ModelProto) -> onnx.ModelProto:

@@ -27,7 +27,7 @@ from cellrt.export.agreement import (
 from cellrt.export.calibration import Tile, simulated_tiles, stack_tiles
 from cellrt.export.graph_file import embed_card, write_graph
 from cellrt.export.precision import Precision, convert, rounded
-from cellrt.export.storage import stored_as_fp32
+from cellrt.export.storage import load_exact
 from cellrt.runtime.card import Golden, ModelCard, Score
 from cellrt.runtime.decoders import decoder_for
 from cellrt.runtime.model_file import ModelFile, golden_input, open_model
@@ -143,7 +143,7 @@ def make_variant(
             "convert the fp32 model it was made from"
         )
     calibration, gate, words = _tiles(model, precision, stacks)
-    exact = stored_as_fp32(onnx.load(str(model.path)))
+    exact = load_exact(model.path)
     graph = convert(exact, precision, calibration=calibration)
     try:
         parity = check_variant(exact, graph, model.card, precision, gate)

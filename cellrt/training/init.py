@@ -69,12 +69,11 @@ def read_onnx_weights(path: Path, net: Network) -> dict[str, tuple[Tensor, Tenso
     InputError
         When the file's convolutions are not those of `net`.
     """
-    import onnx
     from onnx import numpy_helper
 
-    from cellrt.export.storage import stored_as_fp32
+    from cellrt.export.storage import load_exact
 
-    graph = stored_as_fp32(onnx.load(str(path))).graph
+    graph = load_exact(path).graph
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     weights = {}
     for name, layer in convolutions(net):

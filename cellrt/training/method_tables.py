@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+WIDTHS = (16, 32, 64, 128)
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -47,7 +48,7 @@ class Cellpose3DModel(CommonModelTable):
     """``[model]`` of method ``cellpose3d``."""
 
     method: Literal["cellpose3d"] = "cellpose3d"
-    widths: tuple[Annotated[int, Field(gt=0)], ...] = (16, 32, 64, 128)
+    widths: tuple[Annotated[int, Field(gt=0)], ...] = WIDTHS
 
     network_keys: ClassVar[tuple[str, ...]] = ("method", "widths")
 
@@ -79,15 +80,23 @@ class CellSeg3DModel(CommonModelTable):
 
     method: Literal["cellseg3d"] = "cellseg3d"
     network: Literal["3dcellsegnet", "unet"] = "3dcellsegnet"
-    widths: tuple[Annotated[int, Field(gt=0)], ...] = (16, 32, 64, 128)
-    """Of the U-Net."""
+    widths: tuple[Annotated[int, Field(gt=0)], ...] = Field((), validate_default=True)
+    """Of the U-Net; those of ``cellpose3d`` where none are given."""
 
     network_keys: ClassVar[tuple[str, ...]] = ("method", "network", "widths")
 
     @property
     def patch_multiple(self) -> int:
         """The U-Net's total stride; the other network takes any size."""
-        return int(2 ** (len(self.widths) - 1)) if self.network == "unet" else 1
+        return int(2 ** (len(self.widths) - 1)) if self.widths else 1
+
+    @field_validator("widths")
+    @classmethod
+    def _widths_of_the_unet(cls, widths: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        unet = info.data.get("network") == "unet"
+        if widths and not unet:
+            raise ValueError("only network = 'unet' has widths; remove it")
+        return widths or (WIDTHS if unet else ())
 
 
 class CellSeg3DTargets(CommonTargetTable):

@@ -19,14 +19,15 @@ from cellrt.export import variant as module  # noqa: E402
 from cellrt.export.calibration import simulated_tiles, stack_tiles  # noqa: E402
 from cellrt.export.graph_file import embedded_card, write_graph  # noqa: E402
 from cellrt.export.precision import convert, rounded  # noqa: E402
+from cellrt.export.storage import load_exact  # noqa: E402
 from cellrt.runtime.engines import choose_engine  # noqa: E402
 from cellrt.runtime.model_file import bundled_models, golden_input, open_model  # noqa: E402
 from cellrt.simulation.styles import simulate_style  # noqa: E402
 
 PRECISIONS = ("fp16", "bf16", "int8")
-MODELS = ("nuclei", "membranes")
+MODELS = tuple(bundled_models())
 # The last block of the membranes model has to stay in fp32; the gate finds that out by itself.
-EXACT_LAST = {"nuclei": 1, "membranes": module.LAST_BLOCK}
+EXACT_LAST = {name: module.LAST_BLOCK if name == "membranes" else 1 for name in MODELS}
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -36,7 +37,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def exact(name: str) -> onnx.ModelProto:
-    return onnx.load(str(bundled_models()[name]))
+    return load_exact(bundled_models()[name])
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from cellrt.errors import EngineError, UsageError
 from cellrt.runtime import machine
 from cellrt.runtime.engines import choose_engine, openvino_engine
-from cellrt.runtime.model_file import golden_input, open_model
+from cellrt.runtime.model_file import bundled_models, golden_input, open_model
 
 TILE = (16, 24, 32)
 
@@ -25,18 +25,18 @@ def test_openvino_is_the_best_for_cpus_and_explains_itself(monkeypatch):
     assert "onnxruntime-cuda skipped: no NVIDIA driver found" in choice.reason
 
 
-@pytest.mark.parametrize("name", ["nuclei", "membranes"])
+@pytest.mark.parametrize("name", bundled_models())
 def test_engines_agree(name):
     pytest.importorskip("onnxruntime", reason="onnxruntime is an extra")
     model = open_model(name)
     image = golden_input(TILE)
     engines = ("openvino", "onnxruntime")
     results = [choose_engine(e).load(model, TILE, "fp32").infer(image) for e in engines]
-    assert results[0].shape == (1, 4, *TILE)
+    assert results[0].shape == (1, len(model.card.outputs[0].channels), *TILE)
     np.testing.assert_allclose(results[0], results[1], atol=2e-3)
 
 
-@pytest.mark.parametrize("name", ["nuclei", "membranes"])
+@pytest.mark.parametrize("name", bundled_models())
 def test_the_golden_output_is_reproduced(name):
     model = open_model(name)
     golden = model.card.golden

@@ -15,7 +15,7 @@ from cellrt.runtime.decoders import Place
 from cellrt.runtime.engines import choose_engine
 from cellrt.runtime.fields import prepare_image
 from cellrt.runtime.merge import merge, predict
-from cellrt.runtime.model_file import open_model
+from cellrt.runtime.model_file import bundled_models, open_model
 from cellrt.runtime.tiling import plan_tiles
 from cellrt.simulation import (
     ImagingParameters,
@@ -120,7 +120,9 @@ def noise(name):
 
 
 @pytest.mark.parametrize("name", ["shot noise", "read noise", "single photons", "uneven light"])
-@pytest.mark.parametrize(("model", "voxel_um"), [("nuclei", 0.6), ("membranes", 0.5)])
+@pytest.mark.parametrize(
+    ("model", "voxel_um"), [("nuclei", 0.6), ("membranes", 0.5), ("membranes-3dcellseg", 0.5)]
+)
 def test_empty_wells_are_empty(name, model, voxel_um):
     result = cellrt.segment(noise(name), model, voxel_size=(voxel_um,) * 3)
     assert (result.labels > 0).mean() < 0.02
@@ -128,7 +130,7 @@ def test_empty_wells_are_empty(name, model, voxel_um):
 
 
 @pytest.mark.parametrize("name", ["shot noise", "read noise", "single photons"])
-@pytest.mark.parametrize("model", ["nuclei", "membranes"])
+@pytest.mark.parametrize("model", bundled_models())
 def test_empty_wells_are_empty_where_no_size_is_known(name, model):
     result = cellrt.segment(noise(name), model)
     assert len(result.table) == 0
