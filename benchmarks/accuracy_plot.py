@@ -52,6 +52,7 @@ def draw(rows: Sequence[dict[str, Any]], baseline: str, path: Path) -> None:
     axes[0].set_yticks(range(len(groups)), groups)
     axes[0].invert_yaxis()
     first, *others = MODEL_COLOURS
+    others = [end for end in others if any(row["method"].endswith(end) for row in rows)]
     marks = [
         Line2D([], [], color=MODEL_COLOURS[first], marker="o", ls="", label="cellrt, data unseen"),
         Line2D(

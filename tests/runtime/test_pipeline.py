@@ -120,10 +120,9 @@ def noise(name):
 
 
 @pytest.mark.parametrize("name", ["shot noise", "read noise", "single photons", "uneven light"])
-@pytest.mark.parametrize(
-    ("model", "voxel_um"), [("nuclei", 0.6), ("membranes", 0.5), ("membranes-3dcellseg", 0.5)]
-)
-def test_empty_wells_are_empty(name, model, voxel_um):
+@pytest.mark.parametrize("model", bundled_models())
+def test_empty_wells_are_empty(name, model):
+    voxel_um = open_model(model).card.voxel_size_um
     result = cellrt.segment(noise(name), model, voxel_size=(voxel_um,) * 3)
     assert (result.labels > 0).mean() < 0.02
     assert len(result.table) <= 2
