@@ -58,7 +58,13 @@ def test_same_seed_same_pixels_and_another_seed_others(cellrt, tmp_path):
 
 @pytest.mark.parametrize(
     ("kind", "style"),
-    [("nuclei", "random"), ("nuclei", "shell"), ("nuclei", "paper"), ("membranes", "clumped")],
+    [
+        ("nuclei", "random"),
+        ("nuclei", "shell"),
+        ("nuclei", "paper"),
+        ("membranes", "tissue"),
+        ("membranes", "clumped"),
+    ],
 )
 def test_styles(cellrt, tmp_path, kind, style):
     done = cellrt("simulate", kind, "-o", tmp_path, "--style", style, *SMALL, "--diameter", 9)
