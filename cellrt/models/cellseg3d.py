@@ -94,9 +94,9 @@ class CellSeg3D(Network):
 
 
 class ClassUNet(UNet):
-    """The 3D U-Net that the paper compares its network with, here as wide as `Cellpose3D`."""
+    """The 3D U-Net that the paper compares its network with, of any widths."""
 
-    def __init__(self, widths: Sequence[int] = (16, 32, 64, 128)) -> None:
+    def __init__(self, widths: Sequence[int]) -> None:
         super().__init__(widths, len(CLASS_OUTPUTS))
 
     def activate(self, logits: Tensor) -> Tensor:
