@@ -27,6 +27,7 @@ from watershed_baseline import segment_membranes
 
 import cellrt
 from cellrt.evaluation import evaluate
+from cellrt.runtime.model_file import bundled_models
 from cellrt.training.recipe import Recipe, load_recipe
 
 RECIPE = ROOT / "recipes" / "membranes-3dcellseg.toml"
@@ -134,7 +135,8 @@ def measured(models: dict[str, Path]) -> Iterator[Measurement]:
         for name, path in models.items()
         for decoder in DECODERS.get(name, ("tascan",))
     ]
-    ways += [(f"`{BUNDLED}`", decoder, BUNDLED) for decoder in ("tascan", "dbscan", "watershed")]
+    if BUNDLED in bundled_models():
+        ways += [(f"`{BUNDLED}`", name, BUNDLED) for name in ("tascan", "dbscan", "watershed")]
     ways += [("`membranes` (Cellpose3D)", "flows", "membranes"), ("none (Otsu)", "watershed", "")]
     for stack in stacks():
         if stack.group not in GROUPS:

@@ -13,7 +13,7 @@ from scipy import ndimage
 from skimage.segmentation import relabel_sequential, watershed
 from sklearn.cluster import dbscan
 
-MEMBRANE, FOREGROUND = 1, 2
+FOREGROUND = 2
 MIN_AREA = 30
 
 

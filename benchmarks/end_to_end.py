@@ -30,14 +30,13 @@ from pipelines import (
     run_pytorch,
 )
 from report import machine, table, write
-from stacks import MEMBRANE_DIAMETER, membranes
+from stacks import MEMBRANE_DIAMETER, membranes, paper_membranes
 
 import cellrt
 from cellrt.runtime.model_file import open_model
-from cellrt.simulation import MembraneParameters, SimulatedStack, simulate_membranes
+from cellrt.simulation import SimulatedStack
 
 REPEATS = 3
-PAPER_SHAPE = (181, 331, 160)  # the stack of which the 3DCellSeg paper gives times
 
 
 def main() -> None:
@@ -110,7 +109,7 @@ def _task(method: str) -> tuple[dict[str, Cells], str, SimulatedStack, float]:
         return {"Cellpose": cellpose_cells}, "end_to_end", membranes(), MEMBRANE_DIAMETER
     from class_map_python import dbscan_cells, tascan_cells
 
-    stack = simulate_membranes(PAPER_SHAPE, membranes=MembraneParameters(), seed=1)
+    stack = paper_membranes()
     baselines = {"TASCAN in Python": tascan_cells, "DBSCAN": dbscan_cells}
     return baselines, "end_to_end_3dcellseg", stack, float(stack.parameters["diameter_voxels"])
 

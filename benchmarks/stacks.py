@@ -14,6 +14,7 @@ from cellrt.simulation import (
     simulate_membranes,
 )
 
+PAPER_SHAPE = (181, 331, 160)
 MEMBRANES = (128, 256, 256)
 # 400 cells would fill such a stack.
 MEMBRANE_DIAMETER = (6 * math.prod(MEMBRANES) / 400 / math.pi) ** (1 / 3)
@@ -28,6 +29,11 @@ def membranes(shape: tuple[int, int, int] = MEMBRANES) -> SimulatedStack:
         imaging=ImagingParameters(),
         seed=42,
     )
+
+
+def paper_membranes() -> SimulatedStack:
+    """Simulated tissue of the size for which the 3DCellSeg paper gives times."""
+    return simulate_membranes(PAPER_SHAPE, membranes=MembraneParameters(), seed=1)
 
 
 def mirrored(image: NDArray[np.generic], shape: tuple[int, ...]) -> NDArray[np.generic]:

@@ -29,8 +29,8 @@ from measuring import added_peak_bytes, first_use, fresh_python, measure
 from report import write
 from scipy import ndimage
 from skimage.segmentation import watershed
-from stacks import mirrored
-from tascan_page import HOLE_RADIUS, SHAPE, SMALLEST, Measured, page, plot
+from stacks import PAPER_SHAPE, mirrored, paper_membranes
+from tascan_page import HOLE_RADIUS, SMALLEST, Measured, page, plot
 
 from cellrt.evaluation.scores import evaluate
 from cellrt.runtime.class_map import BACKGROUND, FOREGROUND, MEMBRANE, ClassMap, class_map_of
@@ -47,7 +47,6 @@ from cellrt.runtime.decoders.supervoxels_merge import touching_areas
 from cellrt.runtime.decoders.supervoxels_watershed import climb_to_maxima
 from cellrt.runtime.model_file import bundled_models
 from cellrt.runtime.plan import PROMISED_BYTES
-from cellrt.simulation import MembraneParameters, simulate_membranes
 
 MODEL = "membranes-3dcellseg"
 HOLES = 0.0005  # share of membrane voxels that are the centre of a hole
@@ -178,15 +177,14 @@ def memory_of(name: str, path: str) -> None:
     print(added_peak_bytes(lambda: decode(classes, parameters)) / classes.size)
 
 
-def whole_run(repeats: int) -> list[list[Any]]:
+def whole_run(image: np.ndarray, repeats: int) -> list[list[Any]]:
     """`cellrt segment` with the bundled model: seconds and peak memory against the promise."""
     if MODEL not in bundled_models():
         return []
-    image = simulate_membranes(SHAPE, membranes=MembraneParameters(), seed=1).image
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         stack = Path(folder) / "stack.tif"
-        for shape in (SHAPE, (256, 384, 384)):
+        for shape in (PAPER_SHAPE, (256, 384, 384)):
             tiled = mirrored(image, shape)
             tifffile.imwrite(stack, tiled, imagej=False)
             words = ["segment", str(stack), "--model", MODEL, "--diameter", "24", "--json"]
@@ -227,8 +225,8 @@ def main() -> None:
         memory_of(*options.memory_of)
         return
     compiled = first_use(FIRST_USE)
-    truth = simulate_membranes(SHAPE, membranes=MembraneParameters(), seed=1).labels
-    perfect = class_map_of(truth)
+    stack = paper_membranes()
+    perfect = class_map_of(stack.labels)
     classes = holed(perfect)
     membrane = perfect == MEMBRANE
     erased = np.count_nonzero(classes[membrane] != MEMBRANE) / np.count_nonzero(membrane)
@@ -237,8 +235,8 @@ def main() -> None:
     steps = parts(classes, options.repeats)
     scaled = scaling(classes, options.repeats, options.largest)
     memory = added_memory(classes)
-    runs = whole_run(options.repeats)
-    compared, seconds = compare(truth, classes, options.repeats)
+    runs = whole_run(stack.image, options.repeats)
+    compared, seconds = compare(stack.labels, classes, options.repeats)
     found = Measured(
         erased=erased,
         flips=flips,

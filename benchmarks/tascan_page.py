@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from report import DOCS, machine, table
+from stacks import PAPER_SHAPE
 
-SHAPE = (181, 331, 160)  # the stack of which the paper gives times
 SMALLEST = 2.0
 HOLE_RADIUS = 2.0
 
@@ -89,10 +89,11 @@ lengthens wall time only).
 
 ## Against DBSCAN and a seeded watershed
 
-The class map of a simulated tissue, {SHAPE} voxels, with holes of {HOLE_RADIUS:g} voxels' radius in
-its membranes ({found.erased:.1%} of them erased), to labels. DBSCAN is the paper's baseline:
-scikit-learn's over the coordinates of all foreground voxels (k-d tree, all cores), noise given to
-the nearest cell. All three end in the same clean-up and drop cells below a radius of {SMALLEST:g}.
+The class map of a simulated tissue, {PAPER_SHAPE} voxels, with holes of {HOLE_RADIUS:g} voxels'
+radius in its membranes ({found.erased:.1%} of them erased), to labels. DBSCAN is the paper's
+baseline: scikit-learn's over the coordinates of all foreground voxels (k-d tree, all cores), noise
+given to the nearest cell. All three end in the same clean-up and drop cells below a radius of
+{SMALLEST:g}.
 
 {table(compared, found.compared)}
 ## Own kernels, and why
@@ -130,7 +131,7 @@ Supervoxels are found from distances alone, merging from counts alone, and lefto
 nearest cell, the largest of equally near ones. What remains are voxels between equally high
 neighbours with equal surroundings, such as the middle plane of a neck with an odd length: the
 first in memory wins. Flipping the map above along z, y and x puts {flips} of
-its {math.prod(SHAPE) / 1e6:.1f} million voxels into another cell.
+its {math.prod(PAPER_SHAPE) / 1e6:.1f} million voxels into another cell.
 
 ![Seconds of the decoders, and of TASCAN over voxels and supervoxels](tascan.png)
 """
@@ -149,7 +150,7 @@ def plot(found: Measured) -> None:
         bars = left.bar(np.arange(len(values)) + offset, values, 0.38, label=kind[:-2])
         left.bar_label(bars, fmt="%.3g")
     left.set_xticks(np.arange(len(found.seconds)), list(found.seconds))
-    left.set(yscale="log", ylabel="seconds", title=f"class map to labels, {SHAPE}")
+    left.set(yscale="log", ylabel="seconds", title=f"class map to labels, {PAPER_SHAPE}")
     left.set_ylim(top=4 * left.get_ylim()[1])  # room for the figures above the bars
     left.legend()
     rows = found.scaling["voxels"]

@@ -7,8 +7,8 @@ Prints mean Dice + AP at IoU 0.5, averaged over groups of stacks, for each pair 
 foreground threshold and least confidence of flows, touching area and least radius of TASCAN.
 `nuclei`: the embryo kept for validation, simulated stacks of both styles, and the paper's setting
 with its first point-spread function. `membranes`: simulated stacks of both styles, and the part of
-plant_patch that is trained on; for `membranes-3dcellseg` clumped ones too. Seeds are apart from
-those of the recipes and of the accuracy benchmark.
+plant_patch that is trained on; with TASCAN clumped ones too. Seeds are apart from those of the
+recipes and of the accuracy benchmark.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 
 import cellrt
 from cellrt.evaluation import evaluate
+from cellrt.runtime.card import ModelCard
 from cellrt.runtime.decoders import decoder_for
 from cellrt.runtime.fields import network_fields, prepare_image
 from cellrt.runtime.pipeline import Options, prepare
@@ -55,7 +55,7 @@ def main() -> None:
     names, values = zip(*PARAMETERS[model.card.decoder].items(), strict=True)
     pairs = list(itertools.product(*values))
     scores: dict[tuple[str, tuple[float, ...]], list[tuple[float, float]]] = defaultdict(list)
-    for stack in chosen(Path(model.card.recipe).stem):
+    for stack in chosen(model.card):
         image, truth = stack.load()
         told, _ = model_options(stack, median_diameter(truth, stack.anisotropy))
         volume = volume_from_array(image, voxel_size_um=told.pop("voxel_size", None))
@@ -84,16 +84,16 @@ def main() -> None:
         print(f"{pair[0]:g}, {pair[1]:g}: sum {dice + precision:.3f}  Dice/AP50 {parts}")
 
 
-def chosen(model: str) -> Iterator[LabelledStack]:
+def chosen(card: ModelCard) -> Iterator[LabelledStack]:
     """Stacks for choosing: validation and training data, and simulations of their own."""
-    kind, _, method = model.partition("-")
+    kind = card.target
     group = {"nuclei": "Emb06", "membranes": "plant_patch x < 140"}[kind]
     yield from (stack for stack in stacks() if stack.group == group)
-    for style in ("typical", "random", *(["clumped"] if method else [])):
+    for style in ("typical", "random", *(["clumped"] if card.decoder == "tascan" else [])):
         for number, z_step in enumerate((1.0, 2.0, 3.0)):
             yield simulated_stack(kind, style, SEED + number, z_step)
     if kind == "nuclei":
-        yield LabelledStack("psf1", "simulated nuclei (paper, psf1)", model, _paper_nuclei)
+        yield LabelledStack("psf1", "simulated nuclei (paper, psf1)", kind, _paper_nuclei)
 
 
 def _paper_nuclei() -> tuple[NDArray[Any], NDArray[Any]]:
