@@ -49,6 +49,8 @@ benchmarks: $(VENV)/.dev
 	$(BIN)/python benchmarks/decoder.py
 	$(BIN)/python benchmarks/tascan.py
 	$(BIN)/python benchmarks/end_to_end.py
+	$(BIN)/python benchmarks/end_to_end.py membranes-3dcellseg
+	$(BIN)/python benchmarks/ablation.py
 
 clean:
 	rm -rf $(VENV) demo site build dist

@@ -2,7 +2,8 @@
 
     python benchmarks/accuracy.py                     # models and baseline
     python benchmarks/accuracy.py --only-baseline     # no model needed
-    python benchmarks/accuracy.py --only Emb04 ovule  # stacks whose name or group contains these
+    python benchmarks/accuracy.py --only Emb04 ovule  # stacks whose name or group contains these;
+                                                      # rows of all others stay as they were
     python benchmarks/accuracy.py --tune nuclei       # how the baseline's settings were found
 
 Writes docs/accuracy.md, .json and .png, and the scores for the models' cards into recipes/. Stacks
@@ -88,20 +89,24 @@ class Measurement:
 
 def main() -> None:
     arguments = _arguments()
-    chosen = [
-        stack
-        for stack in stacks()
-        if not arguments.only
-        or any(word.lower() in f"{stack.group} {stack.name}".lower() for word in arguments.only)
-    ]
+    everything = stacks()
+    words = [word.lower() for word in arguments.only or ("",)]
+    chosen = {
+        stack.name
+        for stack in everything
+        if any(word in f"{stack.group} {stack.name}".lower() for word in words)
+    }
     if arguments.tune:
-        tune(arguments.tune, chosen)
+        tune(arguments.tune, [stack for stack in everything if stack.name in chosen])
         return
     records = {} if arguments.only_baseline else training_records()
     measurements = []
-    for stack in chosen:
-        image, truth = stack.load()
-        measurements += measure(stack, image, truth, records)
+    for stack in everything:
+        if stack.name in chosen:
+            image, truth = stack.load()
+            measurements += measure(stack, image, truth, records)
+        else:
+            measurements += measured_before(stack.name)
     if arguments.dry_run:
         return
     rows = grouped(measurements)
@@ -109,6 +114,13 @@ def main() -> None:
     draw(rows, BASELINE, DOCS / "accuracy.png")
     for name in records:
         write_scores(name, rows)
+
+
+def measured_before(stack: str) -> list[Measurement]:
+    """Rows of one stack in docs/accuracy.json."""
+    file = DOCS / "accuracy.json"
+    rows = json.loads(file.read_text()) if file.exists() else []
+    return [Measurement(**row) for row in rows if row["stack"] == stack]
 
 
 def write_scores(model: str, rows: Sequence[dict[str, Any]]) -> None:

@@ -34,3 +34,9 @@ class ResourceError(CellrtError):
     """Too little memory or disk for what was asked."""
 
     exit_code = 5
+
+
+def first_line(error: Exception) -> str:
+    """Name of the kind of a library's error, and the first line of what it says."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

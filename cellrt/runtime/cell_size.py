@@ -145,7 +145,7 @@ def refine_scale(
     # The top of the hill says where the network agrees with itself best, the cells say how large
     # they came out there.
     top = base.diameter_pixels * FACTOR ** (step + offset)
-    diameter = math.sqrt(top * best.diameter_pixels)
+    diameter = top**decoder.hill_weight * best.diameter_pixels ** (1 - decoder.hill_weight)
     origin = f"estimated from {best.cells} cells in a coarse first pass"
     if start is not None:
         origin += f", where {start.diameter_origin} would be {start.diameter_pixels:.3g}"

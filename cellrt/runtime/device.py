@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellrt.errors import EngineError, ResourceError
+from cellrt.errors import EngineError, ResourceError, first_line
 
 
 class DeviceMemoryError(ResourceError):
@@ -99,7 +99,7 @@ def open_device(index: int = 0) -> Device:
     except EngineError:
         raise
     except Exception as error:  # the driver's and the compiler's own errors, which have no base
-        raise EngineError(f"GPU {index} cannot be used ({_first_line(error)}); {advice}") from error
+        raise EngineError(f"GPU {index} cannot be used ({first_line(error)}); {advice}") from error
     return device
 
 
@@ -121,7 +121,7 @@ def memory_errors() -> Iterator[None]:
         words = str(error).lower()
         if "out of memory" in words or "out_of_memory" in words or "failed to allocate" in words:
             raise DeviceMemoryError(
-                f"too little device memory ({_first_line(error)}); close other programs on the "
+                f"too little device memory ({first_line(error)}); close other programs on the "
                 "GPU, give a smaller --tile, or use --engine openvino"
             ) from error
         raise
@@ -139,7 +139,3 @@ def stream_handle(stream: Any) -> int:
     """CUDA's own handle of a stream; the simulator's streams have none."""
     handle = getattr(stream, "handle", None)
     return 0 if handle is None else int(getattr(handle, "value", handle) or 0)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from cellrt.errors import InputError
+from cellrt.errors import InputError, first_line
 from cellrt.models.network import Network
 from cellrt.training.methods import method_of
 from cellrt.training.recipe import Recipe
@@ -37,6 +37,7 @@ def load_checkpoint(path: str | Path) -> tuple[Network, Recipe]:
             }
         )
     except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: not a checkpoint of `cellrt train` ({reason})") from error
+        raise InputError(
+            f"{path}: not a checkpoint of `cellrt train` ({first_line(error)})"
+        ) from error
     return net.eval(), recipe

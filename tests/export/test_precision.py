@@ -42,7 +42,7 @@ def exact(name: str) -> onnx.ModelProto:
 
 @pytest.fixture(scope="module")
 def variants(name: str, exact: onnx.ModelProto) -> dict[str, onnx.ModelProto]:
-    tiles = simulated_tiles(open_model(name).card, 2, seed=1)
+    tiles = simulated_tiles(open_model(name).card, module.CALIBRATION_TILES, seed=1)
     result = {p: convert(exact, p) for p in ("fp16", "bf16")}
     result["int8"] = convert(exact, "int8", calibration=tiles, exact_last=EXACT_LAST[name])
     return result

@@ -26,6 +26,8 @@ class ClassMapDecoder:
     modes: tuple[Mode, ...] = ("fast",)
     kept_bytes = 1
     place = Place("CPU", "class maps are decoded there")
+    # On ever coarser grids more is membrane and agreement only rises; the cells keep their size.
+    hill_weight = 0.0
 
     def warm_up(self) -> None:
         """Decode two small cells, which compiles every kernel a run needs."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellrt.errors import first_line
 from cellrt.runtime.decoders.protocol import Mode, Place, Shape
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class FlowDecoder:
     name = "flows"
     modes: tuple[Mode, ...] = ("fast", "exact")
     kept_bytes, working_bytes, promised_bytes = 4, 8, 16
+    hill_weight = 0.5
 
     def __init__(self, parameters: FlowParameters, *, keep_to_cpu: str = "") -> None:
         self.parameters = parameters
@@ -92,7 +94,7 @@ class FlowDecoder:
     ) -> NDArray[np.int32]:
         """Do the work on the GPU, or where that is not to be, on the CPU."""
         from cellrt.runtime.decoders.flows_steps import HOST
-        from cellrt.runtime.decoders.place import find_gpu, first_line, host_array
+        from cellrt.runtime.decoders.place import find_gpu, host_array
 
         if not self.keep_to_cpu:
             steps, self.place = find_gpu()

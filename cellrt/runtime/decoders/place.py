@@ -11,6 +11,7 @@ import numpy as np
 from numba import config
 from numpy.typing import NDArray
 
+from cellrt.errors import first_line
 from cellrt.runtime.decoders.flows import FlowParameters, decode_packed
 from cellrt.runtime.decoders.flows_steps import HOST, Steps
 from cellrt.runtime.decoders.flows_trace import pack_field
@@ -86,9 +87,3 @@ def host_array(array: Any) -> NDArray[Any]:
 
     copy: NDArray[Any] = CudaSteps().field(array).copy_to_host()
     return copy
-
-
-def first_line(error: Exception) -> str:
-    """Name of the kind of error, and the first line of what it says."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.errors import EngineError
+from cellrt.errors import EngineError, first_line
 from cellrt.runtime.device import (
     Device,
     address,
@@ -205,8 +205,9 @@ def _run_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise EngineError(f"ONNX Runtime failed ({reason}); use --engine openvino") from error
+        raise EngineError(
+            f"ONNX Runtime failed ({first_line(error)}); use --engine openvino"
+        ) from error
 
 
 def _create(library: Any, model: str | bytes, provider_options: dict[str, str]) -> Any:
@@ -219,9 +220,9 @@ def _create(library: Any, model: str | bytes, provider_options: dict[str, str]) 
             preload()  # finds the CUDA libraries that pip installed
         session = library.InferenceSession(model, options, providers=[(PROVIDER, provider_options)])
     except Exception as error:  # the library raises its own untyped errors
-        reason = str(error).strip().splitlines()[0]
         raise EngineError(
-            f"the CUDA provider does not load ({reason}); run `pip install 'cellrt[cuda]'`"
+            f"the CUDA provider does not load ({first_line(error)}); "
+            "run `pip install 'cellrt[cuda]'`"
         ) from error
     if session.get_providers()[:1] != [PROVIDER]:
         raise EngineError(

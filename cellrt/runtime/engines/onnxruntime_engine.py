@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.errors import EngineError
+from cellrt.errors import EngineError, first_line
 from cellrt.runtime.model_file import ModelFile
 from cellrt.runtime.tiling import Shape
 
@@ -57,8 +57,9 @@ def load(
             str(model.path), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # the library raises its own untyped errors
-        first_line = str(error).strip().splitlines()[0]
-        raise EngineError(f"ONNX Runtime cannot load {model.path.name}: {first_line}") from error
+        raise EngineError(
+            f"ONNX Runtime cannot load {model.path.name} ({first_line(error)})"
+        ) from error
     return OnnxRuntimeSession(session)
 
 

@@ -106,9 +106,9 @@ class OpenVinoEngine:
             settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
             compiled = core.compile_model(graph, self.device, settings)
         except RuntimeError as error:
-            first_line = str(error).strip().splitlines()[-1]
+            last_line = str(error).strip().splitlines()[-1]
             raise EngineError(
-                f"OpenVINO cannot load {model.path.name}: {first_line}; try --engine onnxruntime"
+                f"OpenVINO cannot load {model.path.name}: {last_line}; try --engine onnxruntime"
             ) from error
         # Quantised layers are computed as the graph says; the hint is about all others.
         words = "int8" if model.card.precision == "int8" else precision

@@ -13,7 +13,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
-from cellrt.errors import EngineError, UsageError
+from cellrt.errors import EngineError, UsageError, first_line
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,9 @@ def _open(flavour: Flavour) -> TensorRT:
         raise EngineError(f"{flavour.module} is not installed ({error}); {advice}") from None
     except (ImportError, OSError, RuntimeError) as error:
         # libnvinfer or a CUDA library is missing, or does not fit to the Python package.
-        reason = str(error).strip().splitlines()[0]
-        raise EngineError(f"{flavour.module} does not load ({reason}); {advice}") from None
+        raise EngineError(
+            f"{flavour.module} does not load ({first_line(error)}); {advice}"
+        ) from None
     version = str(api.__version__)
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers < flavour.oldest or numbers[:1] > (flavour.newest,):
