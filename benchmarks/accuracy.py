@@ -100,13 +100,14 @@ def main() -> None:
         tune(arguments.tune, [stack for stack in everything if stack.name in chosen])
         return
     records = {} if arguments.only_baseline else training_records()
+    before = measured_before()
     measurements = []
     for stack in everything:
         if stack.name in chosen:
             image, truth = stack.load()
             measurements += measure(stack, image, truth, records)
         else:
-            measurements += measured_before(stack.name)
+            measurements += before[stack.name]
     if arguments.dry_run:
         return
     rows = grouped(measurements)
@@ -116,11 +117,13 @@ def main() -> None:
         write_scores(name, rows)
 
 
-def measured_before(stack: str) -> list[Measurement]:
-    """Rows of one stack in docs/accuracy.json."""
+def measured_before() -> dict[str, list[Measurement]]:
+    """Rows of docs/accuracy.json by stack."""
     file = DOCS / "accuracy.json"
-    rows = json.loads(file.read_text()) if file.exists() else []
-    return [Measurement(**row) for row in rows if row["stack"] == stack]
+    rows: dict[str, list[Measurement]] = defaultdict(list)
+    for row in json.loads(file.read_text()) if file.exists() else []:
+        rows[row["stack"]].append(Measurement(**row))
+    return rows
 
 
 def write_scores(model: str, rows: Sequence[dict[str, Any]]) -> None:
@@ -287,7 +290,8 @@ def document(rows: Sequence[dict[str, Any]]) -> str:
 
 Mean Dice: best match of each true cell, averaged over the cells of a stack. AP50 and AP75:
 TP/(TP+FP+FN) of one-to-one matches at IoU 0.5 and 0.75; F1 50 at IoU 0.5. A row with several stacks
-gives the mean over them, and the sum of cells and seconds. Rows marked with * have sparse ground
+gives the mean over them, and the sum of cells and seconds. Groups may have been measured in
+different runs (`--only`): compare seconds within a group. Rows marked with * have sparse ground
 truth: predicted cells that lie mostly on unlabelled voxels are left out (`--ignore-unlabelled`).
 In plant_patch the label 1 is no cell but all small cells together and the whole slice z = 31; it is
 taken as unlabelled, and that slice from its neighbours, except where the row says *as stored*.

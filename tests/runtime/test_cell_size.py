@@ -8,7 +8,12 @@ import pytest
 import cellrt
 from cellrt.runtime import cell_size
 from cellrt.runtime.cell_size import Probe, busiest_box, is_noise, search
-from cellrt.simulation import ImagingParameters, NucleiParameters, simulate_nuclei
+from cellrt.simulation import (
+    ImagingParameters,
+    NucleiParameters,
+    simulate_membranes,
+    simulate_nuclei,
+)
 
 
 def found_diameter(stack, **options):
@@ -27,6 +32,15 @@ def test_the_size_is_found_without_any_metadata(diameter):
     result = cellrt.segment(stack.image)
     assert result.record["scale"]["diameter_pixels"] == pytest.approx(diameter, rel=0.4)
     assert any("estimated" in text for text in result.warnings)
+
+
+@pytest.mark.parametrize("model", ["membranes", "membranes-3dcellseg"])
+def test_the_size_of_cells_between_membranes_is_found(model):
+    stack = simulate_membranes(
+        (64, 112, 112), diameter_voxels=28, imaging=ImagingParameters(), seed=3
+    )
+    scale = found_diameter(stack.image, model=model)
+    assert scale["diameter_pixels"] == pytest.approx(28, rel=0.25)
 
 
 def test_a_wrong_voxel_size_is_noticed_and_said():
