@@ -32,8 +32,8 @@ from cellrt.training.recipe import Recipe, load_recipe
 
 RECIPE = ROOT / "recipes" / "membranes-3dcellseg.toml"
 FOLDER = ROOT / "runs" / "ablation"
-STEPS = 900
-NOMINAL_DIAMETER = 14.0
+STEPS = 1200
+NOMINAL_DIAMETER = 16.0
 PATCH = (40, 40, 40)
 # Differences to the recipe.
 TRAINED: dict[str, dict[str, dict[str, Any]]] = {
@@ -119,6 +119,7 @@ def recipe_of(name: str, steps: int, threads: int) -> Recipe:
             "max_steps": steps,
             "max_minutes": None,
             "score_stacks": 0,
+            "freeze_norm_from": 0.7,  # the recipe's 0.3 is for seven times as many steps
             "threads": threads,
         },
     }

@@ -3,12 +3,13 @@
     pip install -e '.[train,dev]' 'cellpose==3.1.1'
     python benchmarks/end_to_end.py
     pip install -e '.[train,dev,dbscan]'
-    python benchmarks/end_to_end.py membranes-3dcellseg
+    python benchmarks/end_to_end.py membranes-3dcellseg --coarser 1.33 1.5
 
 All pipelines (``pipelines.py``, ``class_map_python.py``) read the same TIFF, run the same weights
 on it and write a label TIFF, on the same CPU in the same run. cellrt runs three times: on the
 image's own grid, so that both compute the same voxels, as a user gets it, on the model's grid, and
-there in int8, with the file that ``cellrt export --precision int8`` makes. Writes
+there in int8, with the file that ``cellrt export --precision int8`` makes; and on request on
+coarser grids, which tells what speed costs in cells. Writes
 docs/end_to_end.md or docs/end_to_end_3dcellseg.md. ``gpu.py`` does the same on a GPU.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", default="membranes")
     parser.add_argument("--repeats", type=int, default=REPEATS)
+    parser.add_argument("--coarser", type=float, nargs="*", default=[], metavar="FACTOR")
     arguments = parser.parse_args()
     model = open_model(arguments.model)
     baselines, page, stack, diameter = _task(model.card.method)
@@ -70,6 +73,12 @@ def main() -> None:
         pipelines["cellrt, as a user runs it, int8"] = lambda: run_cellrt(
             path, out, model=int8, diameter=diameter
         )
+        for factor in arguments.coarser:
+            pipelines[f"cellrt, cells of {model.card.diameter_voxels / factor:.0f} voxels"] = (
+                lambda factor=factor: run_cellrt(
+                    path, out, model=arguments.model, diameter=factor * diameter
+                )
+            )
         rows, figures = [], {}
         for name, pipeline in pipelines.items():
             runs = [pipeline() for _ in range(arguments.repeats)]
@@ -102,17 +111,30 @@ def main() -> None:
 `python benchmarks/end_to_end.py {arguments.model}` on {machine()}.
 
 {stack.labels.shape} simulated membranes with {cells}, the same weights
-everywhere, {precision_words(device)} unless said otherwise, medians of {arguments.repeats} run(s)
+everywhere, {precision_words(device)} unless said otherwise, {_repeats_words(arguments.repeats)}
 in one process.
 
 {table(header, rows)}
 "Same grid": both compute every voxel of the image. As a user runs it, cellrt first brings cells to
 the size that the network was trained for: fewer voxels, and somewhat coarser cells. int8: the file
 of `cellrt export {model.card.name} --precision int8`, which must pass that command's gate; it is
-an option, not what `cellrt segment` takes by itself.
+an option, not what `cellrt segment` takes by itself.{_coarser_words(arguments.coarser)}
 Target: at least 15 times faster.
 """
     write(page, text, figures)
+
+
+def _repeats_words(repeats: int) -> str:
+    return "one run each" if repeats == 1 else f"medians of {repeats} runs"
+
+
+def _coarser_words(factors: Sequence[float]) -> str:
+    if not factors:
+        return ""
+    return (
+        " Rows that name the size of\ncells on the grid were told a larger `--diameter` than the "
+        "cells have: fewer voxels, worse cells."
+    )
 
 
 def _task(method: str) -> tuple[dict[str, Cells], str, SimulatedStack, float]:

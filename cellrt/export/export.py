@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from cellrt.errors import CellrtError, InputError, UsageError
+from cellrt.export.activations import activation_bytes
 from cellrt.export.agreement import Parity
 from cellrt.export.graph_file import embed_card, write_graph
 from cellrt.export.onnx_graph import build_graph
@@ -106,7 +107,11 @@ def export(
         partial(decode, decoder=decoder),
         FP16_WEIGHTS if rounded else FP32,
     )
-    card = replace(card, golden=make_golden(folded, _GOLDEN_SHAPE))
+    card = replace(
+        card,
+        activation_bytes=activation_bytes(graph, net.size_multiple),
+        golden=make_golden(folded, _GOLDEN_SHAPE),
+    )
     embed_card(graph, ModelCard.from_json(card.to_json()))
     size = graph.ByteSize()
     if size > MAX_BYTES:

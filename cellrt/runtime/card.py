@@ -99,6 +99,8 @@ class ModelCard:
         Tile edges and tile positions are multiples of this many voxels (total stride).
     receptive_field_radius : int
         Largest distance in voxels at which an input voxel can influence an output voxel.
+    activation_bytes : int
+        Memory of the activations alive at once, in float32, per voxel of a tile.
     halo, blend : int
         Default voxels dropped at inner tile faces, and width of the weighted transition.
     tile : (int, int, int)
@@ -122,6 +124,7 @@ class ModelCard:
     normalisation: Normalisation = field(default_factory=Normalisation)
     multiple: int = 8
     receptive_field_radius: int = 44
+    activation_bytes: int = 256
     halo: int = 8
     blend: int = 8
     tile: tuple[int, int, int] = (64, 96, 96)
@@ -235,6 +238,7 @@ def _check(card: ModelCard) -> None:
         all(edge > 0 and edge % card.multiple == 0 for edge in card.tile),
         f"tile {card.tile} must be positive multiples of {card.multiple}",
     )
+    need(card.activation_bytes >= 4, "activation_bytes must be at least 4")
     need(card.halo >= 0 and card.blend >= 0, "halo and blend must not be negative")
     need(len(card.outputs) >= 1, "outputs is empty")
     low, high = card.normalisation.low_percentile, card.normalisation.high_percentile

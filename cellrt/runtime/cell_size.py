@@ -36,9 +36,12 @@ KNOWN_STEPS = range(-3, 4)
 # Voxels of a probe on the model's grid: enough for some dozen cells, a fraction of a second.
 PROBE = (32, 72, 72)
 FEWEST_CELLS = 3
-# A hill lower than this may be a side hill: agreement at the right scale is 0.8 to 0.9 for nuclei,
-# and 0.75 for membranes, and up to 0.75 where fragments of cells agree with themselves.
+# A hill lower than this may be a side hill: at the right scale quality is 0.8 to 0.9 for nuclei and
+# 0.75 for membranes, and up to 0.75 where fragments of cells agree with themselves.
 CONVINCING = 0.75
+# Below this there is no hill: class maps of real and simulated tissue reach 0.66 to 0.85, of
+# simulated empty wells at most 0.55 (2 of 14 where clouds of stray light look like cells: 0.63).
+LEAST = 0.6
 # What voxel size and typical cells say is right where at least so many cells come out that large,
 # within a factor, and agree.
 CONFIRMING_CELLS = 5
@@ -56,22 +59,31 @@ class Probe:
 
     ``diameter_pixels`` is the diameter, in input pixels, of the cell in which the median voxel
     lies; ``agreement`` (0 to 1) says how far predicted and recomputed fields agree.
+    ``size_weight`` is the decoder's.
     """
 
     guess_pixels: float
     cells: int
     diameter_pixels: float
     agreement: float
+    size_weight: float = 0.0
 
     @property
     def quality(self) -> float:
         """What the search maximises; too few cells say nothing."""
-        return self.agreement if self.cells >= FEWEST_CELLS else -1.0
+        if not self.tells:
+            return -1.0
+        return self.agreement * math.pow(min(self.ratio, 1 / self.ratio), self.size_weight)
+
+    @property
+    def tells(self) -> bool:
+        """Whether there are enough cells to say anything."""
+        return self.cells >= FEWEST_CELLS
 
     @property
     def ratio(self) -> float:
         """Size of the cells over the guess; not a number where there are too few to say."""
-        return self.diameter_pixels / self.guess_pixels if self.quality > 0 else math.nan
+        return self.diameter_pixels / self.guess_pixels if self.tells else math.nan
 
     @property
     def confirms(self) -> bool:
@@ -140,12 +152,12 @@ def refine_scale(
         step, offset = _best_step(look, known=start is not None)
         compiling.result()
     best = seen[step]
-    if best.cells < FEWEST_CELLS:
+    if best.quality < LEAST:
         return start or _unknown(card, spacing, spacing_origin, warnings)
     # The top of the hill says where the network agrees with itself best, the cells say how large
     # they came out there.
     top = base.diameter_pixels * FACTOR ** (step + offset)
-    diameter = top**decoder.hill_weight * best.diameter_pixels ** (1 - decoder.hill_weight)
+    diameter = math.sqrt(top * best.diameter_pixels)
     origin = f"estimated from {best.cells} cells in a coarse first pass"
     if start is not None:
         origin += f", where {start.diameter_origin} would be {start.diameter_pixels:.3g}"
@@ -158,7 +170,7 @@ def refine_scale(
 
 
 def _best_step(look: Callable[[int], Probe], *, known: bool) -> tuple[int, float]:
-    """Step at which the network agrees with itself best, and how far beside it the hill's top is.
+    """Step at which quality is best, and how far beside it the hill's top is.
 
     What is known already and confirmed by the cells is not searched for.
     """
@@ -271,7 +283,7 @@ def _probe(
     diameter = float(np.cbrt(typical * 6 / math.pi))
     agreement = decoder.agreement(labels, kept)
     pixels = diameter / card.diameter_voxels * scale.diameter_pixels
-    return Probe(scale.diameter_pixels, len(volumes), pixels, agreement)
+    return Probe(scale.diameter_pixels, len(volumes), pixels, agreement, decoder.size_weight)
 
 
 def busiest_box(image: NDArray[np.generic], size: Shape) -> tuple[slice, slice, slice]:

@@ -14,10 +14,10 @@ from cellrt.runtime.memory import available_memory_bytes
 from cellrt.runtime.model_file import ModelFile
 from cellrt.runtime.tiling import Shape, TileGrid, plan_tiles
 
-# Measured with the bundled networks (widths 16-32-64-128) in OpenVINO: interpreter, libraries and
-# compiled kernels, and the activations alive at once per voxel of a tile.
+# Measured with the bundled networks in OpenVINO: interpreter, libraries and compiled kernels, and
+# what there is per voxel of a tile besides activations (input, fields, the engine's own copies).
 BASE_BYTES = 330_000_000
-ENGINE_BYTES_PER_TILE_VOXEL = 360
+ENGINE_BYTES_PER_TILE_VOXEL = 60
 LABEL_BYTES_PER_VOXEL = 4
 # What `cellrt segment` promises to stay within, besides the decoder's share per voxel; larger tiles
 # overlap less, so they use it up.
@@ -95,7 +95,6 @@ def make_plan(
         Tile and halo do not fit together.
     """
     promised = PROMISED_BYTES + decoder.promised_bytes * math.prod(shape)
-    channels = len(card.outputs[0].channels)
     for max_voxels in TILE_VOXELS:
         grid = plan_tiles(
             model_shape,
@@ -105,18 +104,19 @@ def make_plan(
             max_voxels=max_voxels,
             tile=tile,
         )
-        memory = BASE_BYTES + image_bytes + _working_bytes(shape, grid, decoder, channels)
+        memory = BASE_BYTES + image_bytes + _working_bytes(shape, grid, decoder, card)
         if memory <= 0.95 * promised:
             break
     return Plan(shape, grid, memory)
 
 
-def _working_bytes(shape: Shape, grid: TileGrid, decoder: Decoder, channels: int) -> int:
+def _working_bytes(shape: Shape, grid: TileGrid, decoder: Decoder, card: ModelCard) -> int:
     """Memory of the network stage or of the decoder, whichever takes more."""
     voxels, model_voxels = math.prod(shape), math.prod(grid.shape)
     resampled = 0 if shape == grid.shape else 2 * model_voxels
-    network = resampled + decoder.kept_bytes * model_voxels + channels * _buffer_bytes(grid)
-    network += ENGINE_BYTES_PER_TILE_VOXEL * math.prod(grid.tile)
+    network = resampled + decoder.kept_bytes * model_voxels
+    network += len(card.outputs[0].channels) * _buffer_bytes(grid)
+    network += (card.activation_bytes + ENGINE_BYTES_PER_TILE_VOXEL) * math.prod(grid.tile)
     decoding = decoder.working_bytes * model_voxels
     if shape != grid.shape:
         decoding += LABEL_BYTES_PER_VOXEL * voxels

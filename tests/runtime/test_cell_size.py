@@ -107,6 +107,15 @@ def test_the_search_crosses_a_dip_that_the_cells_size_leads_across():
     assert search(look, range(-1, 4)) == 2
 
 
+def test_cells_of_another_size_than_guessed_count_less_where_the_decoder_says_so():
+    specks = Probe(20, 300, 9, agreement=0.85, size_weight=1.0)
+    cells = Probe(20, 20, 18, agreement=0.8, size_weight=1.0)
+    assert specks.quality == pytest.approx(0.85 * 9 / 20)
+    assert cells.quality == pytest.approx(0.8 * 18 / 20)
+    assert Probe(10, 20, 20, 0.8, size_weight=1.0).quality == pytest.approx(0.4)
+    assert Probe(20, 300, 9, agreement=0.85).quality == 0.85
+
+
 def test_a_size_that_the_cells_confirm_is_not_probed_further(monkeypatch):
     stack = simulate_nuclei((48, 96, 96), nuclei=NucleiParameters(filling=0.15), seed=4)
     guesses = []

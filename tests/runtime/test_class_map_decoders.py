@@ -74,7 +74,7 @@ def test_blocks_are_stored_as_their_most_probable_class(fields):
     assert np.count_nonzero(kept == 77) == kept.size - stored.size
 
 
-def test_membranes_agree_with_the_cells_that_they_divide(tissue):
+def test_classes_agree_with_the_cells_that_they_make(tissue):
     decoder = SupervoxelDecoder(TascanParameters())
     classes = class_map_of(tissue)
     right = decoder.agreement(tissue, classes)
@@ -84,7 +84,12 @@ def test_membranes_agree_with_the_cells_that_they_divide(tissue):
     half = np.array(ndimage.center_of_mass(tissue > 0, tissue, cells[1:]))[:, 2] > 40
     merged = np.append(0, 1 + half).astype(np.int32)[tissue]
     assert 0.2 < decoder.agreement(tissue, thick.astype(np.uint8)) < 0.8
-    assert 0 < decoder.agreement(merged, classes) < 0.4
+    assert 0 < decoder.agreement(merged, classes) < 0.6
+    # Membrane almost everywhere, and a speck in the middle of each cell.
+    specks = np.full_like(classes, MEMBRANE)
+    middles = np.round(ndimage.center_of_mass(tissue > 0, tissue, cells[1:])).astype(int)
+    specks[tuple(middles.T)] = FOREGROUND
+    assert 0 < decoder.agreement(tissue, specks) < 0.3
     assert decoder.agreement(tissue, np.zeros_like(classes)) == 0.0
     assert decoder.agreement(np.zeros_like(tissue), np.zeros_like(classes)) == 0.0
 
@@ -212,5 +217,6 @@ def test_what_does_not_fit_is_refused():
 @given(shape=st.tuples(*3 * [st.integers(16, 600)]))
 def test_planned_memory_keeps_the_promise_for_16_bit_stacks(shape):
     voxels = int(np.prod(shape))
-    plan = make_plan(shape, shape, CARD, decoder_for(CARD), image_bytes=2 * voxels)
+    card = open_model("membranes-3dcellseg").card
+    plan = make_plan(shape, shape, card, decoder_for(card), image_bytes=2 * voxels)
     assert plan.memory_bytes <= 8 * voxels + 1e9

@@ -21,6 +21,7 @@ from cellrt.simulation import (
     ImagingParameters,
     MembraneParameters,
     NucleiParameters,
+    simulate_empty,
     simulate_membranes,
     simulate_nuclei,
 )
@@ -132,6 +133,14 @@ def test_empty_wells_are_empty(name, model):
 @pytest.mark.parametrize("model", bundled_models())
 def test_empty_wells_are_empty_where_no_size_is_known(name, model):
     result = cellrt.segment(noise(name), model)
+    assert len(result.table) == 0
+    assert any("could not be estimated" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize("seed", [0, 4])
+def test_stray_light_is_not_enlarged_until_it_looks_like_cells(seed):
+    stack = simulate_empty((40, 96, 96), kind="membranes", seed=seed)
+    result = cellrt.segment(stack.image, "membranes-3dcellseg")
     assert len(result.table) == 0
     assert any("could not be estimated" in warning for warning in result.warnings)
 

@@ -49,9 +49,9 @@ class Decoder(Protocol):
         run promises to stay within besides 1 GB.
     place : Place
         Where the last fields were decoded.
-    hill_weight : float
-        How much, 0 to 1, the scale at which `agreement` is best counts in an estimate of the cells'
-        size; what is left of 1 is for the size of the cells that come out there.
+    size_weight : float
+        How much the match of the cells' size with the guessed one counts beside `agreement` where
+        the size is searched for: the power to which it is taken.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Decoder(Protocol):
     working_bytes: int
     promised_bytes: int
     place: Place
-    hill_weight: float
+    size_weight: float
 
     def warm_up(self) -> None:
         """Compile every kernel, so that a first run can do it while the network computes."""
