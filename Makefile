@@ -49,7 +49,7 @@ benchmarks: $(VENV)/.dev
 	$(BIN)/python benchmarks/decoder.py
 	$(BIN)/python benchmarks/tascan.py
 	$(BIN)/python benchmarks/end_to_end.py
-	$(BIN)/python benchmarks/end_to_end.py membranes-3dcellseg --coarser 1.33 1.5
+	$(BIN)/python benchmarks/end_to_end.py membranes-3dcellseg --coarser 1.2 1.5
 	$(BIN)/python benchmarks/ablation.py
 
 clean:

@@ -3,7 +3,7 @@
     pip install -e '.[train,dev]' 'cellpose==3.1.1'
     python benchmarks/end_to_end.py
     pip install -e '.[train,dev,dbscan]'
-    python benchmarks/end_to_end.py membranes-3dcellseg --coarser 1.33 1.5
+    python benchmarks/end_to_end.py membranes-3dcellseg --coarser 1.2 1.5
 
 All pipelines (``pipelines.py``, ``class_map_python.py``) read the same TIFF, run the same weights
 on it and write a label TIFF, on the same CPU in the same run. cellrt runs three times: on the
@@ -118,7 +118,8 @@ in one process.
 "Same grid": both compute every voxel of the image. As a user runs it, cellrt first brings cells to
 the size that the network was trained for: fewer voxels, and somewhat coarser cells. int8: the file
 of `cellrt export {model.card.name} --precision int8`, which must pass that command's gate; it is
-an option, not what `cellrt segment` takes by itself.{_coarser_words(arguments.coarser)}
+an option, not what `cellrt segment` takes by itself.
+{_coarser_words(arguments.coarser)}
 Target: at least 15 times faster.
 """
     write(page, text, figures)
@@ -132,7 +133,7 @@ def _coarser_words(factors: Sequence[float]) -> str:
     if not factors:
         return ""
     return (
-        " Rows that name the size of\ncells on the grid were told a larger `--diameter` than the "
+        "Rows that name the size of cells on the grid were told a larger `--diameter` than the\n"
         "cells have: fewer voxels, worse cells."
     )
 
