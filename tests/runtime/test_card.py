@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
 from cellrt.errors import InputError
 from cellrt.runtime.card import Golden, ModelCard, Output, Score, TrainingData
+from cellrt.runtime.model_file import bundled_models, open_model
+
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 def card(**changes):
@@ -74,3 +79,9 @@ def test_a_missing_field_is_named():
 def test_text_that_is_no_card_is_refused(text):
     with pytest.raises(InputError, match="model card"):
         ModelCard.from_json(text, origin="m.onnx")
+
+
+@pytest.mark.parametrize("name", bundled_models())
+def test_bundled_cards_have_the_scores_that_were_last_measured(name):
+    measured = json.loads((RECIPES / f"{name}.scores.json").read_text())
+    assert [asdict(score) for score in open_model(name).card.scores] == measured
