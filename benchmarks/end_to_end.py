@@ -16,6 +16,7 @@ docs/end_to_end.md or docs/end_to_end_3dcellseg.md. ``gpu.py`` does the same on 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,7 +109,7 @@ def main() -> None:
     cells = f"{stack.labels.max()} cells of {diameter:.0f} voxels"
     text = f"""# End to end: {model.card.name}
 
-`python benchmarks/end_to_end.py {arguments.model}` on {machine()}.
+`{' '.join(['python benchmarks/end_to_end.py', *sys.argv[1:]])}` on {machine()}.
 
 {stack.labels.shape} simulated membranes with {cells}, the same weights
 everywhere, {precision_words(device)} unless said otherwise, {_repeats_words(arguments.repeats)}
