@@ -109,7 +109,7 @@ def main() -> None:
     cells = f"{stack.labels.max()} cells of {diameter:.0f} voxels"
     text = f"""# End to end: {model.card.name}
 
-`{' '.join(['python benchmarks/end_to_end.py', *sys.argv[1:]])}` on {machine()}.
+`{" ".join(["python benchmarks/end_to_end.py", *sys.argv[1:]])}` on {machine()}.
 
 {stack.labels.shape} simulated membranes with {cells}, the same weights
 everywhere, {precision_words(device)} unless said otherwise, {_repeats_words(arguments.repeats)}

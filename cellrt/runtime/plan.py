@@ -17,7 +17,7 @@ from cellrt.runtime.tiling import Shape, TileGrid, plan_tiles
 # Measured with the bundled networks in OpenVINO: interpreter, libraries and compiled kernels, and
 # what there is per voxel of a tile besides activations (input, fields, the engine's own copies).
 BASE_BYTES = 330_000_000
-ENGINE_BYTES_PER_TILE_VOXEL = 60
+ENGINE_BYTES_PER_TILE_VOXEL = 104
 LABEL_BYTES_PER_VOXEL = 4
 # What `cellrt segment` promises to stay within, besides the decoder's share per voxel; larger tiles
 # overlap less, so they use it up.
