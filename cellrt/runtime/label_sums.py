@@ -6,6 +6,7 @@ that the cost per voxel is small and independent of the number of cells.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,21 +14,22 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cellrt.runtime.surface_weights import DIRECTIONS
+from cellrt.runtime.threads import usable_cores
 
 _STEPS = np.array(DIRECTIONS, dtype=np.int64)
+_SLAB = 32  # slices
 
 
 def shape_sums(
-    labels: NDArray[np.integer[Any]], largest: int, crossing_weights: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Voxel counts, first and second moments, bounding boxes, and weighted crossings per label.
+    labels: NDArray[np.integer[Any]], largest: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Voxel counts, first and second moments and bounding boxes per label.
 
     Parameters
     ----------
     labels : ndarray of int, shape (z, y, x)
     largest : int
         Largest label; rows 0 to ``largest`` are returned.
-    crossing_weights : ndarray of float64, shape (13,)
 
     Returns
     -------
@@ -36,15 +38,38 @@ def shape_sums(
     moments : ndarray of int64, shape (largest + 1, 13)
         Reference voxel (3), count, sums (3) and sums of products zz, yy, xx, zy, zx, yx (6) of the
         coordinates relative to the reference. Integers, hence exact.
-    surface : ndarray of float64, shape (largest + 1,)
     """
     boxes = np.zeros((largest + 1, 6), dtype=np.int64)
     moments = np.zeros((largest + 1, 13), dtype=np.int64)
-    surface = np.zeros(largest + 1, dtype=np.float64)
+    _add_shapes(np.ascontiguousarray(labels, dtype=np.int32), boxes, moments)
+    return boxes, moments
+
+
+def crossing_sums(
+    labels: NDArray[np.integer[Any]], largest: int, weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Weighted crossings of each label's surface, float64, shape (largest + 1,).
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (z, y, x)
+    largest : int
+    weights : ndarray of float64, shape (13,)
+        Of a crossing along each of `cellrt.runtime.surface_weights.DIRECTIONS`.
+    """
     contiguous = np.ascontiguousarray(labels, dtype=np.int32)
-    _add_shapes(contiguous, boxes, moments)
-    _add_crossings(contiguous, _STEPS, crossing_weights, surface)
-    return boxes, moments, surface
+
+    def slab(start: int) -> NDArray[np.float64]:
+        surface = np.zeros(largest + 1, dtype=np.float64)
+        stop = min(start + _SLAB, len(contiguous))
+        _add_crossings(contiguous, _STEPS, weights, surface, start, stop)
+        return surface
+
+    # Slabs do not depend on the number of cores, so neither does the order of summation.
+    with ThreadPoolExecutor(usable_cores(), thread_name_prefix="measure") as pool:
+        slabs = list(pool.map(slab, range(0, len(contiguous), _SLAB)))
+    total: NDArray[np.float64] = np.sum(slabs, axis=0)
+    return total
 
 
 def intensity_sums(
@@ -110,10 +135,10 @@ def _add_shapes(labels, boxes, moments):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _add_crossings(labels, steps, weights, surface):  # type: ignore[no-untyped-def]
+def _add_crossings(labels, steps, weights, surface, lo, hi):  # type: ignore[no-untyped-def]
     nz, ny, nx = labels.shape
     differs = np.zeros(max(nx - 2, 0), dtype=np.bool_)
-    for z in range(nz):
+    for z in range(lo, hi):
         for y in range(ny):
             if 0 < z < nz - 1 and 0 < y < ny - 1 and nx > 2:
                 # Most voxels have 13 equal neighbours; whole lines compare fast, adding does not.

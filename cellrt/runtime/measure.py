@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.runtime.label_sums import intensity_sums, shape_sums
+from cellrt.runtime.label_sums import crossing_sums, intensity_sums, shape_sums
 from cellrt.runtime.surface_weights import perimeter_weights, surface_weights
 
 _MOST_ROWS = 1_000_000
@@ -105,7 +105,8 @@ def measure(
     spacing = (float(z), float(y), float(x))
     flat = labels.shape[0] == 1
     weights = perimeter_weights(spacing) if flat else surface_weights(spacing)
-    boxes, moments, surface = shape_sums(labels, largest, weights)
+    boxes, moments = shape_sums(labels, largest)
+    surface = crossing_sums(labels, largest, weights)
     ids = np.flatnonzero(moments[:, 3])
     columns = _shape_columns(
         ids, boxes[ids], moments[ids], surface[ids], spacing, labels.shape, unit

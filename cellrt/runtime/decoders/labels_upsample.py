@@ -32,51 +32,56 @@ def upsample_masks(labels: npt.NDArray[np.int32], shape: Shape) -> npt.NDArray[n
     (z, y, x) int32 array of the given shape
     """
     result = np.empty(shape, np.int32)
-    in_threads(shape[0], partial(_vote, labels, result), voxels=4 * result.size)
+    taps = [_taps(n, m) for n, m in zip(labels.shape, shape, strict=True)]
+    work = partial(_vote, labels, result, *(part for tap in taps for part in tap))
+    in_threads(shape[0], work, voxels=4 * result.size)
     return result
 
 
+def _taps(length: int, target: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Index of the voxels before and after each position, and their weights, both (target, 2)."""
+    position = np.clip((np.arange(target) + 0.5) * (length / target) - 0.5, 0, length - 1)
+    first = np.minimum(position.astype(np.int64), max(length - 2, 0))
+    index = np.minimum(np.stack([first, first + 1], axis=1), length - 1)
+    after = position - first
+    return index, np.stack([1 - after, after], axis=1)
+
+
 @njit(cache=True, nogil=True)
-def _vote(labels: Any, result: Any, lo: int, hi: int) -> None:
-    nz, ny, nx = labels.shape
-    sz = nz / result.shape[0]
-    sy = ny / result.shape[1]
-    sx = nx / result.shape[2]
+def _vote(
+    labels: Any, result: Any, zi: Any, zw: Any, yi: Any, yw: Any, xi: Any, xw: Any, lo: int, hi: int
+) -> None:
     corner = np.empty(8, np.int32)
-    weight = np.empty(8, np.float64)
-    for oz in range(lo, hi):
-        pz = min(max((oz + 0.5) * sz - 0.5, 0.0), nz - 1.0)
-        z0 = min(int(pz), max(nz - 2, 0))
-        for oy in range(result.shape[1]):
-            py = min(max((oy + 0.5) * sy - 0.5, 0.0), ny - 1.0)
-            y0 = min(int(py), max(ny - 2, 0))
-            for ox in range(result.shape[2]):
-                px = min(max((ox + 0.5) * sx - 0.5, 0.0), nx - 1.0)
-                x0 = min(int(px), max(nx - 2, 0))
+    for z in range(lo, hi):
+        for y in range(result.shape[1]):
+            a = labels[zi[z, 0], yi[y, 0]]
+            b = labels[zi[z, 0], yi[y, 1]]
+            c = labels[zi[z, 1], yi[y, 0]]
+            d = labels[zi[z, 1], yi[y, 1]]
+            for x in range(result.shape[2]):
+                left, right = xi[x]
+                first = a[left]
+                corner[0], corner[1], corner[2], corner[3] = first, a[right], b[left], b[right]
+                corner[4], corner[5], corner[6], corner[7] = c[left], c[right], d[left], d[right]
+                # Most voxels lie inside of a cell: weights are needed at borders only.
                 same = True
-                for k in range(8):
-                    z = min(z0 + (k >> 2), nz - 1)
-                    y = min(y0 + ((k >> 1) & 1), ny - 1)
-                    x = min(x0 + (k & 1), nx - 1)
-                    corner[k] = labels[z, y, x]
-                    weight[k] = (
-                        (1.0 - abs(pz - (z0 + (k >> 2))))
-                        * (1.0 - abs(py - (y0 + ((k >> 1) & 1))))
-                        * (1.0 - abs(px - (x0 + (k & 1))))
-                    )
-                    same = same and corner[k] == corner[0]
-                result[oz, oy, ox] = corner[0] if same else _heaviest(corner, weight)
+                for k in range(1, 8):
+                    same = same and corner[k] == first
+                result[z, y, x] = first if same else _heaviest(corner, zw[z], yw[y], xw[x])
 
 
 @njit(cache=True, nogil=True)
-def _heaviest(corner: Any, weight: Any) -> Any:
+def _heaviest(corner: Any, zw: Any, yw: Any, xw: Any) -> Any:
+    """Label with the largest sum of weights; of equal ones the first."""
     best = corner[0]
     most = 0.0
     for i in range(8):
         total = 0.0
         for j in range(8):
             if corner[j] == corner[i]:
-                total += weight[j]
+                total += zw[j >> 2] * yw[(j >> 1) & 1] * xw[j & 1]
         if total > most:
             best, most = corner[i], total
+        if most > 0.5:  # more than all others together
+            break
     return best
