@@ -41,7 +41,7 @@ PARAMETERS: dict[str, dict[str, tuple[float, ...]]] = {
         "min_confidence": (0.0, 0.65, 0.7, 0.75, 0.8, 0.85),
     },
     "tascan": {
-        "min_area": (20, 30, 40, 50, 60, 80, 100, 120),
+        "min_area": (10, 20, 30, 40, 50, 60, 80, 100, 120),
         "min_radius": (0.0, 1.5, 2.0, 2.5, 3.0, 3.5),
     },
 }

@@ -130,10 +130,23 @@ def _replacement(trained: Recipe, path: str | Path) -> Recipe:
     for key in ("kind", "targets"):
         if getattr(recipe, key) != getattr(trained, key):
             raise UsageError(f"{path}: '{key}' differs from what the checkpoint was trained with")
-    for key in (*trained.model.network_keys, "nominal_diameter_voxels", "percentiles"):
+    for key in (*trained.model.network_keys, "percentiles"):
         if getattr(recipe.model, key, None) != getattr(trained.model, key):
             raise UsageError(f"{path}: 'model.{key}' differs from what the checkpoint has")
+    # The grid may be another one, as long as it has cells of the sizes that were trained on.
+    smallest, largest = _sizes(trained)
+    if _sizes(recipe) != (smallest, largest):
+        raise UsageError(
+            f"{path}: 'augment.zoom' of 'model.nominal_diameter_voxels' is not the "
+            f"{smallest} to {largest} voxels that the checkpoint was trained on"
+        )
     return recipe
+
+
+def _sizes(recipe: Recipe) -> tuple[int, int]:
+    """Cell diameters in voxels that training showed to the network."""
+    nominal, (low, high) = recipe.model.nominal_diameter_voxels, recipe.augment.zoom
+    return round(low * nominal), round(high * nominal)
 
 
 def _round_kernels(net: Network) -> None:

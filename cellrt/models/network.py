@@ -24,6 +24,11 @@ class Network(nn.Module, ABC):
     def receptive_radius(self) -> int:
         """Largest distance in voxels at which the input can change an output voxel."""
 
+    @property
+    def halo(self) -> int:
+        """Voxels to drop at inner tile faces; farther in, cells no longer change."""
+        return 8
+
     @abstractmethod
     def logits(self, image: Tensor) -> Tensor:
         """Return the raw output.

@@ -34,6 +34,7 @@ def make_card(net: Network, recipe: Recipe, name: str, scores: Sequence[Score] =
         two_dimensional=recipe.model.two_dimensional,
         multiple=net.size_multiple,
         receptive_field_radius=net.receptive_radius,
+        halo=net.halo,
         training_data=tuple(data),
         scores=tuple(scores),
         recipe=f"recipes/{recipe.name}.toml",

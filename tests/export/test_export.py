@@ -177,7 +177,26 @@ def test_a_newer_recipe_may_describe_the_same_network(checkpoint: Path, tmp_path
     assert card.summary == "a better description"
     assert card.two_dimensional
     assert card.decoder_parameters["foreground_threshold"] == 0.6
-    newer.write_text(TOML.format(extra="nominal_diameter_voxels = 30"))
-    with pytest.raises(UsageError, match=r"model\.nominal_diameter_voxels"):
+    newer.write_text(TOML.format(extra="percentiles = [2.0, 99.0]"))
+    with pytest.raises(UsageError, match=r"model\.percentiles"):
+        module.export(checkpoint, tmp_path / "other.onnx", recipe_path=newer)
+    assert not (tmp_path / "other.onnx").exists()
+
+
+def test_another_grid_must_have_cells_of_the_sizes_trained_on(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    trained = recipe()
+    nominal, (low, high) = trained.model.nominal_diameter_voxels, trained.augment.zoom
+    newer = tmp_path / "newer.toml"
+    finer = f"nominal_diameter_voxels = {1.25 * nominal}\n[augment]\nzoom = "
+    newer.write_text(TOML.format(extra=f"{finer}[{low / 1.25}, {high / 1.25}]"))
+    card = module.export(checkpoint, tmp_path / "m.onnx", recipe_path=newer).card
+    assert card.diameter_voxels == 1.25 * nominal
+    assert card.diameter_range == (low / 1.25, high / 1.25)
+    newer.write_text(TOML.format(extra=f"{finer}[{low}, {high}]"))
+    with pytest.raises(
+        UsageError, match=f"{round(low * nominal)} to {round(high * nominal)} voxels"
+    ):
         module.export(checkpoint, tmp_path / "other.onnx", recipe_path=newer)
     assert not (tmp_path / "other.onnx").exists()
