@@ -26,7 +26,7 @@ class Network(nn.Module, ABC):
 
     @property
     def halo(self) -> int:
-        """Voxels to drop at inner tile faces; farther in, cells no longer change."""
+        """Voxels to drop at inner tile faces; farther in, cells hardly change."""
         return 8
 
     @abstractmethod

@@ -6,28 +6,25 @@ that the cost per voxel is small and independent of the number of cells.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from cellrt.runtime.surface_weights import DIRECTIONS
-from cellrt.runtime.threads import usable_cores
+from cellrt.runtime.threads import in_threads
 
 _STEPS = np.array(DIRECTIONS, dtype=np.int64)
 _SLAB = 32  # slices
 
 
 def shape_sums(
-    labels: NDArray[np.integer[Any]], largest: int
+    labels: NDArray[np.int32], largest: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Voxel counts, first and second moments and bounding boxes per label.
 
     Parameters
     ----------
-    labels : ndarray of int, shape (z, y, x)
+    labels : contiguous ndarray of int32, shape (z, y, x)
     largest : int
         Largest label; rows 0 to ``largest`` are returned.
 
@@ -41,39 +38,41 @@ def shape_sums(
     """
     boxes = np.zeros((largest + 1, 6), dtype=np.int64)
     moments = np.zeros((largest + 1, 13), dtype=np.int64)
-    _add_shapes(np.ascontiguousarray(labels, dtype=np.int32), boxes, moments)
+    _add_shapes(labels, boxes, moments)
     return boxes, moments
 
 
 def crossing_sums(
-    labels: NDArray[np.integer[Any]], largest: int, weights: NDArray[np.float64]
+    labels: NDArray[np.int32], largest: int, weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Weighted crossings of each label's surface, float64, shape (largest + 1,).
 
     Parameters
     ----------
-    labels : ndarray of int, shape (z, y, x)
+    labels : contiguous ndarray of int32, shape (z, y, x)
     largest : int
     weights : ndarray of float64, shape (13,)
         Of a crossing along each of `cellrt.runtime.surface_weights.DIRECTIONS`.
     """
-    contiguous = np.ascontiguousarray(labels, dtype=np.int32)
+    starts = range(0, len(labels), _SLAB)
 
-    def slab(start: int) -> NDArray[np.float64]:
-        surface = np.zeros(largest + 1, dtype=np.float64)
-        stop = min(start + _SLAB, len(contiguous))
-        _add_crossings(contiguous, _STEPS, weights, surface, start, stop)
-        return surface
+    def slabs(lo: int, hi: int) -> NDArray[np.float64]:
+        surfaces = np.zeros((hi - lo, largest + 1), dtype=np.float64)
+        for surface, start in zip(surfaces, starts[lo:hi], strict=True):
+            stop = min(start + _SLAB, len(labels))
+            _add_crossings(labels, _STEPS, weights, surface, start, stop)
+        return surfaces
 
     # Slabs do not depend on the number of cores, so neither does the order of summation.
-    with ThreadPoolExecutor(usable_cores(), thread_name_prefix="measure") as pool:
-        slabs = list(pool.map(slab, range(0, len(contiguous), _SLAB)))
-    total: NDArray[np.float64] = np.sum(slabs, axis=0)
+    total = np.zeros(largest + 1, dtype=np.float64)
+    for surfaces in in_threads(len(starts), slabs, voxels=labels.size):
+        for surface in surfaces:
+            total += surface
     return total
 
 
 def intensity_sums(
-    labels: NDArray[np.integer[Any]], image: NDArray[np.generic], largest: int
+    labels: NDArray[np.int32], image: NDArray[np.generic], largest: int
 ) -> NDArray[np.float64]:
     """Reference value, count, sum and sum of squares relative to it, minimum, maximum per label.
 
@@ -82,11 +81,7 @@ def intensity_sums(
     """
     sums = np.zeros((largest + 1, 6), dtype=np.float64)
     for label_slice, image_slice in zip(labels, image, strict=True):
-        _add_intensities(
-            np.ascontiguousarray(label_slice, dtype=np.int32),
-            np.ascontiguousarray(image_slice, dtype=np.float64),
-            sums,
-        )
+        _add_intensities(label_slice, np.ascontiguousarray(image_slice, dtype=np.float64), sums)
     return sums
 
 

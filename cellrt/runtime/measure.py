@@ -100,20 +100,22 @@ def measure(
         labels = consecutive.reshape(labels.shape).astype(np.int32) + np.int32(names[0] > 0)
         names = names if names[0] == 0 else np.concatenate([[0], names])
         largest = len(names) - 1
+    contiguous = np.ascontiguousarray(labels, dtype=np.int32)
     unit = "um" if voxel_size_um is not None else "voxels"
     z, y, x = voxel_size_um if voxel_size_um is not None else (anisotropy, 1.0, 1.0)
     spacing = (float(z), float(y), float(x))
     flat = labels.shape[0] == 1
     weights = perimeter_weights(spacing) if flat else surface_weights(spacing)
-    boxes, moments = shape_sums(labels, largest)
-    surface = crossing_sums(labels, largest, weights)
+    boxes, moments = shape_sums(contiguous, largest)
+    surface = crossing_sums(contiguous, largest, weights)
     ids = np.flatnonzero(moments[:, 3])
     columns = _shape_columns(
         ids, boxes[ids], moments[ids], surface[ids], spacing, labels.shape, unit
     )
     if intensity is not None:
         for number, image in enumerate(intensity, start=1):
-            columns.update(_intensity_columns(intensity_sums(labels, image, largest)[ids], number))
+            sums = intensity_sums(contiguous, image, largest)[ids]
+            columns.update(_intensity_columns(sums, number))
     if names is not None:
         columns["id"] = names[ids].astype(np.int64)
     return CellTable(columns, unit)
