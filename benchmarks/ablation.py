@@ -27,7 +27,7 @@ from watershed_baseline import segment_membranes
 
 import cellrt
 from cellrt.evaluation import evaluate
-from cellrt.runtime.model_file import bundled_models
+from cellrt.runtime.model.file import bundled_models
 from cellrt.training.recipe import Recipe, load_recipe
 
 RECIPE = ROOT / "recipes" / "membranes-3dcellseg.toml"
@@ -101,7 +101,7 @@ def main() -> None:
 
 def trained(name: str, folder: Path, options: argparse.Namespace) -> Path:
     """Train and export one network, or find what an earlier run left."""
-    from cellrt.export.export import export
+    from cellrt.export.checkpoint import export
     from cellrt.training.loop import train
 
     recipe = recipe_of(name, options.steps, options.threads)

@@ -36,7 +36,7 @@ from watershed_baseline import (
 
 import cellrt
 from cellrt.evaluation import evaluate
-from cellrt.runtime.model_file import bundled_models
+from cellrt.runtime.model.file import bundled_models
 
 BASELINE = "Otsu + watershed"
 # Values tried, one setting after the other, each with the best of those before it.

@@ -25,8 +25,8 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from cellrt.evaluation.scores import evaluate
-from cellrt.runtime.decoders.flows import FlowParameters, decode_flows
-from cellrt.runtime.flow_targets import heat_flow, tanh_flow
+from cellrt.runtime.decoding.flows.cells import FlowParameters, decode_flows
+from cellrt.runtime.decoding.flows.targets import heat_flow, tanh_flow
 
 SHAPE, CELLS = (96, 256, 256), 300
 PARAMETERS = FlowParameters(radius_range=(2.5, 100.0))
@@ -35,8 +35,8 @@ HEAT_PARAMETERS = FlowParameters(radius_range=(2.5, 100.0), target="heat")
 # times 5: a unit field is handed to it times 5, so that a voxel moves one voxel a step.
 CELLPOSE_FACTOR = 5.0
 FIRST_USE = """\
-from cellrt.runtime.decoders import FlowDecoder
-from cellrt.runtime.decoders.flows import FlowParameters
+from cellrt.runtime.decoding.registry import FlowDecoder
+from cellrt.runtime.decoding.flows.cells import FlowParameters
 FlowDecoder(FlowParameters(wall_thickness=2.0)).warm_up()"""
 
 

@@ -37,8 +37,8 @@ from report import machine, table, write
 from stacks import MEMBRANE_DIAMETER, membranes, paper_membranes
 
 import cellrt
-from cellrt.export.variant import write_variant
-from cellrt.runtime.model_file import open_model
+from cellrt.export.precision_variant import write_variant
+from cellrt.runtime.model.file import open_model
 from cellrt.simulation import SimulatedStack
 
 REPEATS = 3

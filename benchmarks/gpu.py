@@ -45,16 +45,16 @@ from stacks import MEMBRANE_DIAMETER, MEMBRANES, membranes, mirrored
 
 import cellrt
 from cellrt.errors import CellrtError
-from cellrt.evaluation.engines import IOU, working_engines
-from cellrt.export.variant import write_variant
-from cellrt.runtime.engines import NVIDIA_ENGINES, Session, choose_engine
-from cellrt.runtime.engines.device_session import LARGEST_BATCH, DeviceSession, SpreadSession
-from cellrt.runtime.engines.engine_cache import FOLDER_VARIABLE
-from cellrt.runtime.engines.tensorrt_engine import TensorRTEngine
-from cellrt.runtime.engines.tensorrt_library import FLAVOURS
-from cellrt.runtime.fields import prepare_image
-from cellrt.runtime.machine import nvidia_gpus
-from cellrt.runtime.model_file import ModelFile, open_model
+from cellrt.evaluation.engine_runs import IOU, working_engines
+from cellrt.export.precision_variant import write_variant
+from cellrt.runtime.machine.hardware import nvidia_gpus
+from cellrt.runtime.model.file import ModelFile, open_model
+from cellrt.runtime.network.engines.gpu_session import LARGEST_BATCH, DeviceSession, SpreadSession
+from cellrt.runtime.network.engines.ladder import NVIDIA_ENGINES, Session, choose_engine
+from cellrt.runtime.network.engines.tensorrt.cache import FOLDER_VARIABLE
+from cellrt.runtime.network.engines.tensorrt.library import FLAVOURS
+from cellrt.runtime.network.engines.tensorrt.session import TensorRTEngine
+from cellrt.runtime.network.run import prepare_image
 from cellrt.simulation import simulate_nuclei
 
 ON_GPU = Sizes(MEMBRANES, (512, 512, 512), tiles=LARGEST_BATCH, calls=10, repeats=5)

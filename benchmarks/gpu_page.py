@@ -8,9 +8,9 @@ from report import machine, table
 from stacks import MEMBRANE_DIAMETER
 
 import cellrt
-from cellrt.evaluation.engines import IOU
-from cellrt.export.variant import TOLERANCES
-from cellrt.runtime.engines.tensorrt_engine import TOLERANCE
+from cellrt.evaluation.engine_runs import IOU
+from cellrt.export.precision_variant import TOLERANCES
+from cellrt.runtime.network.engines.tensorrt.session import TOLERANCE
 
 AGREEMENT = TOLERANCES["fp16"].instances
 NETWORK_TARGET, END_TO_END_TARGET, LARGE_TARGET_SECONDS, BUSY_TARGET = 2.0, 10.0, 5.0, 0.8

@@ -18,14 +18,14 @@ import torch
 from monai.inferers import sliding_window_inference
 
 import cellrt
-from cellrt.models.cellpose3d import Cellpose3D
-from cellrt.models.cellseg3d import CellSeg3D
-from cellrt.models.fold import fold_batch_norm
-from cellrt.runtime.card import Normalisation
-from cellrt.runtime.intensity import estimate_range, normalise
-from cellrt.runtime.model_file import ModelFile
-from cellrt.runtime.writing import write_labels
-from cellrt.training.init import read_onnx_weights
+from cellrt.models.cellpose3d.network import Cellpose3D
+from cellrt.models.cellseg3d.network import CellSeg3D
+from cellrt.models.layers.fold import fold_batch_norm
+from cellrt.runtime.grid.intensity import estimate_range, normalise
+from cellrt.runtime.model.card import Normalisation
+from cellrt.runtime.model.file import ModelFile
+from cellrt.runtime.results.label_tiff import write_labels
+from cellrt.training.initial_weights import read_onnx_weights
 
 Cells = Callable[[np.ndarray, torch.device], np.ndarray]
 

@@ -27,14 +27,14 @@ import onnx
 import tifffile
 from report import DATA, machine, table, write
 
-from cellrt.export.agreement import Parity, compare, onnxruntime_infer, openvino_infer
-from cellrt.export.calibration import Tile, simulated_tiles, stack_tiles
-from cellrt.export.precision import convert, rounded
-from cellrt.export.storage import load_exact
-from cellrt.export.variant import CALIBRATION_TILES, LAST_BLOCK, TOLERANCES
-from cellrt.runtime.decoders import decoder_for
-from cellrt.runtime.engines.openvino_engine import shared_core
-from cellrt.runtime.model_file import ModelFile, bundled_models, open_model
+from cellrt.export.gate.compare import Parity, compare, onnxruntime_infer, openvino_infer
+from cellrt.export.gate.tiles import Tile, simulated_tiles, stack_tiles
+from cellrt.export.precision_variant import CALIBRATION_TILES, LAST_BLOCK, TOLERANCES
+from cellrt.graph.fp16_weights import load_exact
+from cellrt.graph.precision import convert, rounded
+from cellrt.runtime.decoding.registry import decoder_for
+from cellrt.runtime.model.file import ModelFile, bundled_models, open_model
+from cellrt.runtime.network.engines.openvino import shared_core
 
 CALIBRATION_SEED, JUDGING_SEED = 1000, 3000
 SIMULATED_TILES = 8

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cellrt.runtime.machine import this_machine
+from cellrt.runtime.machine.hardware import this_machine
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"

@@ -33,26 +33,32 @@ from stacks import PAPER_SHAPE, mirrored, paper_membranes
 from tascan_page import HOLE_RADIUS, SMALLEST, Measured, page, plot
 
 from cellrt.evaluation.scores import evaluate
-from cellrt.runtime.class_map import BACKGROUND, FOREGROUND, MEMBRANE, ClassMap, class_map_of
-from cellrt.runtime.decoders import SupervoxelDecoder
-from cellrt.runtime.decoders.class_map_baselines import (
+from cellrt.runtime.decoding.classes.baselines import (
     DbscanParameters,
     WatershedParameters,
     decode_dbscan,
     decode_watershed,
 )
-from cellrt.runtime.decoders.supervoxels import TascanParameters, decode_supervoxels
-from cellrt.runtime.decoders.supervoxels_distance import squared_distance
-from cellrt.runtime.decoders.supervoxels_merge import touching_areas
-from cellrt.runtime.decoders.supervoxels_watershed import climb_to_maxima
-from cellrt.runtime.model_file import bundled_models
+from cellrt.runtime.decoding.classes.class_map import (
+    BACKGROUND,
+    FOREGROUND,
+    MEMBRANE,
+    ClassMap,
+    class_map_of,
+)
+from cellrt.runtime.decoding.classes.supervoxels import climb_to_maxima
+from cellrt.runtime.decoding.classes.tascan import TascanParameters, decode_supervoxels
+from cellrt.runtime.decoding.classes.touching import touching_areas
+from cellrt.runtime.decoding.labels.distance import squared_distance
+from cellrt.runtime.decoding.registry import SupervoxelDecoder
+from cellrt.runtime.model.file import bundled_models
 from cellrt.runtime.plan import PROMISED_BYTES
 
 MODEL = "membranes-3dcellseg"
 HOLES = 0.0005  # share of membrane voxels that are the centre of a hole
 FIRST_USE = """\
-from cellrt.runtime.decoders import SupervoxelDecoder
-from cellrt.runtime.decoders.supervoxels import TascanParameters
+from cellrt.runtime.decoding.registry import SupervoxelDecoder
+from cellrt.runtime.decoding.classes.tascan import TascanParameters
 SupervoxelDecoder(TascanParameters()).warm_up()"""
 DECODERS: dict[str, tuple[Callable[..., np.ndarray], Any]] = {
     "TASCAN": (decode_supervoxels, TascanParameters(min_radius=SMALLEST)),

@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 
 import cellrt
 from cellrt.evaluation import evaluate
-from cellrt.runtime.card import ModelCard
-from cellrt.runtime.decoders import decoder_for
-from cellrt.runtime.fields import network_fields, prepare_image
-from cellrt.runtime.pipeline import Options, prepare
+from cellrt.runtime.decoding.registry import decoder_for
+from cellrt.runtime.image.volume import volume_from_array
+from cellrt.runtime.model.card import ModelCard
+from cellrt.runtime.network.run import network_fields, prepare_image
 from cellrt.runtime.progress import Silent, StageClock
-from cellrt.runtime.volume import volume_from_array
+from cellrt.runtime.stages import Options, prepare
 
 # By decoder: two parameters and their values.
 PARAMETERS: dict[str, dict[str, tuple[float, ...]]] = {

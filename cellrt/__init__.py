@@ -14,12 +14,12 @@ __all__ = ["__version__", "evaluate", "load_model", "segment"]
 
 if TYPE_CHECKING:
     from cellrt.evaluation import evaluate
-    from cellrt.runtime.model_file import open_model as load_model
-    from cellrt.runtime.pipeline import segment
+    from cellrt.runtime.model.file import open_model as load_model
+    from cellrt.runtime.stages import segment
 
 _HOMES = {
-    "segment": ("cellrt.runtime.pipeline", "segment"),
-    "load_model": ("cellrt.runtime.model_file", "open_model"),
+    "segment": ("cellrt.runtime.stages", "segment"),
+    "load_model": ("cellrt.runtime.model.file", "open_model"),
     "evaluate": ("cellrt.evaluation", "evaluate"),
 }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 if TYPE_CHECKING:
-    from cellrt.evaluation.engines import EngineRun
+    from cellrt.evaluation.engine_runs import EngineRun
 
 STAGES = ("read", "cell size", "prepare image", "network", "cells", "measure", "write", "preview")
 
@@ -30,8 +30,8 @@ def benchmark(
     import json as json_text
     import tempfile
 
-    from cellrt.evaluation.engines import compare_engines, working_engines
-    from cellrt.runtime.model_file import open_model
+    from cellrt.evaluation.engine_runs import compare_engines, working_engines
+    from cellrt.runtime.model.file import open_model
 
     files = [open_model(model) for model in models]
     with tempfile.TemporaryDirectory() as folder:
@@ -73,7 +73,7 @@ def _row(run: EngineRun) -> str:
 
 def _simulate(kind: str, folder: Path) -> tuple[Path, list[str]]:
     """A stack as a user might have it, and its voxel size in words."""
-    from cellrt.simulation.storing import save_stack
+    from cellrt.simulation.files import save_stack
     from cellrt.simulation.styles import simulate_style
 
     simulated = simulate_style(kind, shape=(64, 192, 192), seed=7)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from cellrt.runtime.model_file import ModelFile
+    from cellrt.runtime.model.file import ModelFile
 
 
 def build(
@@ -42,7 +42,7 @@ def build(
     """Build the TensorRT engine of a model into the cache, or list or clear the cache."""
     from cellrt.cli.reporting import Terminal
     from cellrt.errors import UsageError
-    from cellrt.runtime.engines.engine_cache import default_cache
+    from cellrt.runtime.network.engines.tensorrt.cache import default_cache
 
     if list_engines + clear + (model is not None) != 1:
         raise UsageError("give a model to build, or one of --list and --clear")
@@ -63,8 +63,8 @@ def build(
         typer.echo(f"{cache.clear()} engines removed from {cache.folder}")
         return
 
-    from cellrt.runtime.engines.tensorrt_engines import choose_builder, obtain_engine
-    from cellrt.runtime.model_file import open_model
+    from cellrt.runtime.model.file import open_model
+    from cellrt.runtime.network.engines.tensorrt.provide import choose_builder, obtain_engine
 
     assert model is not None
     file = open_model(model)

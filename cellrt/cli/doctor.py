@@ -19,10 +19,10 @@ def doctor(
 
     import cellrt
     from cellrt.errors import EngineError
-    from cellrt.runtime.checkup import check_builders, check_engines
-    from cellrt.runtime.decoders.place import find_gpu
-    from cellrt.runtime.machine import this_machine
-    from cellrt.runtime.model_file import open_model
+    from cellrt.runtime.decoding.flows.gpu_or_cpu import find_gpu
+    from cellrt.runtime.machine.hardware import this_machine
+    from cellrt.runtime.model.file import open_model
+    from cellrt.runtime.network.engines.check import check_builders, check_engines
 
     file = open_model(model)
     machine = this_machine()

@@ -37,7 +37,7 @@ def evaluate(
     """Score a label image against ground truth, cell by cell and as a whole."""
     from cellrt.evaluation import IOU_THRESHOLDS
     from cellrt.evaluation import evaluate as score
-    from cellrt.evaluation.label_files import read_labels, without_single_axes
+    from cellrt.runtime.image.formats.arrays import read_labels, without_single_axes
 
     image, true_image = without_single_axes(read_labels(labels), read_labels(truth))
     scores = score(

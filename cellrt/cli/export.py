@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from cellrt.export.agreement import Parity
+    from cellrt.export.gate.compare import Parity
 
 
 def export(
@@ -51,7 +51,7 @@ def export(
     from tempfile import TemporaryDirectory
 
     from cellrt.errors import UsageError
-    from cellrt.runtime.model_file import bundled_models
+    from cellrt.runtime.model.file import bundled_models
 
     is_model = source.suffix == ".onnx" or str(source) in bundled_models()
     if precision not in ("fp32", "fp16", "bf16", "int8"):
@@ -88,8 +88,8 @@ def _export_checkpoint(
     from cellrt.errors import UsageError
 
     try:
-        from cellrt.export.export import export as run
-        from cellrt.export.export import read_scores
+        from cellrt.export.checkpoint import export as run
+        from cellrt.export.checkpoint import read_scores
     except ImportError as error:
         raise UsageError(
             f"export needs packages that are not installed ({error.name}); "
@@ -125,13 +125,13 @@ def variant_tools() -> ModuleType:
     try:
         import onnxruntime  # noqa: F401
 
-        from cellrt.export import variant
+        from cellrt.export import precision_variant
     except ImportError as error:
         raise UsageError(
             f"--precision needs packages that are not installed ({error.name}); "
             "install them with: pip install 'cellrt[precision,onnxruntime]'"
         ) from error
-    return variant
+    return precision_variant
 
 
 def _print_parity(rows: tuple[Parity, ...]) -> None:

@@ -15,7 +15,7 @@ def models(
     json: Annotated[bool, typer.Option("--json", help="Print the model cards as JSON.")] = False,
 ) -> None:
     """List the bundled models: what each is for, its scores, and on which data."""
-    from cellrt.runtime.model_file import bundled_models, open_model
+    from cellrt.runtime.model.file import bundled_models, open_model
 
     files = [open_model(name)] if name else [open_model(n) for n in bundled_models()]
     if json:

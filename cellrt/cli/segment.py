@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from cellrt.cli.reporting import JsonEvents, Terminal
-    from cellrt.runtime.pipeline import Job, Segmentation
+    from cellrt.runtime.stages import Job, Segmentation
 
 Triple = Optional[tuple[float, float, float]]  # noqa: UP045 (evaluated on Python 3.10)
 IntTriple = Optional[tuple[int, int, int]]  # noqa: UP045
@@ -82,12 +82,12 @@ def segment(
     from concurrent.futures import ThreadPoolExecutor
 
     from cellrt.cli.reporting import JsonEvents, Terminal
-    from cellrt.runtime.model_file import open_model
-    from cellrt.runtime.outputs import atomic_outputs, check_outputs
-    from cellrt.runtime.pipeline import Options, prepare, run
-    from cellrt.runtime.preview import warm_up
+    from cellrt.files import atomic_outputs, check_outputs
+    from cellrt.runtime.image.formats.tiff import read_volume
+    from cellrt.runtime.model.file import open_model
     from cellrt.runtime.progress import StageClock
-    from cellrt.runtime.reading import read_volume
+    from cellrt.runtime.results.preview.page import warm_up
+    from cellrt.runtime.stages import Options, prepare, run
 
     events: JsonEvents | Terminal = JsonEvents() if json else Terminal(quiet=quiet)
     paths = result_paths(stack, output)
@@ -173,8 +173,8 @@ def _write(result: Segmentation, paths: dict[str, Path], clock, title: str) -> N
     """Write all results to the given (temporary) paths."""
     import json
 
-    from cellrt.runtime.preview import write_preview
-    from cellrt.runtime.writing import write_labels
+    from cellrt.runtime.results.label_tiff import write_labels
+    from cellrt.runtime.results.preview.page import write_preview
 
     volume = result.volume
     labels = result.labels.reshape(volume.shape)

@@ -49,8 +49,8 @@ def simulate(
     Writes NAME_000.tif (image), NAME_000.truth.tif (ground truth) and NAME_000.json (parameters).
     """
     from cellrt.errors import UsageError
-    from cellrt.runtime.outputs import check_outputs
-    from cellrt.simulation.storing import save_stack, stack_paths
+    from cellrt.files import check_outputs
+    from cellrt.simulation.files import save_stack, stack_paths
     from cellrt.simulation.styles import simulate_style
 
     prefix = kind if name is None else name

@@ -6,9 +6,9 @@ from dataclasses import asdict
 
 import numpy as np
 
-from cellrt.simulation.fields import smooth_noise
-from cellrt.simulation.imaging import ImagingParameters, degrade
-from cellrt.simulation.sampling import sampling_grid
+from cellrt.simulation.microscope.imaging import ImagingParameters, degrade
+from cellrt.simulation.microscope.sampling import sampling_grid
+from cellrt.simulation.random_fields import smooth_noise
 from cellrt.simulation.stack import SimulatedStack, json_seed
 
 # Clouds of stray light are larger than cells, in cell diameters.

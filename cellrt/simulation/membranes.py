@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.simulation.components import keep_largest_components
-from cellrt.simulation.imaging import ImagingParameters, degrade, log_uniform
-from cellrt.simulation.label_source import cut_from_labels
-from cellrt.simulation.sampling import SamplingGrid, sampling_grid
+from cellrt.simulation.microscope.imaging import ImagingParameters, degrade, log_uniform
+from cellrt.simulation.microscope.sampling import SamplingGrid, sampling_grid
 from cellrt.simulation.stack import SimulatedStack, json_seed
-from cellrt.simulation.stain import paint_membranes
-from cellrt.simulation.tissue import OUTLINES, draw_tissue
+from cellrt.simulation.stain.stain import paint_membranes
+from cellrt.simulation.structure.components import keep_largest_components
+from cellrt.simulation.structure.label_source import cut_from_labels
+from cellrt.simulation.structure.tissue import OUTLINES, draw_tissue
 
 
 @dataclass(frozen=True)

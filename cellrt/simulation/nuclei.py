@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.simulation.chromatin import paint_nuclei
-from cellrt.simulation.components import keep_largest_components
-from cellrt.simulation.fields import smooth_noise
-from cellrt.simulation.imaging import ImagingParameters, degrade, log_uniform
-from cellrt.simulation.packing import place_nuclei
-from cellrt.simulation.sampling import sampling_grid
-from cellrt.simulation.shapes import random_radius_tables, rasterise
+from cellrt.simulation.microscope.imaging import ImagingParameters, degrade, log_uniform
+from cellrt.simulation.microscope.sampling import sampling_grid
+from cellrt.simulation.random_fields import smooth_noise
 from cellrt.simulation.stack import SimulatedStack, json_seed
+from cellrt.simulation.stain.chromatin import paint_nuclei
+from cellrt.simulation.structure.components import keep_largest_components
+from cellrt.simulation.structure.packing import place_nuclei
+from cellrt.simulation.structure.shapes import random_radius_tables, rasterise
 
 
 @dataclass(frozen=True)

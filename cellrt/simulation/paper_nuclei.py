@@ -10,12 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 from cellrt.errors import UsageError
-from cellrt.simulation.components import keep_largest_components
-from cellrt.simulation.imaging import ImagingParameters, degrade
-from cellrt.simulation.packing import keep_separate, push_apart
-from cellrt.simulation.sampling import sampling_grid
-from cellrt.simulation.shapes import random_radius_tables, rasterise
+from cellrt.simulation.microscope.imaging import ImagingParameters, degrade
+from cellrt.simulation.microscope.sampling import sampling_grid
 from cellrt.simulation.stack import SimulatedStack, json_seed
+from cellrt.simulation.structure.components import keep_largest_components
+from cellrt.simulation.structure.packing import keep_separate, push_apart
+from cellrt.simulation.structure.shapes import random_radius_tables, rasterise
 
 PAPER_SHAPE = (140, 140, 1000)
 PAPER_COUNT = 350

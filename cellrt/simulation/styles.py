@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from cellrt.errors import UsageError
 from cellrt.simulation.empty import simulate_empty
-from cellrt.simulation.imaging import ImagingParameters
 from cellrt.simulation.membranes import MembraneParameters, simulate_membranes
+from cellrt.simulation.microscope.imaging import ImagingParameters
 from cellrt.simulation.nuclei import NucleiParameters, simulate_nuclei
-from cellrt.simulation.packing import ARRANGEMENTS
 from cellrt.simulation.paper_nuclei import (
     PAPER_DIAMETER,
     PAPER_SHAPE,
@@ -15,7 +14,8 @@ from cellrt.simulation.paper_nuclei import (
     simulate_paper_nuclei,
 )
 from cellrt.simulation.stack import SimulatedStack
-from cellrt.simulation.tissue import OUTLINES
+from cellrt.simulation.structure.packing import ARRANGEMENTS
+from cellrt.simulation.structure.tissue import OUTLINES
 
 KINDS = ("nuclei", "membranes")
 NOMINAL_DIAMETER = {"nuclei": 16.0, "membranes": 24.0}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from cellrt.errors import InputError, first_line
-from cellrt.models.network import Network
+from cellrt.models.layers.network import Network
 from cellrt.training.methods import method_of
 from cellrt.training.recipe import Recipe
 

@@ -15,12 +15,12 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
-from cellrt.training.init import initial_network
-from cellrt.training.module import TrainingModule
-from cellrt.training.patches import PatchDataset, StepSampler
+from cellrt.training.data.patches import PatchDataset, StepSampler
+from cellrt.training.data.stacks import load_training_stacks, load_validation_stacks
+from cellrt.training.initial_weights import initial_network
+from cellrt.training.lightning_module import TrainingModule
 from cellrt.training.recipe import Recipe
-from cellrt.training.scoring import ScoreCallback
-from cellrt.training.stacks import load_training_stacks, load_validation_stacks
+from cellrt.training.validation import ScoreCallback
 
 LAST = "last.ckpt"
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from cellrt.models.network import Network
+from cellrt.models.layers.network import Network
 from cellrt.training.method_tables import (
     Cellpose3DLoss,
     Cellpose3DModel,
@@ -61,12 +61,12 @@ def method_of(recipe: Recipe) -> Method:
 
 
 class Cellpose3D:
-    """Flows towards the cells' centres and foreground; see `cellrt.models.cellpose3d`."""
+    """Flows towards the cells' centres and foreground; see `cellrt.models.cellpose3d.network`."""
 
     decoder = "flows"
 
     def __init__(self, recipe: Recipe) -> None:
-        from cellrt.runtime.decoders import FLOW_OUTPUTS
+        from cellrt.runtime.decoding.registry import FLOW_OUTPUTS
 
         assert isinstance(recipe.model, Cellpose3DModel)
         assert isinstance(recipe.targets, Cellpose3DTargets)
@@ -77,20 +77,20 @@ class Cellpose3D:
 
     def network(self) -> Network:
         """Return a new U-Net."""
-        from cellrt.models import cellpose3d
+        from cellrt.models.cellpose3d import network as cellpose3d
 
         return cellpose3d.Cellpose3D(self._widths)
 
     def targets(self, labels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Return flow z, y, x and foreground."""
-        from cellrt.models.cellpose3d_targets import make_targets
+        from cellrt.models.cellpose3d.targets import make_targets
 
         table = self._targets
         return make_targets(labels, flow=table.flow, boundary_voxels=table.boundary_voxels)
 
     def losses(self, logits: Tensor, targets: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Return the foreground's and the flows' loss."""
-        from cellrt.models.cellpose3d_targets import cellpose3d_loss
+        from cellrt.models.cellpose3d.targets import cellpose3d_loss
 
         table = self._loss
         return cellpose3d_loss(
@@ -99,12 +99,12 @@ class Cellpose3D:
 
 
 class CellSeg3D:
-    """Background, membrane and cell interior; see `cellrt.models.cellseg3d`."""
+    """Background, membrane and cell interior; see `cellrt.models.cellseg3d.network`."""
 
     decoder = "tascan"
 
     def __init__(self, recipe: Recipe) -> None:
-        from cellrt.runtime.decoders import CLASS_OUTPUTS
+        from cellrt.runtime.decoding.registry import CLASS_OUTPUTS
 
         assert isinstance(recipe.model, CellSeg3DModel)
         assert isinstance(recipe.targets, CellSeg3DTargets)
@@ -115,7 +115,7 @@ class CellSeg3D:
 
     def network(self) -> Network:
         """Return a new 3DCellSegNet, or the U-Net it is compared with."""
-        from cellrt.models import cellseg3d
+        from cellrt.models.cellseg3d import network as cellseg3d
 
         if self._model.network == "unet":
             return cellseg3d.ClassUNet(self._model.widths)
@@ -123,7 +123,7 @@ class CellSeg3D:
 
     def targets(self, labels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Return class and weight of every voxel."""
-        from cellrt.models.cellseg3d_targets import make_class_targets
+        from cellrt.models.cellseg3d.targets import make_class_targets
 
         table = self._targets
         return make_class_targets(
@@ -135,6 +135,6 @@ class CellSeg3D:
 
     def losses(self, logits: Tensor, targets: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Return the loss of the foreground and that of the other classes."""
-        from cellrt.models.cellseg3d_loss import cellseg3d_loss
+        from cellrt.models.cellseg3d.loss import cellseg3d_loss
 
         return cellseg3d_loss(logits, targets, kind=self._loss.kind, alpha=self._loss.alpha)

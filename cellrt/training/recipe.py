@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cellrt.errors import InputError
-from cellrt.runtime.card import METHODS
+from cellrt.runtime.model.card import METHODS
 from cellrt.training.method_tables import (
     LossTable,
     ModelTable,

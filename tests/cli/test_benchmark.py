@@ -12,9 +12,9 @@ import pytest
 import tifffile
 
 from cellrt.cli.benchmark import _row
-from cellrt.evaluation import engines as module
-from cellrt.runtime.engines import NVIDIA_ENGINES
-from cellrt.runtime.machine import gpu_memory_bytes
+from cellrt.evaluation import engine_runs as module
+from cellrt.runtime.machine.hardware import gpu_memory_bytes
+from cellrt.runtime.network.engines.ladder import NVIDIA_ENGINES
 from cellrt.simulation import simulate_nuclei
 
 
@@ -46,7 +46,7 @@ def test_every_working_engine_has_a_row_with_figures(cellrt, stack):
 
 def test_an_engine_that_cannot_run_a_model_has_no_row(stack, monkeypatch):
     from cellrt.errors import CellrtError
-    from cellrt.runtime.model_file import open_model
+    from cellrt.runtime.model.file import open_model
 
     def measure(stack, model, words, repeats):
         if "onnxruntime" in words:
@@ -89,7 +89,7 @@ ON_LINUX = pytest.mark.skipif(not Path("/proc/self").exists(), reason="lists pro
 def test_the_peak_of_the_device_memory_is_that_of_the_process_and_not_of_others(
     stack, fake_driver, tmp_path, monkeypatch
 ):
-    from cellrt.runtime.model_file import open_model
+    from cellrt.runtime.model.file import open_model
 
     # Every process there is holds 100 MiB on one GPU; on the other one 200, then 500, then 300.
     fake_driver(f"""
@@ -129,9 +129,9 @@ def test_the_build_time_is_that_of_the_engine_which_the_gpu_would_load(
     cellrt, fake_driver, tmp_path, monkeypatch
 ):
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is an extra")
-    from cellrt.runtime.engines.engine_cache import FOLDER_VARIABLE, default_cache
-    from cellrt.runtime.engines.tensorrt_engine import TensorRTEngine
-    from cellrt.runtime.model_file import open_model
+    from cellrt.runtime.model.file import open_model
+    from cellrt.runtime.network.engines.tensorrt.cache import FOLDER_VARIABLE, default_cache
+    from cellrt.runtime.network.engines.tensorrt.session import TensorRTEngine
 
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "engines"))
     fake_driver("echo 'NVIDIA RTX 4090, 24564 MiB, 580.95, 8.9'")

@@ -52,13 +52,13 @@ def test_another_precision_is_converted_judged_and_kept_apart(cellrt, tmp_path):
 def test_a_variant_that_fails_the_gate_is_not_built(cellrt, tmp_path, monkeypatch):
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is an extra")
     pytest.importorskip("onnx", reason="onnx is an extra")
-    from cellrt.export import variant
-    from cellrt.export.agreement import GateError
+    from cellrt.export import precision_variant
+    from cellrt.export.gate.compare import GateError
 
     def refuse(*args, **kwargs):
         raise GateError("the fp16 variant fails the parity gate")
 
-    monkeypatch.setattr(variant, "make_variant", refuse)
+    monkeypatch.setattr(precision_variant, "make_variant", refuse)
     done = cellrt("build", "nuclei", "--precision", "fp16")
     assert done.code == 3
     assert "parity gate" in done.err

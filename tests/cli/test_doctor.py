@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from cellrt.runtime import checkup, machine
-from cellrt.runtime.model_file import ModelFile, open_model
+from cellrt.runtime.machine import hardware
+from cellrt.runtime.model.file import ModelFile, open_model
+from cellrt.runtime.network.engines import check as engine_check
 
 
 def test_it_names_the_machine_and_the_engine_that_will_run(cellrt):
@@ -70,7 +71,7 @@ def test_an_engine_that_computes_something_else_does_not_work():
     model = open_model("nuclei")
     golden = dataclasses.replace(model.card.golden, output_mean=(0.5, 0.5, 0.5, 0.5))
     wrong = ModelFile(model.path, dataclasses.replace(model.card, golden=golden))
-    check = checkup._check("openvino", wrong)
+    check = engine_check._check("openvino", wrong)
     assert not check.works
     assert "than the model's card says" in check.detail
 
@@ -87,10 +88,10 @@ def test_an_engine_that_computes_something_else_does_not_work():
     ],
 )
 def test_gpus_come_from_the_drivers_own_tool(monkeypatch, printed, expected):
-    monkeypatch.setattr(machine.shutil, "which", lambda name: "/usr/bin/" + name)
-    monkeypatch.setattr(machine, "_output", lambda *command: printed)
-    machine._listed_gpus.cache_clear()
-    found = machine.this_machine()
-    machine._listed_gpus.cache_clear()
+    monkeypatch.setattr(hardware.shutil, "which", lambda name: "/usr/bin/" + name)
+    monkeypatch.setattr(hardware, "_output", lambda *command: printed)
+    hardware._listed_gpus.cache_clear()
+    found = hardware.this_machine()
+    hardware._listed_gpus.cache_clear()
     assert tuple(map(str, found.gpus)) == expected
     assert bool(found.gpu_note) == (not expected)

@@ -12,8 +12,8 @@ import tifffile
 import cellrt as package
 from cellrt.errors import InputError, UsageError
 from cellrt.evaluation.scores import evaluate
-from cellrt.runtime.card import ModelCard, Output
-from cellrt.runtime.class_map import BACKGROUND, FOREGROUND, MEMBRANE, class_map_of
+from cellrt.runtime.decoding.classes.class_map import BACKGROUND, FOREGROUND, MEMBRANE, class_map_of
+from cellrt.runtime.model.card import ModelCard, Output
 
 onnx = pytest.importorskip("onnx", reason="onnx is in the train extra")
 
@@ -215,7 +215,7 @@ def test_python_takes_the_same_options(model):
 
 @pytest.mark.parametrize("factor", [0.6, 1.7])
 def test_cells_come_back_to_an_image_of_another_scale(model, factor):
-    from cellrt.runtime.decoders.labels_upsample import upsample_masks
+    from cellrt.runtime.decoding.labels.upsample import upsample_masks
 
     labels, classes = class_map(0)
     shape = tuple(round(n * factor) for n in labels.shape)

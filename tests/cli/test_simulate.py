@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellrt.runtime.reading import read_volume
+from cellrt.runtime.image.formats.tiff import read_volume
 from cellrt.simulation import NucleiParameters, simulate_nuclei
-from cellrt.simulation.storing import save_stack
+from cellrt.simulation.files import save_stack
 
 SMALL = ("--shape", 12, 40, 40)
 
@@ -131,7 +131,7 @@ def test_failed_write_leaves_nothing(tmp_path, monkeypatch):
     def fail(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cellrt.simulation.storing.write_labels", fail)
+    monkeypatch.setattr("cellrt.simulation.files.write_labels", fail)
     with pytest.raises(KeyboardInterrupt):
         save_stack(stack, tmp_path / "sim", "stack")
     assert not (tmp_path / "sim").exists()

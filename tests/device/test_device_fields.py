@@ -8,13 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cellrt.errors import EngineError, ResourceError
-from cellrt.runtime.card import Normalisation
-from cellrt.runtime.device import DeviceMemoryError, memory_errors, open_device
-from cellrt.runtime.device_fields import _first_batch, device_fields
-from cellrt.runtime.engines.device_session import DeviceSession
-from cellrt.runtime.fields import network_fields, prepare_image
-from cellrt.runtime.merge import merge, predict
-from cellrt.runtime.tiling import plan_tiles
+from cellrt.runtime.machine.gpu import DeviceMemoryError, memory_errors, open_device
+from cellrt.runtime.model.card import Normalisation
+from cellrt.runtime.network.engines.gpu_session import DeviceSession
+from cellrt.runtime.network.merge import merge, predict
+from cellrt.runtime.network.run import network_fields, prepare_image
+from cellrt.runtime.network.run_cuda import _first_batch, device_fields
+from cellrt.runtime.network.tiles import plan_tiles
 
 TILE = (8, 16, 16)
 

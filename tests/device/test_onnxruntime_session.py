@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from cellrt.errors import EngineError, ResourceError
-from cellrt.runtime.card import Normalisation
-from cellrt.runtime.decoders import decoder_for
-from cellrt.runtime.device import open_device
-from cellrt.runtime.engines import choose_engine, onnxruntime_cuda_engine
-from cellrt.runtime.engines.onnxruntime_cuda_engine import CudaSession, HostMergedSession
-from cellrt.runtime.fields import network_fields, prepare_image
-from cellrt.runtime.model_file import golden_input, open_model
-from cellrt.runtime.tiling import plan_tiles
+from cellrt.runtime.decoding.registry import decoder_for
+from cellrt.runtime.machine.gpu import open_device
+from cellrt.runtime.model.card import Normalisation
+from cellrt.runtime.model.file import golden_input, open_model
+from cellrt.runtime.network.engines import onnxruntime_cuda
+from cellrt.runtime.network.engines.ladder import choose_engine
+from cellrt.runtime.network.engines.onnxruntime_cuda import CudaSession, HostMergedSession
+from cellrt.runtime.network.run import network_fields, prepare_image
+from cellrt.runtime.network.tiles import plan_tiles
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is an extra")
 
@@ -81,13 +82,13 @@ def test_without_numba_on_the_gpu_the_cpu_merges_and_says_so(monkeypatch):
     def none():
         raise EngineError("numba finds no CUDA driver or device")
 
-    monkeypatch.setattr(onnxruntime_cuda_engine, "devices_alike", none)
-    monkeypatch.setattr(onnxruntime_cuda_engine, "_create", lambda *_: create(model))
+    monkeypatch.setattr(onnxruntime_cuda, "devices_alike", none)
+    monkeypatch.setattr(onnxruntime_cuda, "_create", lambda *_: create(model))
     monkeypatch.setattr(
-        onnxruntime_cuda_engine,
+        onnxruntime_cuda,
         "HostMergedSession",
         lambda session, where, precision: HostMergedSession(session, "cpu", precision),
     )
-    session = onnxruntime_cuda_engine.load(model, TILE, note=notes.append)
+    session = onnxruntime_cuda.load(model, TILE, note=notes.append)
     assert isinstance(session, HostMergedSession)
     assert notes == ["tiles are merged by the CPU: numba finds no CUDA driver or device"]

@@ -15,21 +15,23 @@ import pytest
 
 import cellrt
 from cellrt.errors import EngineError
-from cellrt.runtime.device import Device, DeviceMemoryError, open_device
-from cellrt.runtime.engines import choose_engine, tensorrt_engine, tensorrt_engines
-from cellrt.runtime.engines.device_session import LARGEST_BATCH, SpreadSession
-from cellrt.runtime.engines.engine_cache import default_cache
-from cellrt.runtime.engines.tensorrt_build import Profile
-from cellrt.runtime.engines.tensorrt_engine import TensorRTEngine, TensorRTSession
-from cellrt.runtime.engines.tensorrt_engines import (
+from cellrt.runtime.machine.gpu import Device, DeviceMemoryError, open_device
+from cellrt.runtime.machine.hardware import Gpu
+from cellrt.runtime.model.file import open_model
+from cellrt.runtime.network.engines.gpu_session import LARGEST_BATCH, SpreadSession
+from cellrt.runtime.network.engines.ladder import choose_engine
+from cellrt.runtime.network.engines.tensorrt import provide as tensorrt_engines
+from cellrt.runtime.network.engines.tensorrt import session as tensorrt_engine
+from cellrt.runtime.network.engines.tensorrt.build import Profile
+from cellrt.runtime.network.engines.tensorrt.cache import default_cache
+from cellrt.runtime.network.engines.tensorrt.library import FLAVOURS, LEAN, TensorRT, open_library
+from cellrt.runtime.network.engines.tensorrt.provide import (
     Builder,
     choose_builder,
     engine_key,
     obtain_engine,
 )
-from cellrt.runtime.engines.tensorrt_library import FLAVOURS, LEAN, TensorRT, open_library
-from cellrt.runtime.machine import Gpu
-from cellrt.runtime.model_file import open_model
+from cellrt.runtime.network.engines.tensorrt.session import TensorRTEngine, TensorRTSession
 from cellrt.runtime.progress import Silent
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is an extra")

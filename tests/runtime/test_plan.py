@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from cellrt.errors import ResourceError
 from cellrt.runtime import plan as plans
-from cellrt.runtime.decoders import decoder_for
-from cellrt.runtime.model_file import open_model
+from cellrt.runtime.decoding.registry import decoder_for
+from cellrt.runtime.model.file import open_model
 from cellrt.runtime.plan import make_plan
 
 CARD = open_model("nuclei").card

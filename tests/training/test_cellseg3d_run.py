@@ -12,13 +12,13 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("lightning", reason="lightning is not installed")
 
 from cellrt.errors import InputError  # noqa: E402
-from cellrt.models.cellseg3d import CellSeg3D, ClassUNet  # noqa: E402
+from cellrt.models.cellseg3d.network import CellSeg3D, ClassUNet  # noqa: E402
 from cellrt.training.checkpoint import load_checkpoint  # noqa: E402
+from cellrt.training.data.patches import PatchDataset  # noqa: E402
+from cellrt.training.data.stacks import load_training_stacks  # noqa: E402
 from cellrt.training.loop import train  # noqa: E402
 from cellrt.training.methods import method_of  # noqa: E402
-from cellrt.training.patches import PatchDataset  # noqa: E402
 from cellrt.training.recipe import Recipe, load_recipe  # noqa: E402
-from cellrt.training.stacks import load_training_stacks  # noqa: E402
 
 RECIPE = """
 name = "walls"
@@ -101,8 +101,8 @@ UNET = "method = 'cellseg3d'\nnetwork = 'unet'\nwidths = [4, 8]"
 
 
 def test_a_unet_learns_the_same_classes_and_is_exported(tmp_path: Path) -> None:
-    from cellrt.export.export import export
-    from cellrt.runtime.pipeline import segment
+    from cellrt.export.checkpoint import export
+    from cellrt.runtime.stages import segment
 
     checkpoint = train(write_recipe(tmp_path, 2, model=UNET), tmp_path / "run")
     net, recipe = load_checkpoint(checkpoint)

@@ -83,7 +83,7 @@ def test_a_stopped_run_goes_on_at_its_step_and_fresh_starts_over(tmp_path: Path)
 def test_an_interrupted_run_keeps_a_checkpoint_to_go_on_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signal_number: int
 ) -> None:
-    from cellrt.training.module import TrainingModule
+    from cellrt.training.lightning_module import TrainingModule
 
     original = TrainingModule.training_step
 
@@ -112,8 +112,8 @@ def test_an_interrupted_run_keeps_a_checkpoint_to_go_on_from(
 def test_interrupted_equals_uninterrupted(tmp_path: Path) -> None:
     """Patches depend on the step alone, so a resumed run sees what it would have seen."""
     whole, _ = run(write_recipe(tmp_path, 6), tmp_path / "whole")
-    from cellrt.training.patches import PatchDataset, StepSampler
-    from cellrt.training.stacks import load_training_stacks
+    from cellrt.training.data.patches import PatchDataset, StepSampler
+    from cellrt.training.data.stacks import load_training_stacks
 
     recipe = write_recipe(tmp_path, 6)
     data = PatchDataset(load_training_stacks(recipe), recipe)
@@ -128,7 +128,7 @@ def test_interrupted_equals_uninterrupted(tmp_path: Path) -> None:
 
 
 def test_processes_see_different_items() -> None:
-    from cellrt.training.patches import StepSampler
+    from cellrt.training.data.patches import StepSampler
 
     seen = []
     for rank in range(2):
@@ -138,10 +138,10 @@ def test_processes_see_different_items() -> None:
 
 
 def test_one_batch_can_be_learnt_by_heart(tmp_path: Path) -> None:
-    from cellrt.models.cellpose3d import Cellpose3D
-    from cellrt.models.cellpose3d_targets import cellpose3d_loss
-    from cellrt.training.patches import PatchDataset
-    from cellrt.training.stacks import load_training_stacks
+    from cellrt.models.cellpose3d.network import Cellpose3D
+    from cellrt.models.cellpose3d.targets import cellpose3d_loss
+    from cellrt.training.data.patches import PatchDataset
+    from cellrt.training.data.stacks import load_training_stacks
 
     torch.manual_seed(0)
     recipe = write_recipe(tmp_path, 1)

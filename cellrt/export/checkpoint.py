@@ -1,0 +1,218 @@
+"""From a checkpoint to a model file: fold, trace, check, describe, write."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cellrt.errors import CellrtError, InputError, UsageError
+from cellrt.export.gate.against_torch import FP16_WEIGHTS, FP32, check_parity
+from cellrt.export.gate.compare import Parity
+from cellrt.export.trace import build_graph
+from cellrt.graph.activations import activation_bytes
+from cellrt.graph.file import embed_card, write_graph
+from cellrt.graph.fp16_weights import store_as_fp16
+from cellrt.models.layers.fold import fold_batch_norm
+from cellrt.models.layers.network import Network
+from cellrt.runtime.decoding.registry import decoder_for
+from cellrt.runtime.model.card import Golden, ModelCard, Score
+from cellrt.runtime.model.file import golden_input
+from cellrt.training.card import make_card
+from cellrt.training.checkpoint import load_checkpoint
+from cellrt.training.recipe import Recipe, load_recipe
+from cellrt.training.validation import decode
+
+MAX_BYTES = 8_000_000
+_TILE = 64
+_GOLDEN_SHAPE = (16, 24, 32)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model file that passed the gate."""
+
+    path: Path
+    card: ModelCard
+    parity: tuple[Parity, ...]
+    size_bytes: int
+
+
+def export(
+    checkpoint: str | Path,
+    output: str | Path,
+    *,
+    recipe_path: str | Path | None = None,
+    scores: Sequence[Score] = (),
+    overwrite: bool = False,
+) -> Exported:
+    """Export a checkpoint's averaged network to a self-describing ONNX file.
+
+    Parameters
+    ----------
+    checkpoint : str or Path
+        Written by ``cellrt train``.
+    output : str or Path
+        The ``.onnx`` file to write; its stem becomes the model's name.
+    recipe_path : str or Path, optional
+        A recipe whose description and decoder parameters replace those the checkpoint remembers.
+        Network and targets must be the same.
+    scores : sequence of Score
+        Measured figures that go into the model card.
+    overwrite : bool
+        Replace an existing file.
+
+    Returns
+    -------
+    Exported
+
+    Raises
+    ------
+    InputError
+        When the checkpoint cannot be read.
+    UsageError
+        When the output exists or is no ``.onnx`` file.
+    CellrtError
+        When the parity gate fails or the file would be larger than 8 MB; nothing is written.
+    """
+    output = Path(output)
+    if output.suffix != ".onnx":
+        raise UsageError(f"{output}: the output must end in .onnx")
+    if output.exists() and not overwrite:
+        raise UsageError(f"{output} exists; choose another name or pass --overwrite")
+    net, recipe = load_checkpoint(checkpoint)
+    if recipe_path is not None:
+        recipe = _replacement(recipe, recipe_path)
+    folded = fold_batch_norm(net)
+    rounded = recipe.model.stored_weights == "fp16"
+    if rounded:
+        _round_kernels(folded)
+    graph = build_graph(folded, net.size_multiple)
+    if rounded:
+        store_as_fp16(graph)
+    card = make_card(net, recipe, output.stem, scores)
+    decoder = decoder_for(card)
+    parity = check_parity(
+        net,
+        graph,
+        parity_tiles(recipe),
+        partial(decode, decoder=decoder),
+        FP16_WEIGHTS if rounded else FP32,
+    )
+    card = replace(
+        card,
+        activation_bytes=activation_bytes(graph, net.size_multiple),
+        golden=make_golden(folded, _GOLDEN_SHAPE),
+    )
+    embed_card(graph, ModelCard.from_json(card.to_json()))
+    size = graph.ByteSize()
+    if size > MAX_BYTES:
+        raise CellrtError(
+            f"the model would have {size / 1e6:.1f} MB, at most {MAX_BYTES / 1e6:.0f} MB are "
+            "allowed; use smaller widths"
+        )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_graph(graph, output)
+    return Exported(output, card, tuple(parity), size)
+
+
+def _replacement(trained: Recipe, path: str | Path) -> Recipe:
+    """Read the recipe that shall describe a network which another version of it trained."""
+    recipe = load_recipe(path)
+    for key in ("kind", "targets"):
+        if getattr(recipe, key) != getattr(trained, key):
+            raise UsageError(f"{path}: '{key}' differs from what the checkpoint was trained with")
+    for key in (*trained.model.network_keys, "percentiles"):
+        if getattr(recipe.model, key, None) != getattr(trained.model, key):
+            raise UsageError(f"{path}: 'model.{key}' differs from what the checkpoint has")
+    # The grid may be another one, as long as it has cells of the sizes that were trained on.
+    smallest, largest = _sizes(trained)
+    if _sizes(recipe) != (smallest, largest):
+        raise UsageError(
+            f"{path}: 'augment.zoom' of 'model.nominal_diameter_voxels' is not the "
+            f"{smallest} to {largest} voxels that the checkpoint was trained on"
+        )
+    return recipe
+
+
+def _sizes(recipe: Recipe) -> tuple[int, int]:
+    """Cell diameters in voxels that training showed to the network."""
+    nominal, (low, high) = recipe.model.nominal_diameter_voxels, recipe.augment.zoom
+    return round(low * nominal), round(high * nominal)
+
+
+def _round_kernels(net: Network) -> None:
+    """Round kernels to fp16 in place, so that storing them loses nothing more."""
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(parameter.half().float())
+
+
+def make_golden(folded: Network, shape: tuple[int, int, int]) -> Golden:
+    """Compute the reproducible input and output that an installed engine is checked with."""
+    image = golden_input(shape)
+    with torch.inference_mode():
+        fields = folded(torch.from_numpy(image)).numpy()
+    return Golden(
+        shape=shape,
+        input_sha256=hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest(),
+        output_sha256=hashlib.sha256(np.ascontiguousarray(fields).tobytes()).hexdigest(),
+        output_mean=tuple(float(v) for v in fields.mean((0, 2, 3, 4), dtype=np.float64)),
+    )
+
+
+def parity_tiles(recipe: Recipe) -> list[npt.NDArray[np.float32]]:
+    """Return tiles for the gate: of validation stacks where the data are here, and simulated."""
+    from cellrt.training.data.stacks import load_validation_stacks
+
+    images = []
+    try:
+        stacks = load_validation_stacks(recipe)
+        images = [stack.image for stack in stacks[:: max(1, len(stacks) // 2)]][:2]
+    except InputError:
+        pass  # a checkpoint may be exported where its training data are not
+    images.append(_simulated_image(recipe))
+    return [_central_tile(image) for image in images]
+
+
+def read_scores(path: str | Path) -> list[Score]:
+    """Read scores for the card: a JSON list of tables with data, metric, value and seen."""
+    try:
+        table: Any = json.loads(Path(path).read_text(encoding="utf-8"))
+        return [Score(**entry) for entry in table]
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: not a list of scores ({error}); expected "
+            '[{"data": ..., "metric": ..., "value": ..., "seen": false}]'
+        ) from error
+
+
+def _simulated_image(recipe: Recipe) -> npt.NDArray[Any]:
+    from cellrt.runtime.grid.intensity import estimate_range, normalise
+    from cellrt.simulation import simulate_membranes, simulate_nuclei
+
+    draw: Any = {"nuclei": simulate_nuclei, "membranes": simulate_membranes}[recipe.kind]
+    image = draw(
+        (_TILE, _TILE, _TILE), diameter_voxels=recipe.model.nominal_diameter_voxels, seed=7
+    ).image
+    return normalise(image, estimate_range(image))
+
+
+def _central_tile(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Cut the middle 64³ voxels, mirrored where the image is smaller."""
+    box = tuple(
+        slice(max(0, (size - _TILE) // 2), max(0, (size - _TILE) // 2) + _TILE)
+        for size in image.shape
+    )
+    tile = np.asarray(image[box], np.float32)
+    tile = np.pad(tile, [(0, _TILE - size) for size in tile.shape], mode="symmetric")
+    return np.ascontiguousarray(tile[None, None])

@@ -1,0 +1,210 @@
+"""How far two graphs, or two engines, agree on the same tiles: in voxels and in cells. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellrt.errors import CellrtError
+from cellrt.runtime.network.engines.openvino import shared_core
+
+Fields = NDArray[np.float32]
+Infer = Callable[[Fields], Fields]
+Decode = Callable[[Fields], NDArray[np.int32]]
+
+
+class GateError(CellrtError):
+    """A graph that does not compute what it should; nothing was written."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far an engine may be from the reference.
+
+    Attributes
+    ----------
+    voxel : float
+        Difference beyond which a voxel counts as deviating.
+    share : float
+        Largest share of deviating voxels.
+    mean : float
+        Largest mean absolute difference.
+    instances : float
+        Smallest AP between the label images decoded from both, over the cells of all tiles.
+    iou : float
+        IoU from which two cells count as the same.
+    """
+
+    voxel: float = 1e-3
+    share: float = 0.0
+    mean: float = 1e-4
+    instances: float = 0.99
+    iou: float = 0.9
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What the gate measured for one engine over all tiles.
+
+    Attributes
+    ----------
+    engine : str
+        Engine and precision it computed in.
+    max_error, mean_error, share_beyond : float
+        Absolute differences of the fields, and the share of voxels beyond the tolerance.
+    finite : bool
+        No NaN, no infinity.
+    instance_ap : float
+        AP between the label images; 1 where both are empty.
+    cells : int
+        Cells in the reference's label images.
+    tolerance : Tolerance
+    """
+
+    engine: str
+    max_error: float
+    mean_error: float
+    share_beyond: float
+    finite: bool
+    instance_ap: float
+    cells: int
+    tolerance: Tolerance
+
+    @property
+    def problems(self) -> list[str]:
+        """What fails, in words; empty when the engine passes."""
+        limit = self.tolerance
+        found = []
+        if not self.finite:
+            found.append("output has NaN or infinite values")
+        if not self.share_beyond <= limit.share:
+            found.append(
+                f"{100 * self.share_beyond:.3g} % of voxels differ by more than {limit.voxel:g} "
+                f"(at most {100 * limit.share:g} %; largest difference {self.max_error:.3g})"
+            )
+        if not self.mean_error <= limit.mean:
+            found.append(f"mean difference {self.mean_error:.3g} (at most {limit.mean:g})")
+        if not self.instance_ap >= limit.instances:
+            found.append(
+                f"AP at IoU {limit.iou:g} between the label images is {self.instance_ap:.3f} "
+                f"(at least {limit.instances:g})"
+            )
+        return found
+
+
+def compare(
+    engines: Sequence[tuple[str, Infer, Tolerance]],
+    tiles: Sequence[Fields],
+    expected: Sequence[Fields],
+    decode: Decode,
+) -> list[Parity]:
+    """Compare engines with a reference on the same tiles.
+
+    Parameters
+    ----------
+    engines : sequence of (name, infer, tolerance)
+    tiles : sequence of (1, 1, z, y, x) float32 arrays
+        Normalised images.
+    expected : sequence of (1, 4, z, y, x) float32 arrays
+        The reference's fields of each tile.
+    decode : callable
+        From fields (4, z, y, x) to labels.
+
+    Returns
+    -------
+    list of Parity
+        One per engine; none has been judged yet.
+    """
+    cells = [decode(fields[0]) for fields in expected]
+    return [
+        _compare(name, infer, tolerance, tiles, expected, cells, decode)
+        for name, infer, tolerance in engines
+    ]
+
+
+def refuse_failures(results: Sequence[Parity], what: str) -> None:
+    """Raise GateError that names engines and figures where one fails its tolerance."""
+    failures = [f"{r.engine}: {'; '.join(r.problems)}" for r in results if r.problems]
+    if failures:
+        raise GateError(
+            f"{what} fails the parity gate: {' | '.join(failures)}; nothing was written"
+        )
+
+
+def _compare(
+    name: str,
+    infer: Infer,
+    tolerance: Tolerance,
+    tiles: Sequence[Fields],
+    expected: Sequence[Fields],
+    cells: Sequence[NDArray[np.int32]],
+    decode: Decode,
+) -> Parity:
+    outputs = [infer(tile) for tile in tiles]
+    finite = all(bool(np.isfinite(output).all()) for output in outputs)
+    differences = [np.abs(a - b) for a, b in zip(outputs, expected, strict=True)]
+    voxels = sum(d.size for d in differences)
+    agreement = 0.0
+    if finite:
+        labels = [decode(output[0]) for output in outputs]
+        agreement = _instance_ap(labels, cells, tolerance.iou)
+    return Parity(
+        engine=name,
+        max_error=float(max(d.max() for d in differences)),
+        mean_error=float(sum(d.sum(dtype=np.float64) for d in differences) / voxels),
+        share_beyond=float(sum(np.count_nonzero(~(d <= tolerance.voxel)) for d in differences))
+        / voxels,
+        finite=finite,
+        instance_ap=agreement,
+        cells=sum(int(labels.max(initial=0)) for labels in cells),
+        tolerance=tolerance,
+    )
+
+
+def _instance_ap(
+    labels: Sequence[NDArray[np.int32]], cells: Sequence[NDArray[np.int32]], iou: float
+) -> float:
+    """AP over the cells of all tiles: one with few cells must not weigh like a full one."""
+    from cellrt.evaluation.scores import evaluate
+
+    rows = [evaluate(a, b, thresholds=(iou,)).at(iou) for a, b in zip(labels, cells, strict=True)]
+    hits = sum(row.true_positives for row in rows)
+    total = hits + sum(row.false_positives + row.false_negatives for row in rows)
+    return hits / total if total else 1.0
+
+
+def onnxruntime_infer(serialised: bytes) -> Infer:
+    """Load a serialised graph into ONNX Runtime's CPU provider."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(serialised, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def infer(tile: Fields) -> Fields:
+        return np.asarray(session.run(None, {name: tile})[0])
+
+    return infer
+
+
+def openvino_infer(serialised: bytes, precision: str) -> Infer:
+    """Compile a serialised graph for OpenVINO's CPU device; ``precision`` is "f32" or "bf16"."""
+    core: Any = shared_core()
+    compiled = core.compile_model(
+        core.read_model(serialised), "CPU", {"INFERENCE_PRECISION_HINT": precision}
+    )
+
+    def infer(tile: Fields) -> Fields:
+        return np.array(compiled([tile])[0])
+
+    return infer
+
+
+def openvino_has_bf16() -> bool:
+    """Whether this CPU has matrix instructions for bf16."""
+    return "BF16" in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

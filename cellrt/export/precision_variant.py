@@ -1,0 +1,287 @@
+"""A model file in another precision: calibrate, convert, gate, describe, write. No torch here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from cellrt.errors import CellrtError, InputError, UsageError
+from cellrt.export.gate.compare import (
+    Fields,
+    GateError,
+    Infer,
+    Parity,
+    Tolerance,
+    compare,
+    onnxruntime_infer,
+    openvino_has_bf16,
+    openvino_infer,
+    refuse_failures,
+)
+from cellrt.export.gate.tiles import Tile, simulated_tiles, stack_tiles
+from cellrt.graph.file import embed_card, write_graph
+from cellrt.graph.fp16_weights import load_exact
+from cellrt.graph.precision import Precision, convert, rounded
+from cellrt.runtime.decoding.registry import decoder_for
+from cellrt.runtime.model.card import Golden, ModelCard, Score
+from cellrt.runtime.model.file import ModelFile, golden_input, open_model
+
+TOLERANCES = {
+    "fp16": Tolerance(voxel=0.02, share=0.001, mean=0.002, instances=0.98, iou=0.75),
+    "bf16": Tolerance(voxel=0.1, share=0.02, mean=0.02, instances=0.98, iou=0.75),
+    "int8": Tolerance(voxel=0.2, share=0.02, mean=0.03, instances=0.95, iou=0.75),
+}
+# Engines round at different places, and a mean over a small golden image does not average that out.
+GOLDEN_TOLERANCE = {"fp16": 1e-3, "bf16": 1e-2, "int8": 1e-2}
+CALIBRATION_TILES = 6
+GATE_TILES = 4
+# With fewer cells than this one lost cell decides about the gate.
+FEWEST_CELLS = 20
+# Thin walls suffer most in the last block, at full resolution. A model that fails in int8 gets a
+# second chance with that block in fp32: the error falls by a quarter, but so does the gain.
+LAST_BLOCK = 3
+# Tiles that are judged must not be those that set the ranges.
+_CALIBRATION_SEED, _GATE_SEED = 1000, 2000
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model in another precision that passed the gate.
+
+    Attributes
+    ----------
+    graph : onnx.ModelProto
+        Complete, with its card.
+    card : ModelCard
+    parity : tuple of Parity
+        Against the float32 graph, one per engine.
+    tiles : str
+        What calibrated and what judged it, in words.
+    """
+
+    graph: onnx.ModelProto
+    card: ModelCard
+    parity: tuple[Parity, ...]
+    tiles: str
+
+
+def write_variant(
+    model: str | Path,
+    output: str | Path,
+    precision: Precision,
+    *,
+    stacks: Sequence[str | Path] = (),
+    overwrite: bool = False,
+) -> Variant:
+    """Write a model file in another precision; its stem becomes the model's name.
+
+    Parameters
+    ----------
+    model : str or Path
+        Bundled model or exported file, in float32.
+    output : str or Path
+        The ``.onnx`` file to write.
+    precision : {"fp16", "bf16", "int8"}
+    stacks : sequence of str or Path
+        Real stacks for calibration and gate; simulated ones take part where they are too few.
+    overwrite : bool
+        Replace an existing file.
+
+    Returns
+    -------
+    Variant
+
+    Raises
+    ------
+    InputError
+        Model or stacks cannot be used.
+    UsageError
+        The output exists or is no ``.onnx`` file, or the model is not float32.
+    GateError
+        The gate fails; nothing is written.
+    """
+    output = Path(output)
+    if output.suffix != ".onnx":
+        raise UsageError(f"{output}: the output must end in .onnx")
+    if output.exists() and not overwrite:
+        raise UsageError(f"{output} exists; choose another name or pass --overwrite")
+    source = open_model(model)
+    if output.resolve() == source.path.resolve():
+        raise UsageError(f"{output} is the model itself; choose another name")
+    variant = make_variant(source, precision, stacks=stacks, name=output.stem)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_graph(variant.graph, output)
+    return variant
+
+
+def make_variant(
+    model: ModelFile,
+    precision: Precision,
+    *,
+    stacks: Sequence[str | Path] = (),
+    name: str | None = None,
+) -> Variant:
+    """Convert a model and put it through the gate; see `write_variant`.
+
+    Parameters
+    ----------
+    model : ModelFile
+    precision : {"fp16", "bf16", "int8"}
+    stacks : sequence of str or Path
+    name : str, optional
+        The variant's name; by default the model's.
+    """
+    if model.card.precision != "fp32":
+        raise UsageError(
+            f"model {model.card.name!r} is {model.card.precision} already; "
+            "convert the fp32 model it was made from"
+        )
+    calibration, gate, words = _tiles(model, precision, stacks)
+    exact = load_exact(model.path)
+    graph = convert(exact, precision, calibration=calibration)
+    try:
+        parity = check_variant(exact, graph, model.card, precision, gate)
+    except GateError:
+        if precision != "int8":
+            raise
+        graph = convert(exact, precision, calibration=calibration, exact_last=LAST_BLOCK)
+        parity = check_variant(exact, graph, model.card, precision, gate)
+        words = f"the last {LAST_BLOCK} convolutions kept in fp32, {words}"
+    card = _describe(model.card, exact, graph, precision, parity, words, name)
+    embed_card(graph, card)
+    return Variant(graph, card, tuple(parity), words)
+
+
+def check_variant(
+    exact: onnx.ModelProto,
+    graph: onnx.ModelProto,
+    card: ModelCard,
+    precision: Precision,
+    tiles: Sequence[Tile],
+) -> list[Parity]:
+    """Compare a variant with the float32 graph on the same tiles, in every engine of this machine.
+
+    What this proves: the file loads in OpenVINO and ONNX Runtime (bf16: in OpenVINO), the rounding
+    of weights and of every layer's output does no harm, nothing overflows. What it does not: CPUs
+    compute a 16-bit graph in float32, so the rounding of activations is put in explicitly (engine
+    "rounded"), and sums inside a layer stay in float32, which a GPU may do in fp16. For int8,
+    ONNX Runtime computes the quantised values in float32, OpenVINO with this CPU's integer
+    instructions; other CPUs have other ones.
+
+    Parameters
+    ----------
+    exact, graph : onnx.ModelProto
+        The float32 graph and its variant.
+    card : ModelCard
+        Says how fields are decoded.
+    precision : {"fp16", "bf16", "int8"}
+    tiles : sequence of (1, 1, z, y, x) float32 arrays
+
+    Returns
+    -------
+    list of Parity
+
+    Raises
+    ------
+    GateError
+        An engine fails its tolerance.
+    CellrtError
+        The engines pass, but the tiles show too few cells to tell.
+    """
+    reference = onnxruntime_infer(exact.SerializeToString())
+    expected = [reference(tile) for tile in tiles]
+    decoder = decoder_for(card)
+
+    def decode(fields: Fields) -> NDArray[np.int32]:
+        kept = decoder.empty((fields.shape[1], fields.shape[2], fields.shape[3]))
+        decoder.store(kept, slice(fields.shape[1]), slice(fields.shape[2]), fields)
+        return decoder.decode(kept, mode="fast")
+
+    tolerance = TOLERANCES[precision]
+    engines = [(n, infer, tolerance) for n, infer in _engines(exact, graph, precision)]
+    results = compare(engines, tiles, expected, decode)
+    refuse_failures(results, f"the {precision} variant")
+    if results[0].cells < FEWEST_CELLS:
+        raise CellrtError(
+            f"the fp32 model finds {results[0].cells} cells in the {len(tiles)} tiles of the "
+            f"parity gate, at least {FEWEST_CELLS} are needed to judge the {precision} variant; "
+            "give stacks with more cells with --calibrate; nothing was written"
+        )
+    return results
+
+
+def _engines(
+    exact: onnx.ModelProto, graph: onnx.ModelProto, precision: Precision
+) -> list[tuple[str, Infer]]:
+    serialised = graph.SerializeToString()
+    engines = [("openvino", openvino_infer(serialised, "f32"))]
+    if precision != "bf16":  # ONNX Runtime's CPU provider has no bf16 convolution
+        engines.append(("onnxruntime", onnxruntime_infer(serialised)))
+    if precision != "int8":
+        emulated = rounded(exact, precision).SerializeToString()
+        engines.append((f"{precision} rounded", onnxruntime_infer(emulated)))
+    elif openvino_has_bf16():  # what `auto` runs the layers in that are not int8
+        engines.append(("openvino int8+bf16", openvino_infer(serialised, "bf16")))
+    return engines
+
+
+def _tiles(
+    model: ModelFile, precision: Precision, stacks: Sequence[str | Path]
+) -> tuple[list[Tile], list[Tile], str]:
+    """Return tiles for calibration, other tiles for the gate, and what they are, in words."""
+    real = stack_tiles(stacks, model)
+    if stacks and not real:
+        raise InputError("the stacks show nothing to calibrate with; give others")
+    # A stack of one tile has to serve both.
+    gate = real[1::2] or real
+    missing = max(0, GATE_TILES - len(gate))
+    gate = gate + simulated_tiles(model.card, missing, seed=_GATE_SEED)
+    judged = f"judged on {len(gate) - missing} real and {missing} simulated tiles"
+    if precision != "int8":
+        return [], gate, judged
+    calibration = real[::2]
+    absent = max(0, CALIBRATION_TILES - len(calibration))
+    words = f"calibrated on {len(calibration)} real and {absent} simulated tiles, {judged}"
+    calibration += simulated_tiles(model.card, absent, seed=_CALIBRATION_SEED)
+    return calibration, gate, words
+
+
+def _describe(
+    card: ModelCard,
+    exact: onnx.ModelProto,
+    graph: onnx.ModelProto,
+    precision: Precision,
+    parity: Sequence[Parity],
+    words: str,
+    name: str | None,
+) -> ModelCard:
+    """Write the variant's card: its own golden output, and whose scores the others are."""
+    golden = None
+    if card.golden is not None:
+        image = golden_input(card.golden.shape)
+        # ONNX Runtime has no bf16, and computes fp16 less like a GPU than the rounded graph does.
+        model = graph if precision == "int8" else rounded(exact, precision)
+        fields = onnxruntime_infer(model.SerializeToString())(image)
+        golden = Golden(
+            shape=card.golden.shape,
+            input_sha256=card.golden.input_sha256,
+            output_sha256=hashlib.sha256(np.ascontiguousarray(fields).tobytes()).hexdigest(),
+            output_mean=tuple(float(v) for v in fields.mean((0, 2, 3, 4), dtype=np.float64)),
+            tolerance=GOLDEN_TOLERANCE[precision],
+        )
+    worst = min(row.instance_ap for row in parity)
+    own = Score(f"cells of the fp32 model, {words}", "AP at IoU 0.75", round(worst, 3))
+    inherited = tuple(replace(s, data=f"{s.data} (measured in fp32)") for s in card.scores)
+    return replace(
+        card,
+        name=name or card.name,
+        precision=precision,
+        golden=golden,
+        scores=(own, *inherited),
+    )

@@ -1,0 +1,66 @@
+"""Trace a folded network to an ONNX graph."""
+
+from __future__ import annotations
+
+import warnings
+
+import onnx
+import torch
+from torch import nn
+
+from cellrt.runtime.model.card import INPUT, OUTPUT
+
+OPSET = 20
+
+
+def build_graph(net: nn.Module, size_multiple: int) -> onnx.ModelProto:
+    """Trace a network to ONNX with dynamic batch and spatial axes.
+
+    Parameters
+    ----------
+    net : nn.Module
+        In evaluation mode, batch norm folded.
+    size_multiple : int
+        Spatial sizes are multiples of this.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Input ``image`` (n, 1, z, y, x), output ``fields`` (n, channels, z, y, x), float32.
+    """
+    example = torch.zeros(2, 1, 2 * size_multiple, 3 * size_multiple, 4 * size_multiple)
+    dynamic = {0: torch.export.Dim.DYNAMIC}
+    dynamic |= dict.fromkeys((2, 3, 4), torch.export.Dim.DYNAMIC)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            net,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=(dynamic,),
+            verbose=False,
+            optimize=True,
+        )
+    assert program is not None
+    graph = program.model_proto
+    _name_axes(graph)
+    for node in graph.graph.node:  # source locations of the exporting machine
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*graph.graph.value_info, *graph.graph.input, *graph.graph.output):
+        del value.metadata_props[:]
+    del graph.graph.metadata_props[:]
+    del graph.graph.value_info[:]
+    return graph
+
+
+def _name_axes(graph: onnx.ModelProto) -> None:
+    """Give the free axes names that a reader understands."""
+    for value in (*graph.graph.input, *graph.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        for index, name in ((0, "n"), (2, "z"), (3, "y"), (4, "x")):
+            dims[index].ClearField("dim_value")
+            dims[index].dim_param = name

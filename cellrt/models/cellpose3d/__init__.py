@@ -1,0 +1,1 @@
+"""Cellpose3D: flows towards the cells' centres, and foreground."""

@@ -1,0 +1,1 @@
+"""3DCellSeg: background, membrane and the inside of cells."""

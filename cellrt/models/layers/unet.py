@@ -1,0 +1,98 @@
+"""A 3D U-Net with strided convolutions and concatenated skips, whatever its outputs mean.
+
+Batch norm follows every convolution, so that export folds it away and tiles equal the whole volume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cellrt.models.layers.network import Network
+
+
+class UNet(Network):
+    """What U-Nets share; subclasses say how many fields there are and how they are activated.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Channels of the encoder levels, finest first. Each deeper level halves z, y and x.
+    outputs : int
+        Fields that it predicts.
+    in_channels : int
+        Channels of the input image.
+
+    Notes
+    -----
+    Every convolution before a batch norm has no bias. Input sizes must be multiples of
+    ``2 ** (len(widths) - 1)``.
+    """
+
+    def __init__(self, widths: Sequence[int], outputs: int, in_channels: int = 1) -> None:
+        super().__init__()
+        self.widths = tuple(int(width) for width in widths)
+        self.in_channels = in_channels
+        inputs = (in_channels, *self.widths[:-1])
+        self.encoder = nn.ModuleList(
+            _block(inputs[level], width, stride=1 if level == 0 else 2)
+            for level, width in enumerate(self.widths)
+        )
+        pairs = list(zip(self.widths[1:], self.widths[:-1], strict=True))[::-1]
+        self.up = nn.ModuleList(
+            nn.ConvTranspose3d(deep, shallow, 2, stride=2) for deep, shallow in pairs
+        )
+        self.decoder = nn.ModuleList(_block(2 * shallow, shallow) for _, shallow in pairs)
+        self.head = nn.Conv3d(self.widths[0], outputs, 1)
+
+    @property
+    def size_multiple(self) -> int:
+        """Every spatial size of the input must be a multiple of this many voxels."""
+        return int(2 ** (len(self.widths) - 1))
+
+    @property
+    def receptive_radius(self) -> int:
+        """Largest distance in voxels at which the input can change an output voxel."""
+        return receptive_radius(len(self.widths))
+
+    def logits(self, image: Tensor) -> Tensor:
+        """Return the raw output, ``(n, outputs, z, y, x)``; image as in `Network.logits`."""
+        skips = []
+        features = image
+        for block in self.encoder:
+            features = block(features)
+            skips.append(features)
+        skips.pop()
+        for up, block in zip(self.up, self.decoder, strict=True):
+            features = block(torch.cat([up(features), skips.pop()], dim=1))
+        return self.head(features)  # type: ignore[no-any-return]
+
+
+def receptive_radius(levels: int) -> int:
+    """Return the receptive-field radius in voxels of a `UNet` with so many levels.
+
+    An upper bound that holds for every position relative to the stride grid: each 3x3x3
+    convolution reaches one voxel of its level, each transposed convolution up to one voxel of
+    the finer level.
+    """
+    radius = 2  # two convolutions at full resolution on the way down
+    for level in range(1, levels):
+        scale = 2**level
+        radius += scale // 2 + scale  # the strided convolution sees the finer level, then one more
+    for level in range(levels - 2, -1, -1):
+        scale = 2**level
+        radius += scale + 2 * scale  # transposed convolution, then two convolutions
+    return radius
+
+
+def _block(inputs: int, width: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv3d(inputs, width, 3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm3d(width),
+        nn.ReLU(inplace=True),
+        nn.Conv3d(width, width, 3, padding=1, bias=False),
+        nn.BatchNorm3d(width),
+        nn.ReLU(inplace=True),
+    )

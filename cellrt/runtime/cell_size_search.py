@@ -1,0 +1,308 @@
+"""Estimate of the cell diameter from a coarse first pass over part of the image.
+
+The network knows cells of about one size on its grid. A probe shows it the busiest part of the
+image at a guessed scale, decodes the result and looks at two things: how large the cells come out,
+and how well the fields it predicted agree with those of the cells it makes (flow, or membranes; see
+the decoders' ``agreement``). At the right scale both fit; at a wrong one the network contradicts
+itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellrt.runtime.decoding.registry import Decoder
+from cellrt.runtime.grid.intensity import estimate_range
+from cellrt.runtime.grid.scale import CellScale
+from cellrt.runtime.model.card import ModelCard
+from cellrt.runtime.model.file import ModelFile
+from cellrt.runtime.network.engines.ladder import EngineChoice, Session
+from cellrt.runtime.network.run import network_fields, prepare_image
+from cellrt.runtime.network.tiles import Shape, plan_tiles
+
+# Guesses lie a factor of 1.5 apart, about what the network tolerates.
+FACTOR = 1.5
+# Without any knowledge the search starts at cells of this size, and covers 6 to 68 pixels.
+FIRST_PIXELS = 13.5
+UNKNOWN_STEPS = range(-2, 5)
+# With a voxel size it starts there and goes at most this far.
+KNOWN_STEPS = range(-3, 4)
+# Voxels of a probe on the model's grid: enough for some dozen cells, a fraction of a second.
+PROBE = (32, 72, 72)
+FEWEST_CELLS = 3
+# A hill lower than this may be a side hill: at the right scale quality is 0.8 to 0.9 for nuclei and
+# 0.75 for membranes, and up to 0.75 where fragments of cells agree with themselves.
+CONVINCING = 0.75
+# Below this there is no hill: class maps of real and simulated tissue reach 0.66 to 0.85, of
+# simulated empty wells at most 0.55 (2 of 14 where clouds of stray light look like cells: 0.63).
+LEAST = 0.6
+# What voxel size and typical cells say is right where at least so many cells come out that large,
+# within a factor, and agree.
+CONFIRMING_CELLS = 5
+CONFIRMING_FACTOR = 1.15
+# Correlation of neighbouring pixels below which an image is taken for noise. Cells are several
+# pixels wide, and even dim ones make neighbours alike; enlarged, pure noise looks like small cells.
+WHITE_NOISE = 0.02
+# Cell sizes of which fewer than this many fit into the image need no probe.
+LEAST_ROOM = 2.0
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one probe saw at a guessed diameter.
+
+    ``diameter_pixels`` is the diameter, in input pixels, of the cell in which the median voxel
+    lies; ``agreement`` (0 to 1) says how far predicted and recomputed fields agree.
+    ``size_weight`` is the decoder's.
+    """
+
+    guess_pixels: float
+    cells: int
+    diameter_pixels: float
+    agreement: float
+    size_weight: float = 0.0
+
+    @property
+    def quality(self) -> float:
+        """What the search maximises; too few cells say nothing."""
+        if not self.tells:
+            return -1.0
+        return self.agreement * math.pow(min(self.ratio, 1 / self.ratio), self.size_weight)
+
+    @property
+    def tells(self) -> bool:
+        """Whether there are enough cells to say anything."""
+        return self.cells >= FEWEST_CELLS
+
+    @property
+    def ratio(self) -> float:
+        """Size of the cells over the guess; not a number where there are too few to say."""
+        return self.diameter_pixels / self.guess_pixels if self.tells else math.nan
+
+    @property
+    def confirms(self) -> bool:
+        """Whether there is nothing more to look for."""
+        alike = 1 / CONFIRMING_FACTOR <= self.ratio <= CONFIRMING_FACTOR
+        return alike and self.cells >= CONFIRMING_CELLS and self.agreement >= CONVINCING
+
+
+def refine_scale(
+    image: NDArray[np.generic],
+    start: CellScale | None,
+    spacing: tuple[float, float, float],
+    spacing_origin: str,
+    *,
+    model: ModelFile,
+    choice: EngineChoice,
+    decoder: Decoder,
+    precision: str,
+    warnings: list[str],
+    note: Callable[[str], None] = lambda text: None,
+) -> CellScale:
+    """Check the scale that is known, or find one.
+
+    Parameters
+    ----------
+    image : ndarray, shape (z, y, x)
+    start : CellScale or None
+        What voxel size or user say. A diameter given by the user is never changed.
+    spacing, spacing_origin
+        Relative voxel spacing and where it comes from.
+    model, choice, decoder, precision
+        What the probes run with.
+    warnings : list of str
+        Receives what the user should know.
+    note : callable
+        Told what takes long, such as building an engine.
+
+    Returns
+    -------
+    CellScale
+    """
+    if start is not None and start.certain:
+        return start
+    if estimate_range(image, model.card.normalisation).is_constant:
+        return start or CellScale(model.card.diameter_voxels, spacing, "a default", spacing_origin)
+    card = model.card
+    if start is None and is_noise(image):
+        return _unknown(card, spacing, spacing_origin, warnings)
+    tile = choice.fixed_tile(model) or PROBE
+    base = start or CellScale(FIRST_PIXELS, spacing, "", spacing_origin)
+    seen: dict[int, Probe] = {}
+
+    def look(step: int) -> Probe:
+        if step not in seen:
+            guess = replace(base, diameter_pixels=base.diameter_pixels * FACTOR**step)
+            if _room(image.shape, guess) < LEAST_ROOM:
+                seen[step] = Probe(guess.diameter_pixels, 0, math.nan, 0.0)
+            else:
+                seen[step] = _probe(image, guess, card, session, decoder, tile)
+        return seen[step]
+
+    # Kernels load, and on the very first run compile, while the engine loads and computes.
+    with ThreadPoolExecutor(1, thread_name_prefix="compile") as compiler:
+        compiling = compiler.submit(decoder.warm_up)
+        session = choice.load(model, tile, precision, note)
+        step, offset = _best_step(look, known=start is not None)
+        compiling.result()
+    best = seen[step]
+    if best.quality < LEAST:
+        return start or _unknown(card, spacing, spacing_origin, warnings)
+    # The top of the hill says where the network agrees with itself best, the cells say how large
+    # they came out there.
+    top = base.diameter_pixels * FACTOR ** (step + offset)
+    diameter = math.sqrt(top * best.diameter_pixels)
+    origin = f"estimated from {best.cells} cells in a coarse first pass"
+    if start is not None:
+        origin += f", where {start.diameter_origin} would be {start.diameter_pixels:.3g}"
+    else:
+        warnings.append(
+            f"no voxel size is known: the cell diameter was estimated as {diameter:.3g} pixels; "
+            "give --diameter or --voxel-size to be sure"
+        )
+    return replace(base, diameter_pixels=diameter, diameter_origin=origin)
+
+
+def _best_step(look: Callable[[int], Probe], *, known: bool) -> tuple[int, float]:
+    """Step at which quality is best, and how far beside it the hill's top is.
+
+    What is known already and confirmed by the cells is not searched for.
+    """
+    if known and look(0).confirms:
+        return 0, 0.0
+    step = search(look, KNOWN_STEPS if known else UNKNOWN_STEPS)
+    if not known and look(step).quality < CONVINCING:
+        step = max(UNKNOWN_STEPS, key=lambda step: look(step).quality)
+    return step, _vertex(*(look(step + d).quality for d in (-1, 0, 1)))
+
+
+def _unknown(
+    card: ModelCard,
+    spacing: tuple[float, float, float],
+    spacing_origin: str,
+    warnings: list[str],
+) -> CellScale:
+    """What is taken where nothing tells the cells' size, with a warning."""
+    warnings.append(
+        f"the cell diameter could not be estimated and is taken as {card.diameter_voxels:.3g} "
+        "pixels; give --diameter"
+    )
+    words = "a default: no voxel size is known, and no cells were found to estimate it from"
+    return CellScale(card.diameter_voxels, spacing, words, spacing_origin)
+
+
+def is_noise(image: NDArray[np.generic]) -> bool:
+    """Whether neighbouring pixels of the busiest part have nothing in common."""
+    size = tuple(min(n, p) for n, p in zip(image.shape, PROBE, strict=True))
+    box = image[busiest_box(image, (size[0], size[1], size[2]))].astype(np.float64)
+    box -= box.mean(axis=(1, 2), keepdims=True)  # slices may differ in brightness as a whole
+    power = float(np.square(box).mean())
+    if power == 0:
+        return False
+    alike = [
+        float((box[..., 1:] * box[..., :-1]).mean()) / power if box.shape[2] > 1 else 0.0,
+        float((box[:, 1:] * box[:, :-1]).mean()) / power if box.shape[1] > 1 else 0.0,
+    ]
+    # Chance alone makes a correlation of 1 / sqrt(n).
+    return max(alike) < max(WHITE_NOISE, 4 / math.sqrt(box.size))
+
+
+def search(look: Callable[[int], Probe], steps: range) -> int:
+    """Walk from step 0 to one whose probe is better than both its neighbours'.
+
+    The cells say which way: while they come out larger than the guess, or hardly any come out, the
+    guess grows, and while they come out smaller it shrinks. From the best of these, quality alone
+    leads on.
+    """
+    seen = {0: look(0)}
+    for direction in (1, -1):
+        step = 0
+        while step + direction in steps and _points(seen[step].ratio) == direction:
+            step += direction
+            seen[step] = look(step)
+    while True:
+        best = max(seen, key=lambda step: seen[step].quality)
+        beside = [step for step in (best - 1, best + 1) if step in steps and step not in seen]
+        if not beside:
+            return best
+        seen |= {step: look(step) for step in beside}
+
+
+def _points(ratio: float) -> int:
+    """Where to look on: 1 for larger cells, which also no cells call for, -1 for smaller ones."""
+    return -1 if ratio < 1 else 1
+
+
+def _room(shape: tuple[int, ...], scale: CellScale) -> float:
+    """How many cells side by side fill the image; along an axis thinner than a cell, one."""
+    extents = (n * s / scale.diameter_pixels for n, s in zip(shape, scale.spacing, strict=True))
+    return math.prod(max(1.0, extent) for extent in extents)
+
+
+def _vertex(before: float, at: float, after: float) -> float:
+    """Offset, within half a step, of the top of the parabola through three qualities."""
+    curvature = before - 2 * at + after
+    return 0.0 if curvature >= 0 else max(-0.5, min(0.5, 0.5 * (before - after) / curvature))
+
+
+def _probe(
+    image: NDArray[np.generic],
+    scale: CellScale,
+    card: ModelCard,
+    session: Session,
+    decoder: Decoder,
+    tile: Shape,
+) -> Probe:
+    """Segment the busiest part of the image at one scale."""
+    # At the guess's own scale, however much that enlarges: a probe is small.
+    factors = [card.diameter_voxels / scale.diameter_pixels * s for s in scale.spacing]
+    want = [
+        min(n, max(1, math.ceil(p / f)))
+        for n, p, f in zip(image.shape, PROBE, factors, strict=True)
+    ]
+    crop = image[busiest_box(image, (want[0], want[1], want[2]))]
+    shape = tuple(
+        min(p, max(1, round(n * f))) for n, p, f in zip(crop.shape, PROBE, factors, strict=True)
+    )
+    grid = plan_tiles((shape[0], shape[1], shape[2]), halo=0, multiple=card.multiple, tile=tile)
+    prepared = prepare_image(crop, grid.shape, card.normalisation)
+    kept, _ = network_fields(prepared, grid, session, decoder)
+    labels = decoder.decode(kept, mode="fast")
+    volumes = np.sort(np.bincount(labels.ravel())[1:])
+    if not len(volumes):
+        return Probe(scale.diameter_pixels, 0, math.nan, 0.0)
+    # The cell in which the median voxel lies: debris and fragments hardly count.
+    share = np.cumsum(volumes)
+    typical = volumes[np.searchsorted(share, share[-1] / 2)]
+    diameter = float(np.cbrt(typical * 6 / math.pi))
+    agreement = decoder.agreement(labels, kept)
+    pixels = diameter / card.diameter_voxels * scale.diameter_pixels
+    return Probe(scale.diameter_pixels, len(volumes), pixels, agreement, decoder.size_weight)
+
+
+def busiest_box(image: NDArray[np.generic], size: Shape) -> tuple[slice, slice, slice]:
+    """Box of a given size where the image varies most, found on a grid of candidate positions."""
+    best, found = -1.0, tuple(slice(0, n) for n in size)
+    for z in _positions(image.shape[0], size[0]):
+        for y in _positions(image.shape[1], size[1]):
+            for x in _positions(image.shape[2], size[2]):
+                box = (slice(z, z + size[0]), slice(y, y + size[1]), slice(x, x + size[2]))
+                stride = tuple(max(1, n // 24) for n in size)
+                sample = image[box][:: stride[0], :: stride[1], :: stride[2]].astype(np.float32)
+                spread = float(np.subtract(*np.percentile(sample, [90, 30])))
+                if spread > best:
+                    best, found = spread, box
+    return found[0], found[1], found[2]
+
+
+def _positions(length: int, size: int) -> list[int]:
+    """Up to five starts, evenly spread."""
+    span = length - size
+    count = min(5, 1 + math.ceil(2 * span / size)) if span > 0 else 1
+    return [round(i * span / max(1, count - 1)) for i in range(count)] if count > 1 else [span // 2]

@@ -1,0 +1,1 @@
+"""From a network's fields to labels: one room per family of decoders."""

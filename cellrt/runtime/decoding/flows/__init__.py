@@ -1,0 +1,1 @@
+"""Cellpose3D's flows to labels."""

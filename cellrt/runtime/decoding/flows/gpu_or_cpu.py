@@ -1,0 +1,89 @@
+"""Where cells are decoded: on an NVIDIA GPU that gives the CPU's labels, or on the CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+from typing import Any
+
+import numpy as np
+from numba import config
+from numpy.typing import NDArray
+
+from cellrt.errors import first_line
+from cellrt.runtime.decoding.base import Place
+from cellrt.runtime.decoding.flows.cells import FlowParameters, decode_packed
+from cellrt.runtime.decoding.flows.steps import HOST, Steps
+from cellrt.runtime.decoding.flows.targets import tanh_flow
+from cellrt.runtime.decoding.flows.trace import pack_field
+
+_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+
+
+@functools.cache
+def find_gpu() -> tuple[Any, Place]:
+    """Look for a GPU that decodes a small field as the CPU does; once per process.
+
+    The first time on a machine compiles the kernels.
+
+    Returns
+    -------
+    steps : CudaSteps or None
+    place : Place
+        The GPU, or the CPU with the reason why not the GPU.
+    """
+    if config.ENABLE_CUDASIM:
+        return None, Place("CPU", "numba simulates CUDA, which is for tests")
+    try:
+        ctypes.CDLL(_DRIVER)
+    except OSError:
+        return None, Place("CPU", "no NVIDIA driver found")
+    try:
+        # Only here, because it is another package that need not be installed, and slow to load.
+        from cellrt.runtime.decoding.flows.cuda.steps import CudaSteps, gpu_name
+
+        steps, name = CudaSteps(), gpu_name()
+        agree = all(map(np.array_equal, decode_sample(steps), decode_sample(HOST)))
+    except Exception as error:  # numba's, the driver's and the compiler's have no common base
+        return None, Place(
+            "CPU",
+            f"numba cannot use the GPU ({first_line(error)}); run `pip install 'numba-cuda[cu13]'`",
+        )
+    if not agree:
+        return None, Place("CPU", f"{name} decodes a small field otherwise than the CPU")
+    return steps, Place(name, "it decodes a small field as the CPU does")
+
+
+def decode_sample(steps: Steps) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Decode two touching cells on two grids, which compiles and tries every kernel.
+
+    Returns
+    -------
+    labels, on the field's grid and on a finer one
+    """
+    cells = np.zeros((12, 12, 26), np.int32)
+    cells[1:11, 1:11, 1:12] = 1
+    cells[1:11, 1:11, 13:25] = 2
+    packed = pack_field(tanh_flow(cells), np.where(cells > 0, 0.9, 0.1).astype(np.float32))
+    parameters = FlowParameters(radius_range=(2.0, 100.0), wall_thickness=3.0, min_confidence=0.6)
+    labels = decode_packed(packed, parameters, steps=steps)
+    finer = steps.upsample(
+        labels,
+        packed,
+        (13, 13, 27),
+        step=parameters.step,
+        threshold=parameters.foreground_threshold,
+        walls=True,
+    )
+    return labels, finer
+
+
+def host_array(array: Any) -> NDArray[Any]:
+    """Copy of a device's array on the host; an array of the host as it is."""
+    if isinstance(array, np.ndarray):
+        return array
+    from cellrt.runtime.decoding.flows.cuda.steps import CudaSteps
+
+    copy: NDArray[Any] = CudaSteps().field(array).copy_to_host()
+    return copy

@@ -1,0 +1,1 @@
+"""Kernels on label images, for every family of decoders."""

@@ -1,0 +1,116 @@
+"""Resampling of images to a model's grid.
+
+Voxel centres of the two grids are aligned so that both cover the same volume: output voxel ``i``
+lies at ``(i + 0.5) * scale - 0.5`` of the input. The kernel is a triangle as wide as the larger of
+the two voxels: linear interpolation when the grid gets finer, an average without aliasing when it
+gets coarser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from cellrt.threads import usable_cores
+
+Shape = tuple[int, int, int]
+
+
+def resample(image: NDArray[np.generic], shape: Shape) -> NDArray[np.float32]:
+    """Resample a whole image.
+
+    Parameters
+    ----------
+    image : ndarray, any real dtype, shape (z, y, x)
+    shape : (int, int, int)
+        Shape of the result.
+
+    Returns
+    -------
+    ndarray, float32
+    """
+    result = np.empty(shape, np.float32)
+    for z, plane in resample_planes(image, shape):
+        result[z] = plane
+    return result
+
+
+def resample_planes(
+    image: NDArray[np.generic], shape: Shape, planes: Iterable[int] | None = None
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Resample plane by plane, so that no more than a few planes are in memory.
+
+    Parameters
+    ----------
+    image : ndarray, any real dtype, shape (z, y, x)
+        May be memory-mapped; only the planes that are needed are read.
+    shape : (int, int, int)
+        Shape of the whole result.
+    planes : iterable of int, optional
+        Planes of the result to make; all by default.
+
+    Yields
+    ------
+    (int, ndarray)
+        Plane number and float32 plane (y, x).
+    """
+    z_first, z_weights = axis_taps(image.shape[0], shape[0])
+    y_first, y_weights = axis_taps(image.shape[1], shape[1])
+    x_first, x_weights = axis_taps(image.shape[2], shape[2])
+
+    def make(z: int) -> tuple[int, NDArray[np.float32]]:
+        plane = np.zeros(image.shape[1:], np.float32)
+        for tap, weight in enumerate(z_weights[z]):
+            if weight:
+                plane += weight * image[z_first[z] + tap].astype(np.float32, copy=False)
+        out = np.empty(shape[1:], np.float32)
+        _resample_plane(plane, y_first, y_weights, x_first, x_weights, out)
+        return z, out
+
+    wanted = list(range(shape[0]) if planes is None else planes)
+    with ThreadPoolExecutor(usable_cores(), thread_name_prefix="resample") as pool:
+        for begin in range(0, len(wanted), 8):
+            yield from pool.map(make, wanted[begin : begin + 8])
+
+
+def axis_taps(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Kernel of one axis.
+
+    Returns
+    -------
+    first : ndarray, int64, shape (target,)
+        First source voxel of each target voxel.
+    weights : ndarray, float32, shape (target, taps)
+        Weights of the voxels from ``first`` on; each row sums to one.
+    """
+    scale = source / target
+    reach = max(1.0, scale)
+    centre = (np.arange(target) + 0.5) * scale - 0.5
+    taps = min(source, int(np.ceil(2 * reach)) + 1)
+    first = np.clip(np.floor(centre - reach).astype(np.int64) + 1, 0, source - taps)
+    position = first[:, None] + np.arange(taps)
+    weights = np.clip(1 - np.abs(position - centre[:, None]) / reach, 0, None)
+    # Beyond the first and last voxel the border voxel is repeated: its weight takes the rest.
+    return first, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@njit(cache=True, nogil=True)
+def _resample_plane(plane, y_first, y_weights, x_first, x_weights, out):  # type: ignore[no-untyped-def]
+    """Resample one plane: along y into a row buffer, then along x."""
+    row = np.empty(plane.shape[1], np.float32)
+    for y in range(out.shape[0]):
+        row[:] = 0
+        for tap in range(y_weights.shape[1]):
+            weight = y_weights[y, tap]
+            if weight != 0:
+                for x in range(plane.shape[1]):
+                    row[x] += weight * plane[y_first[y] + tap, x]
+        for x in range(out.shape[1]):
+            value = np.float32(0)
+            for tap in range(x_weights.shape[1]):
+                value += x_weights[x, tap] * row[x_first[x] + tap]
+            out[y, x] = value

@@ -1,0 +1,1 @@
+"""Any input becomes a volume."""

@@ -1,0 +1,154 @@
+"""What this machine is, as far as it matters to how networks run on it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellrt.runtime.machine.memory import available_memory_bytes
+from cellrt.threads import usable_cores
+
+# Flags of /proc/cpuinfo that decide how fast a network runs, and what people call them.
+INSTRUCTIONS = {
+    "avx2": "AVX2",
+    "avx512f": "AVX-512",
+    "avx512_vnni": "VNNI",
+    "avx512_bf16": "AVX-512 BF16",
+    "amx_bf16": "AMX",
+    "asimd": "NEON",
+    "bf16": "BF16",
+}
+_JETSON = Path("/proc/device-tree/model")
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """An NVIDIA GPU as its driver describes it."""
+
+    name: str
+    memory: str
+    driver: str
+    compute_capability: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}, {self.memory}, driver {self.driver}, "
+            f"compute capability {self.compute_capability}"
+        )
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Hardware and interpreter.
+
+    Parameters
+    ----------
+    system, python : str
+        Operating system and Python version.
+    cpu : str
+    cores : int
+        Cores this process may use.
+    instructions : tuple of str
+        Vector and matrix instructions; empty where the system does not tell.
+    free_memory_bytes : int or None
+    gpus : tuple of Gpu
+    gpu_note : str
+        Why no GPU is listed; empty when there is one.
+    """
+
+    system: str
+    python: str
+    cpu: str
+    cores: int
+    instructions: tuple[str, ...]
+    free_memory_bytes: int | None
+    gpus: tuple[Gpu, ...]
+    gpu_note: str
+
+
+def this_machine() -> Machine:
+    """Look at the machine; nothing here needs an engine or a GPU library."""
+    cpu, instructions = _processor()
+    gpus, note = nvidia_gpus()
+    board = _JETSON.read_text().rstrip("\0\n") if _JETSON.is_file() else ""
+    return Machine(
+        system=f"{platform.system()} {platform.release()}" + (f" on {board}" if board else ""),
+        python=platform.python_version(),
+        cpu=cpu,
+        cores=usable_cores(),
+        instructions=instructions,
+        free_memory_bytes=available_memory_bytes(),
+        gpus=gpus,
+        gpu_note=note,
+    )
+
+
+def _processor() -> tuple[str, tuple[str, ...]]:
+    name, flags = platform.processor() or platform.machine(), set[str]()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            name = value.strip()
+        elif key.strip() in ("flags", "Features"):
+            flags = set(value.split())
+            break
+    if sys.platform == "darwin":
+        name = _output("sysctl", "-n", "machdep.cpu.brand_string") or name
+    return name, tuple(words for flag, words in INSTRUCTIONS.items() if flag in flags)
+
+
+def nvidia_gpus() -> tuple[tuple[Gpu, ...], str]:
+    """Ask the driver for the GPUs that this process may use; the second is why there are none."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.strip() in ("", "-1"):
+        return (), "CUDA_VISIBLE_DEVICES hides all GPUs"
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return (), "no NVIDIA driver found (there is no nvidia-smi)"
+    gpus = _listed_gpus(program, visible)
+    return gpus, "" if gpus else "the NVIDIA driver is installed but lists no GPU"
+
+
+@functools.cache
+def _listed_gpus(program: str, visible: str | None) -> tuple[Gpu, ...]:
+    """What the driver says; asked once, as every engine for NVIDIA's GPUs wants to know."""
+    fields = "name,memory.total,driver_version,compute_cap"
+    chosen = [] if visible is None else ["-i", visible]
+    found = _output(program, *chosen, f"--query-gpu={fields}", "--format=csv,noheader")
+    lines = [[part.strip() for part in line.split(",")] for line in (found or "").splitlines()]
+    return tuple(Gpu(*(line + [""] * 4)[:4]) for line in lines)
+
+
+def gpu_memory_bytes(pid: int) -> int | None:
+    """Device memory that a process holds, on all GPUs together.
+
+    Returns
+    -------
+    int or None
+        None where the process holds none, or the driver does not tell: Windows manages the memory
+        of its display GPUs itself, and inside a container processes have other numbers.
+    """
+    query = "--query-compute-apps=pid,used_memory"
+    found = _output("nvidia-smi", query, "--format=csv,noheader,nounits")
+    lines = [[part.strip() for part in line.split(",")] for line in (found or "").splitlines()]
+    held = [int(line[1]) for line in lines if line[0] == str(pid) and line[-1].isdigit()]
+    return sum(held) * 2**20 if held else None
+
+
+def _output(*command: str) -> str | None:
+    """What a program prints; None where it is missing, fails or takes too long."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

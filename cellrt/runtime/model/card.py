@@ -1,0 +1,247 @@
+"""The model card: what a cellrt model file says about itself.
+
+The card travels inside the ONNX file as JSON under ``metadata_props["cellrt"]``. It is one typed
+class, and :meth:`ModelCard.from_json` is the one place where a card is checked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from cellrt.errors import InputError
+
+SCHEMA_VERSION = 1
+METADATA_KEY = "cellrt"
+INPUT, OUTPUT = "image", "fields"
+"""Names that exported graphs give their tensors."""
+METHODS = ("cellpose3d", "cellseg3d")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Percentiles of the whole image that are mapped to 0 and 1 before the network sees it."""
+
+    low_percentile: float = 1.0
+    high_percentile: float = 99.8
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output tensor of the graph, ``(n, channels, z, y, x)``, and what its channels are."""
+
+    name: str
+    channels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """A data set the weights have seen, or grew from."""
+
+    name: str
+    source: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """A measured figure. ``seen`` is true where the model was trained on the same data."""
+
+    data: str
+    metric: str
+    value: float
+    seen: bool = False
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A reproducible input and the output that the exporting machine computed for it.
+
+    The input is :func:`cellrt.runtime.model.file.golden_input` of ``shape``; both hashes are
+    SHA-256 over C-ordered float32 bytes. Engines differ in the last bits, so the check of an
+    installed engine compares ``output_mean`` (one value per output channel) within ``tolerance``.
+    """
+
+    shape: tuple[int, int, int]
+    input_sha256: str
+    output_sha256: str
+    output_mean: tuple[float, ...]
+    tolerance: float = 1e-3
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Everything the runtime needs to know to use a network as its authors meant it.
+
+    Parameters
+    ----------
+    name, summary : str
+        Short name and one sentence on what the model is for.
+    target : {"nuclei", "membranes"}
+        What must be visible in the image.
+    method, decoder : str
+        Training method and the decoder its outputs fit.
+    decoder_parameters : dict
+        Keyword arguments of the decoder's parameter class, in voxels of the model's grid.
+    diameter_voxels : float
+        Cell diameter on the model's (isotropic) grid that the network was trained around: that of
+        the sphere with the median cell's volume.
+    voxel_size_um : float
+        Edge of a model voxel in µm for cells of ``diameter_um``; the first guess of the scale
+        when an image states its voxel size and no diameter is given.
+    diameter_range : (float, float)
+        Relative cell sizes seen in training, as factors of ``diameter_voxels``.
+    multiple : int
+        Tile edges and tile positions are multiples of this many voxels (total stride).
+    receptive_field_radius : int
+        Largest distance in voxels at which an input voxel can influence an output voxel.
+    activation_bytes : int
+        Memory of the activations alive at once, in float32, per voxel of a tile.
+    halo, blend : int
+        Default voxels dropped at inner tile faces, and width of the weighted transition.
+    tile : (int, int, int)
+        Tile (z, y, x) for engines that are built for one shape.
+    """
+
+    name: str
+    summary: str
+    target: str
+    method: str
+    decoder: str
+    decoder_parameters: dict[str, Any]
+    diameter_voxels: float
+    voxel_size_um: float
+    outputs: tuple[Output, ...]
+    diameter_range: tuple[float, float] = (0.6, 1.6)
+    input_name: str = INPUT
+    input_axes: str = "nczyx"
+    channels: int = 1
+    two_dimensional: bool = False
+    normalisation: Normalisation = field(default_factory=Normalisation)
+    multiple: int = 8
+    receptive_field_radius: int = 44
+    activation_bytes: int = 256
+    halo: int = 8
+    blend: int = 8
+    tile: tuple[int, int, int] = (64, 96, 96)
+    precision: str = "fp32"
+    training_data: tuple[TrainingData, ...] = ()
+    scores: tuple[Score, ...] = ()
+    golden: Golden | None = None
+    recipe: str = ""
+    licence: str = "BSD-3-Clause"
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def diameter_um(self) -> float:
+        """Nominal cell diameter in µm."""
+        return self.diameter_voxels * self.voxel_size_um
+
+    def to_json(self) -> str:
+        """Serialise for ``metadata_props``."""
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str, *, origin: str = "the model") -> ModelCard:
+        """Parse and check a card.
+
+        Parameters
+        ----------
+        text : str
+            JSON as written by :meth:`to_json`.
+        origin : str
+            What error messages call the file.
+
+        Raises
+        ------
+        InputError
+            Not JSON, an unknown schema version, a missing or unknown field, a value out of range.
+        """
+        try:
+            raw = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"{origin}: the model card is not valid JSON ({error}); "
+                "export the model again with `cellrt export`"
+            ) from None
+        if not isinstance(raw, dict):
+            raise InputError(f"{origin}: the model card is not a JSON object; export it again")
+        version = raw.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise InputError(
+                f"{origin}: model card of schema version {version!r}, this cellrt reads version "
+                f"{SCHEMA_VERSION}; update cellrt, or export the model again with this version"
+            )
+        known = {f.name: f for f in dataclasses.fields(cls)}
+        unknown = sorted(set(raw) - set(known))
+        required = {
+            name
+            for name, f in known.items()
+            if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        }
+        missing = sorted(required - set(raw))
+        if unknown or missing:
+            what = f"lacks {', '.join(missing)}" if missing else f"has unknown {', '.join(unknown)}"
+            raise InputError(f"{origin}: the model card {what}; export the model again")
+        try:
+            card = cls(**_typed(raw))
+            _check(card)
+        except (TypeError, ValueError, KeyError) as error:
+            raise InputError(
+                f"{origin}: the model card is not valid ({error}); export the model again"
+            ) from None
+        return card
+
+
+def _typed(raw: dict[str, Any]) -> dict[str, Any]:
+    """Turn JSON's dicts and lists into the card's dataclasses and tuples."""
+    values = dict(raw)
+    values["outputs"] = tuple(
+        Output(name=o["name"], channels=tuple(o["channels"])) for o in raw["outputs"]
+    )
+    if "normalisation" in raw:
+        values["normalisation"] = Normalisation(**raw["normalisation"])
+    values["training_data"] = tuple(TrainingData(**d) for d in raw.get("training_data", ()))
+    values["scores"] = tuple(Score(**s) for s in raw.get("scores", ()))
+    if raw.get("golden") is not None:
+        golden = dict(raw["golden"])
+        golden["shape"] = tuple(golden["shape"])
+        golden["output_mean"] = tuple(golden["output_mean"])
+        values["golden"] = Golden(**golden)
+    for name in ("tile", "diameter_range"):
+        if name in raw:
+            values[name] = tuple(raw[name])
+    return values
+
+
+def _check(card: ModelCard) -> None:
+    """Raise ValueError with the field's name where a value makes no sense."""
+
+    def need(condition: bool, what: str) -> None:
+        if not condition:
+            raise ValueError(what)
+
+    need(card.method in METHODS, f"method {card.method!r}, known: {', '.join(METHODS)}")
+    need(card.precision in PRECISIONS, f"precision {card.precision!r}")
+    need(card.channels == 1, f"channels is {card.channels}, only 1 is supported")
+    need(card.input_axes == "nczyx", f"input_axes {card.input_axes!r}, expected 'nczyx'")
+    for name in ("diameter_voxels", "voxel_size_um"):
+        value = getattr(card, name)
+        need(math.isfinite(value) and value > 0, f"{name} must be above 0, is {value}")
+    need(len(card.tile) == 3, "tile needs three edges (z, y, x)")
+    need(card.multiple >= 1, "multiple must be at least 1")
+    need(
+        all(edge > 0 and edge % card.multiple == 0 for edge in card.tile),
+        f"tile {card.tile} must be positive multiples of {card.multiple}",
+    )
+    need(card.activation_bytes >= 4, "activation_bytes must be at least 4")
+    need(card.halo >= 0 and card.blend >= 0, "halo and blend must not be negative")
+    need(len(card.outputs) >= 1, "outputs is empty")
+    low, high = card.normalisation.low_percentile, card.normalisation.high_percentile
+    need(0 <= low < high <= 100, f"normalisation percentiles {low}, {high}")
+    smallest, largest = card.diameter_range
+    need(0 < smallest <= 1 <= largest, f"diameter_range {card.diameter_range} must enclose 1")

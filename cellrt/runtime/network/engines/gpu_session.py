@@ -1,0 +1,105 @@
+"""What engines on a GPU have in common: tiles lie in device memory, work is queued in a stream."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellrt.runtime.machine.gpu import Device
+from cellrt.runtime.network.tiles import Shape
+
+LARGEST_BATCH = 4
+"""Tiles at once: enough to fill a large GPU with tiles of half a million voxels."""
+
+
+class DeviceSession(ABC):
+    """A network on one GPU.
+
+    Attributes
+    ----------
+    device, precision : str
+        For people and the run record.
+    gpu : Device
+    stream : numba.cuda stream
+        Where the network runs; what reads its output is queued there, too.
+    output_channels : int
+    largest_batch : int
+        Most tiles at once.
+    """
+
+    device: str
+    precision: str
+    gpu: Device
+    stream: Any
+    output_channels: int
+    largest_batch: int
+    _buffers: tuple[Any, Any] | None = None
+
+    @abstractmethod
+    def reserve(self, batch: int, tile: Shape) -> None:
+        """Make room for the work on a batch of tiles.
+
+        Raises
+        ------
+        DeviceMemoryError
+            There is too little for so many.
+        """
+
+    @abstractmethod
+    def enqueue(self, image: Any, fields: Any) -> None:
+        """Queue the network: image (n, 1, z, y, x) -> fields (n, channels, z, y, x), on the device.
+
+        Raises
+        ------
+        EngineError
+            The engine refuses.
+        DeviceMemoryError
+            Too little device memory.
+        """
+
+    def infer(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the network on tiles (n, 1, z, y, x) in the host's memory, and wait for it."""
+        self.gpu.activate()
+        count, _, *tile = image.shape
+        self.reserve(count, (tile[0], tile[1], tile[2]))
+        if self._buffers is None or self._buffers[0].shape != image.shape:
+            shape = (count, self.output_channels, *tile)
+            self._buffers = None
+            self._buffers = (
+                self.gpu.empty(image.shape, np.float32, self.stream),
+                self.gpu.empty(shape, np.float32, self.stream),
+            )
+        there, fields = self._buffers
+        there.copy_to_device(np.ascontiguousarray(image, np.float32), stream=self.stream)
+        self.enqueue(there, fields)
+        result: NDArray[np.float32] = fields.copy_to_host(stream=self.stream)
+        self.stream.synchronize()
+        return result
+
+
+class SpreadSession:
+    """A network on several GPUs, among which tiles are dealt out.
+
+    Parameters
+    ----------
+    sessions : sequence of DeviceSession
+        One per GPU, all alike.
+    """
+
+    def __init__(self, sessions: Sequence[DeviceSession]) -> None:
+        self.sessions = tuple(sessions)
+        self.device = f"{len(sessions)} x {sessions[0].device}"
+        self.precision = sessions[0].precision
+
+    def infer(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the network on the first GPU."""
+        return self.sessions[0].infer(image)
+
+
+def on_all(sessions: Sequence[DeviceSession]) -> DeviceSession | SpreadSession:
+    """One session as it is, several as one."""
+    return sessions[0] if len(sessions) == 1 else SpreadSession(sessions)

@@ -1,0 +1,96 @@
+"""ONNX Runtime on the CPU: the portable fallback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellrt.errors import EngineError, first_line
+from cellrt.runtime.model.file import ModelFile
+from cellrt.runtime.network.tiles import Shape
+
+
+def available(*, asked: bool = False) -> str:
+    """Return ONNX Runtime's version.
+
+    Raises
+    ------
+    EngineError
+        ONNX Runtime is not installed or does not load.
+    """
+    return f"ONNX Runtime {import_library('onnxruntime').__version__} on CPU"
+
+
+def load(
+    model: ModelFile,
+    tile: Shape,
+    *,
+    precision: str = "auto",
+    note: Callable[[str], None] = lambda text: None,
+) -> Any:
+    """Create a CPU session; its shape is free, so ``tile`` only documents the use.
+
+    Raises
+    ------
+    EngineError
+        bf16 was asked for, which this provider does not have, or the session cannot be created.
+    """
+    if precision == "bf16":
+        raise EngineError(
+            "ONNX Runtime computes in fp32 on the CPU; use --engine openvino for bf16"
+        )
+    if model.card.precision == "bf16":
+        raise EngineError(
+            f"ONNX Runtime has no bf16 convolutions on the CPU and cannot run {model.path.name}; "
+            "use --engine openvino, or the fp32 model"
+        )
+    library = import_library("onnxruntime")
+    options = library.SessionOptions()
+    options.log_severity_level = 3
+    # The arena keeps every tile's peak for good; without it memory goes back between tiles.
+    options.enable_cpu_mem_arena = False
+    try:
+        session = library.InferenceSession(
+            str(model.path), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # the library raises its own untyped errors
+        raise EngineError(
+            f"ONNX Runtime cannot load {model.path.name} ({first_line(error)})"
+        ) from error
+    return OnnxRuntimeSession(session)
+
+
+class OnnxRuntimeSession:
+    """An inference session on the CPU provider."""
+
+    device = "CPU"
+    precision = "fp32"
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._input = session.get_inputs()[0].name
+
+    def infer(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the network on a (1, 1, z, y, x) tile."""
+        result: NDArray[np.float32] = self._session.run(None, {self._input: image})[0]
+        return result
+
+
+def import_library(extra: str) -> Any:
+    """Import ONNX Runtime, or say which extra of cellrt brings it.
+
+    Raises
+    ------
+    EngineError
+        It is not installed or does not load.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineError(
+            f"onnxruntime does not load ({error}); run `pip install 'cellrt[{extra}]'`"
+        ) from None
+    return onnxruntime

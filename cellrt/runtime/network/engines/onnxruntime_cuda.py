@@ -1,0 +1,232 @@
+"""ONNX Runtime on an NVIDIA GPU, through its CUDA provider."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellrt.errors import EngineError, first_line
+from cellrt.runtime.machine.gpu import (
+    Device,
+    address,
+    devices_alike,
+    memory_errors,
+    open_device,
+    stream_handle,
+)
+from cellrt.runtime.machine.hardware import nvidia_gpus
+from cellrt.runtime.model.file import ModelFile, golden_difference
+from cellrt.runtime.network.engines.gpu_session import (
+    LARGEST_BATCH,
+    DeviceSession,
+    SpreadSession,
+    on_all,
+)
+from cellrt.runtime.network.engines.onnxruntime import import_library
+from cellrt.runtime.network.tiles import Shape
+
+PROVIDER = "CUDAExecutionProvider"
+# An ONNX graph of one node, y = Identity(x) of one float: a provider is listed whether or not its
+# libraries load, and only a session that was created proves it.
+_SMALLEST_GRAPH = base64.b64decode(
+    "CAo6MwoQCgF4EgF5IghJZGVudGl0eRIFcHJvYmVaCwoBeBIGCgQIARIAYgsKAXkSBgoECAESAEIECgAQDQ=="
+)
+# With TF32 a product keeps 10 bits of each factor; the means over a tile agree far better.
+_TF32_TOLERANCE = 5e-3
+
+
+def available(*, asked: bool = False) -> str:
+    """Return ONNX Runtime's version and the GPU.
+
+    Raises
+    ------
+    EngineError
+        There is no GPU, ONNX Runtime is not installed or has no CUDA provider, or the provider
+        does not load; the message says which.
+    """
+    gpus, reason = nvidia_gpus()
+    if not gpus:
+        raise EngineError(reason)
+    library = import_library("cuda")
+    if PROVIDER not in library.get_available_providers():
+        raise EngineError(
+            "the onnxruntime that is installed is the one for CPUs; run `pip uninstall "
+            "onnxruntime`, then `pip install 'cellrt[cuda]'`"
+        )
+    _create(library, _SMALLEST_GRAPH, {})
+    return f"ONNX Runtime {library.__version__} on {gpus[0].name}"
+
+
+def load(
+    model: ModelFile,
+    tile: Shape,
+    *,
+    precision: str = "auto",
+    note: Callable[[str], None] = lambda text: None,
+) -> DeviceSession | SpreadSession | HostMergedSession:
+    """Create a session per GPU and check that it computes what the model's card says.
+
+    ``auto`` computes fp32 models with TF32 products, as PyTorch's convolutions do; ``fp32`` does
+    not. Where numba cannot use the GPU, tiles are merged by the CPU.
+
+    Raises
+    ------
+    EngineError
+        The provider does not load, the session cannot be created, or it computes something else.
+    ResourceError
+        Too little device memory for one tile.
+    """
+    if precision == "bf16" != model.card.precision:
+        raise EngineError(
+            "ONNX Runtime computes in the model's own precision on a GPU; "
+            "use --precision auto, or export the model with --precision bf16"
+        )
+    tf32 = precision == "auto" and model.card.precision == "fp32"
+    words = "tf32" if tf32 else model.card.precision
+    options = {
+        "use_tf32": str(int(tf32)),
+        # The exhaustive search of the default takes seconds for every new shape.
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "arena_extend_strategy": "kSameAsRequested",
+    }
+    library, path = import_library("cuda"), str(model.path)
+    loaded: DeviceSession | SpreadSession | HostMergedSession
+    try:
+        gpus = [open_device(index) for index in devices_alike()]
+    except EngineError as error:
+        note(f"tiles are merged by the CPU: {error}")
+        loaded = HostMergedSession(_create(library, path, options), "cuda", words)
+    else:
+        loaded = on_all([_on_gpu(library, path, options, gpu, words) for gpu in gpus])
+    golden = model.card.golden
+    if golden is not None:
+        difference = golden_difference(golden, loaded.infer)
+        if not difference <= max(golden.tolerance, _TF32_TOLERANCE if tf32 else 0.0):
+            raise EngineError(
+                f"the CUDA provider computes something else than the card of {model.path.name} "
+                f"says (means differ by {difference:.2g}); use --engine openvino"
+            )
+    return loaded
+
+
+def _on_gpu(
+    library: Any, path: str, options: dict[str, str], gpu: Device, precision: str
+) -> CudaSession:
+    gpu.activate()
+    stream = gpu.stream()
+    here = {"device_id": str(gpu.index), "user_compute_stream": str(stream_handle(stream))}
+    return CudaSession(_create(library, path, options | here), "cuda", precision, gpu, stream)
+
+
+class CudaSession(DeviceSession):
+    """A session on a GPU that reads and writes memory which is already there.
+
+    Parameters
+    ----------
+    session : onnxruntime.InferenceSession
+        Created for `stream`.
+    where : str
+        ONNX Runtime's name of the kind of device.
+    precision : str
+    gpu : Device
+    stream : numba.cuda stream
+    """
+
+    def __init__(self, session: Any, where: str, precision: str, gpu: Device, stream: Any) -> None:
+        self.device = where.upper()
+        self.precision = precision
+        self.gpu = gpu
+        self.stream = stream
+        self.largest_batch = LARGEST_BATCH
+        self.output_channels = int(session.get_outputs()[0].shape[1])
+        self._session = session
+        self._where = where
+        self._names = (session.get_inputs()[0].name, session.get_outputs()[0].name)
+
+    def reserve(self, batch: int, tile: Shape) -> None:
+        """ONNX Runtime takes its working memory when it runs."""
+
+    def enqueue(self, image: Any, fields: Any) -> None:
+        """See `DeviceSession`."""
+        import onnxruntime
+
+        binding = self._session.io_binding()
+        place = (self._where, self.gpu.index, np.float32)
+        binding.bind_input(self._names[0], *place, image.shape, address(image))
+        binding.bind_output(self._names[1], *place, fields.shape, address(fields))
+        settings = onnxruntime.RunOptions()
+        # What follows waits in the same stream; the host need not.
+        settings.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        with _run_errors(), memory_errors():
+            self._session.run_with_iobinding(binding, settings)
+
+
+class HostMergedSession:
+    """A session whose input and output stay in place on the device from tile to tile."""
+
+    def __init__(self, session: Any, device: str, precision: str) -> None:
+        self.device = device.upper()
+        self.precision = precision
+        self._session = session
+        self._where = device
+        self._names = (session.get_inputs()[0].name, session.get_outputs()[0].name)
+        self._shape: tuple[int, ...] = ()
+
+    def infer(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the network on (n, 1, z, y, x) tiles."""
+        with _run_errors(), memory_errors():
+            if image.shape != self._shape:
+                self._bind(image)
+            self._input.update_inplace(np.ascontiguousarray(image))
+            self._session.run_with_iobinding(self._binding)
+            # A copy of its own: the next run may write into the same memory.
+            result: NDArray[np.float32] = np.array(self._binding.copy_outputs_to_cpu()[0])
+        return result
+
+    def _bind(self, image: NDArray[np.float32]) -> None:
+        import onnxruntime
+
+        self._input = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
+            image.shape, np.float32, self._where, 0
+        )
+        self._binding = self._session.io_binding()
+        self._binding.bind_ortvalue_input(self._names[0], self._input)
+        self._binding.bind_output(self._names[1], self._where)
+        self._shape = image.shape
+
+
+@contextlib.contextmanager
+def _run_errors() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise EngineError(
+            f"ONNX Runtime failed ({first_line(error)}); use --engine openvino"
+        ) from error
+
+
+def _create(library: Any, model: str | bytes, provider_options: dict[str, str]) -> Any:
+    """Create a session and make sure that it is on the GPU."""
+    options = library.SessionOptions()
+    options.log_severity_level = 4  # it prints what the errors below say
+    preload = getattr(library, "preload_dlls", None)
+    try:
+        if preload is not None:
+            preload()  # finds the CUDA libraries that pip installed
+        session = library.InferenceSession(model, options, providers=[(PROVIDER, provider_options)])
+    except Exception as error:  # the library raises its own untyped errors
+        raise EngineError(
+            f"the CUDA provider does not load ({first_line(error)}); "
+            "run `pip install 'cellrt[cuda]'`"
+        ) from error
+    if session.get_providers()[:1] != [PROVIDER]:
+        raise EngineError(
+            "the CUDA provider is listed but does not load, most likely for want of CUDA or cuDNN "
+            "libraries; run `pip install 'cellrt[cuda]'`"
+        )
+    return session

@@ -1,0 +1,170 @@
+"""OpenVINO: the engine for CPUs, and for Intel's GPUs."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellrt.errors import EngineError
+from cellrt.runtime.model.file import ModelFile, golden_difference
+from cellrt.runtime.network.tiles import Shape
+
+# Intel's GPUs compute in fp16 unless told otherwise; means over a tile agree far better than this.
+_FP16_TOLERANCE = 5e-3
+_CONVERTER = "openvino.tools.ovc"
+
+
+@dataclass(frozen=True)
+class OpenVinoEngine:
+    """OpenVINO on one kind of device.
+
+    Parameters
+    ----------
+    device : {"CPU", "GPU"}
+    """
+
+    device: str
+
+    def available(self, *, asked: bool = False) -> str:
+        """Return OpenVINO's version and the processor it will use.
+
+        Raises
+        ------
+        EngineError
+            OpenVINO is not installed or does not load; there is no Intel GPU, or only one that
+            is part of the CPU and nobody asked for it.
+        """
+        core = shared_core()
+        if self.device == "GPU":
+            if not any(name.startswith("GPU") for name in core.available_devices):
+                raise EngineError("OpenVINO finds no Intel GPU with a driver for computing")
+            kind = str(core.get_property("GPU", "DEVICE_TYPE")).rpartition(".")[2].lower()
+            if kind != "discrete" and not asked:
+                raise EngineError(
+                    "the Intel GPU is part of the CPU; `cellrt doctor` says whether it is faster"
+                )
+        version = str(_library().__version__).split("-")[0]
+        name = core.get_property(self.device, "FULL_DEVICE_NAME").strip()
+        return f"OpenVINO {version} on {name}"
+
+    def load(
+        self,
+        model: ModelFile,
+        tile: Shape,
+        *,
+        precision: str = "auto",
+        note: Callable[[str], None] = lambda text: None,
+    ) -> OpenVinoSession:
+        """Compile a model for tiles of one shape.
+
+        ``auto`` computes in bf16 where the CPU has matrix instructions for it, else in fp32; on a
+        GPU in fp16, after a comparison with the reference output in the model's card.
+
+        Raises
+        ------
+        EngineError
+            The device has no bf16 although it was asked for, OpenVINO cannot compile the graph, or
+            a GPU computes something else than the card says.
+        """
+        chosen = self._precision(precision)
+        session = self._compile(model, tile, chosen)
+        golden = model.card.golden
+        if self.device == "GPU" and golden is not None:
+            checked = (
+                session if golden.shape == tile else self._compile(model, golden.shape, chosen)
+            )
+            difference = golden_difference(golden, checked.infer)
+            if not difference <= max(golden.tolerance, _FP16_TOLERANCE):
+                raise EngineError(
+                    f"the Intel GPU computes something else than the card of {model.path.name} "
+                    f"says (means differ by {difference:.2g}); use --engine openvino"
+                )
+        return session
+
+    def _precision(self, asked: str) -> str:
+        if self.device == "GPU":
+            if asked == "bf16":
+                raise EngineError("Intel GPUs compute in fp16 or fp32; use --precision auto")
+            return "fp32" if asked == "fp32" else "fp16"
+        has_bf16 = "BF16" in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if asked == "bf16" and not has_bf16:
+            raise EngineError("this CPU has no bf16 instructions; use --precision fp32 or auto")
+        return "bf16" if has_bf16 and asked in ("auto", "bf16") else "fp32"
+
+    def _compile(self, model: ModelFile, tile: Shape, precision: str) -> OpenVinoSession:
+        core = shared_core()
+        hint = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}[precision]
+        try:
+            graph = core.read_model(str(model.path))
+            graph.reshape([1, model.card.channels, *tile])
+            settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+            compiled = core.compile_model(graph, self.device, settings)
+        except RuntimeError as error:
+            last_line = str(error).strip().splitlines()[-1]
+            raise EngineError(
+                f"OpenVINO cannot load {model.path.name}: {last_line}; try --engine onnxruntime"
+            ) from error
+        # Quantised layers are computed as the graph says; the hint is about all others.
+        words = "int8" if model.card.precision == "int8" else precision
+        return OpenVinoSession(compiled, self.device, words)
+
+
+class OpenVinoSession:
+    """A compiled model and one inference request."""
+
+    def __init__(self, compiled: Any, device: str, precision: str) -> None:
+        self.device = device
+        self.precision = precision
+        self._request = compiled.create_infer_request()
+
+    def infer(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the network on a (1, 1, z, y, x) tile; the result is the caller's own."""
+        self._request.infer([np.ascontiguousarray(image)], share_inputs=True)
+        result: NDArray[np.float32] = self._request.get_output_tensor(0).data.copy()
+        return result
+
+
+def shared_core() -> Any:
+    """OpenVINO's core object, one for the process; having it proves that the library loads.
+
+    Raises
+    ------
+    EngineError
+        OpenVINO is not installed or does not load.
+    """
+    try:
+        _library()
+    except ImportError as error:
+        raise EngineError(f"openvino does not load ({error}); run `pip install openvino`") from None
+    return _core()
+
+
+@functools.cache
+def _core() -> Any:
+    # One per process and for good. Loading the CPU plugin replaces the thread's alternate signal
+    # stack, and unloading puts the former one back; of two cores dropped in the order they were
+    # made, the second puts back the first one's stack, which is unmapped by then, and the next
+    # Ctrl-C ends the process with a segmentation fault.
+    return _library().Core()
+
+
+def _library() -> Any:
+    """Import OpenVINO without its model converter.
+
+    That part is optional, takes as long to import as all the rest, and sets up telemetry.
+    """
+    hide = "openvino" not in sys.modules and _CONVERTER not in sys.modules
+    if hide:
+        sys.modules[_CONVERTER] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if hide:
+            del sys.modules[_CONVERTER]
+    return openvino

@@ -1,0 +1,208 @@
+"""Build a TensorRT engine from an ONNX graph."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from cellrt.errors import EngineError
+from cellrt.files import write_whole
+from cellrt.runtime.network.engines.tensorrt.library import TensorRT
+from cellrt.runtime.network.tiles import Shape
+
+Advance = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What an engine takes: tiles of one shape, in batches of up to a largest one, and memory.
+
+    Parameters
+    ----------
+    tile : (int, int, int)
+        Tile (z, y, x) in voxels.
+    largest_batch : int
+        Tiles at once; kernels are tuned for this many.
+    workspace_bytes : int, optional
+        Most device memory that a layer may use for its work.
+    lean : bool
+        For the lean runtime, of the version that builds or a later one.
+    """
+
+    tile: Shape
+    largest_batch: int = 1
+    workspace_bytes: int | None = None
+    lean: bool = False
+
+    def __str__(self) -> str:
+        words = f"1 to {self.largest_batch} tiles of {'x'.join(map(str, self.tile))}"
+        if self.workspace_bytes is not None:
+            words += f" with {self.workspace_bytes} bytes of workspace"
+        return f"{words}, for the lean runtime" if self.lean else words
+
+
+def build_engine(
+    library: TensorRT,
+    graph: bytes,
+    profile: Profile,
+    *,
+    channels: int = 1,
+    targets: Sequence[str] = (),
+    timings: Path | None = None,
+    advance: Advance = lambda phase, share: None,
+) -> bytes:
+    """Build an engine; every precision is the graph's own.
+
+    Parameters
+    ----------
+    library : TensorRT
+        From :func:`~cellrt.runtime.network.engines.tensorrt.library.open_library`.
+    graph : bytes
+        A serialised ONNX model with input (n, channels, z, y, x).
+    profile : Profile
+    channels : int
+    targets : sequence of str
+        GPU families to build for ahead of time, such as ``"sm89"``. Without any, TensorRT
+        builds for the GPU in the machine, and TensorRT-RTX leaves the choice to the place of use.
+    timings : Path, optional
+        File in which TensorRT keeps how long its kernels took, so that it measures each only
+        once on a GPU. TensorRT-RTX measures nothing and has none.
+    advance : callable
+        Told the phase and the share of it, 0 to 1, that is done.
+
+    Returns
+    -------
+    bytes
+        The serialised engine. It is executable code: keep it where only its user can write.
+
+    Raises
+    ------
+    EngineError
+        The graph cannot be parsed (the message names the node), or the engine cannot be built.
+    UsageError
+        A target that the library does not know.
+    KeyboardInterrupt
+        Ctrl-C; the build stops at its next step.
+    """
+    trt = library.api
+    families = [library.target(name) for name in targets]
+    logger = library.logger
+    logger.errors = []
+    builder = trt.Builder(logger)
+    if builder is None:  # pragma: no cover - what TensorRT returns where the driver is missing
+        raise EngineError(_failure(library, "cannot start"))
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(0 if flag is None else 1 << int(flag))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(graph):
+        problems = [_describe(parser.get_error(i)) for i in range(parser.num_errors)]
+        raise EngineError(
+            f"{library.flavour.name} {library.version} cannot read this graph: "
+            f"{'; '.join(problems)}; use another --engine"
+        )
+    config = builder.create_builder_config()
+    if profile.workspace_bytes is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, profile.workspace_bytes)
+    if profile.lean:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+        config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)  # it comes with the installation
+    if library.flavour.ahead_of_time:
+        timings = None
+    if timings is not None:
+        _take_timings(config, timings)
+    if families:
+        config.num_compute_capabilities = len(families)
+        for index, family in enumerate(families):
+            config.set_compute_capability(family, index)
+    shapes = builder.create_optimization_profile()
+    most = profile.largest_batch
+    for index in range(network.num_inputs):
+        shapes.set_shape(
+            network.get_input(index).name,
+            *((batch, channels, *profile.tile) for batch in (1, most, most)),
+        )
+    config.add_optimization_profile(shapes)
+
+    monitor = _monitor(trt, advance)
+    config.progress_monitor = monitor
+    with _Interrupts() as interrupts:
+        monitor.interrupted = interrupts.arrived
+        engine = builder.build_serialized_network(network, config)
+    if interrupts.arrived():
+        raise KeyboardInterrupt
+    if engine is None:
+        raise EngineError(_failure(library, f"cannot build an engine for {profile}"))
+    if timings is not None:
+        write_whole(timings, bytes(config.get_timing_cache().serialize()))
+    return bytes(engine)
+
+
+def _take_timings(config: Any, file: Path) -> None:
+    """Let the builder start from former timings; it ignores those of another GPU or version."""
+    saved = file.read_bytes() if file.is_file() else b""
+    config.set_timing_cache(config.create_timing_cache(saved), False)
+
+
+def _describe(error: Any) -> str:
+    """One parser error: the node, its operation, and what is wrong with it."""
+    where = f"node {error.node_name()!r} ({error.node_operator()}): " if error.node_name() else ""
+    return f"{where}{' '.join(error.desc().split())}"
+
+
+def _failure(library: TensorRT, what: str) -> str:
+    flavour = library.flavour.name
+    return f"{flavour} {library.version} {what}: {library.complaint}; use another --engine"
+
+
+def _monitor(trt: Any, advance: Advance) -> Any:
+    """A monitor that reports phases and can stop the build."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.steps: dict[str, int] = {}
+            self.interrupted: Callable[[], bool] = lambda: False
+
+        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
+            self.steps[phase] = steps
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            advance(phase, min(1.0, (step + 1) / max(1, self.steps.get(phase, 1))))
+            return not self.interrupted()
+
+        def phase_finish(self, phase: str) -> None:
+            advance(phase, 1.0)
+
+    return Monitor()
+
+
+class _Interrupts:
+    """Take note of Ctrl-C instead of raising from within a callback of the builder.
+
+    An exception would have to cross the library's own code. Elsewhere than in the main thread
+    Python allows no handler, and Ctrl-C reaches the main thread anyway.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._former: Any = None
+
+    def arrived(self) -> bool:
+        return self._count > 0
+
+    def __enter__(self) -> _Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            self._former = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._former is not None:
+            signal.signal(signal.SIGINT, self._former)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1

@@ -1,0 +1,309 @@
+"""Engines on disk: found by everything they depend on, and loaded only if unchanged.
+
+An engine is machine code. A folder of its user's own holds each one beside a JSON file that says
+what it was built from and for, and the hash of its bytes; nothing else is ever loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from cellrt.errors import EngineError, InputError, ResourceError
+from cellrt.files import write_whole
+
+FOLDER_VARIABLE = "CELLRT_ENGINES"
+
+
+@dataclass(frozen=True)
+class EngineKey:
+    """Everything an engine depends on; a change in any of it asks for another engine.
+
+    Parameters
+    ----------
+    model, model_sha256 : str
+        Name, and hash of the whole ONNX file.
+    cellrt : str
+        Version of cellrt, which says how graphs are converted and engines built.
+    precision : str
+        Of the graph that is built.
+    library : str
+        Flavour and full version of TensorRT.
+    gpu, compute_capability, driver : str
+        The device, or the families it was built for ahead of time.
+    system : str
+        Operating system and processor architecture.
+    profile : str
+        Tile, batch and workspace.
+    """
+
+    model: str
+    model_sha256: str
+    cellrt: str
+    precision: str
+    library: str
+    gpu: str
+    compute_capability: str
+    driver: str
+    system: str
+    profile: str
+
+    @property
+    def stem(self) -> str:
+        """File name without ending: readable words, then a hash of the whole key."""
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return f"{self.model}-{self.precision}-{self.library.split()[0]}-{digest[:16]}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An engine in the cache as its record describes it.
+
+    ``verified`` says that it was compared with the CPU on this machine.
+    """
+
+    key: EngineKey
+    path: Path
+    sha256: str
+    size_bytes: int
+    built: str
+    build_seconds: float
+    verified: bool = False
+
+
+@dataclass(frozen=True)
+class EngineCache:
+    """A folder of engines.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    folder: Path
+
+    def find(self, key: EngineKey) -> tuple[bytes | None, str]:
+        """Look an engine up.
+
+        Returns
+        -------
+        engine : bytes or None
+            None where it has to be built.
+        reason : str
+            Why, in one line; empty when the engine was found.
+        """
+        entry = self.entry(key)
+        if entry is None or entry.key != key:
+            return None, self._difference(key)
+        try:
+            engine = entry.path.read_bytes()
+        except OSError as error:
+            return None, f"the engine cannot be read ({error.strerror})"
+        if hashlib.sha256(engine).hexdigest() != entry.sha256:
+            return None, "the engine's file is not the one that was recorded"
+        return engine, ""
+
+    def store(self, key: EngineKey, engine: bytes, build_seconds: float) -> Entry:
+        """Write an engine and its record; both appear whole or not at all.
+
+        Raises
+        ------
+        ResourceError
+            The folder cannot be written, or the disk is full.
+        """
+        entry = Entry(
+            key,
+            self.folder / f"{key.stem}.engine",
+            hashlib.sha256(engine).hexdigest(),
+            len(engine),
+            datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            round(build_seconds, 3),
+        )
+        with self._writing():
+            # The record comes last: an engine without one does not count.
+            write_whole(entry.path, engine)
+            self._record(entry)
+        return entry
+
+    def is_verified(self, key: EngineKey) -> bool:
+        """Whether an engine was found to compute what the CPU does."""
+        entry = self.entry(key)
+        return entry is not None and entry.verified
+
+    def mark_verified(self, key: EngineKey) -> None:
+        """Record that an engine computes what the CPU does.
+
+        Raises
+        ------
+        ResourceError
+            The folder cannot be written.
+        """
+        entry = self.entry(key)
+        if entry is not None:
+            with self._writing():
+                self._record(replace(entry, verified=True))
+
+    def _record(self, entry: Entry) -> None:
+        record = asdict(entry) | {"path": entry.path.name}
+        write_whole(entry.path.with_suffix(".json"), json.dumps(record, indent=1).encode())
+
+    def find_or_build(
+        self,
+        key: EngineKey,
+        build: Callable[[], bytes],
+        note: Callable[[str], None] = lambda text: None,
+    ) -> bytes:
+        """Look an engine up and build it where it is missing, in one process at a time.
+
+        Parameters
+        ----------
+        key : EngineKey
+        build : callable
+            Builds the engine.
+        note : callable
+            Told in one line why an engine is built, and when another process is waited for.
+
+        Raises
+        ------
+        ResourceError
+            The folder cannot be written, or the disk is full.
+        """
+        with self._lock(key, note):
+            engine, reason = self.find(key)
+            if engine is None:
+                note(f"building an engine of {key.model} in {key.precision}: {reason}")
+                begin = time.perf_counter()
+                engine = build()
+                self.store(key, engine, time.perf_counter() - begin)
+        return engine
+
+    def timings(self, key: EngineKey) -> Path:
+        """File for the timings of kernels, which all engines for one GPU share."""
+        place = (key.library, key.gpu, key.compute_capability, key.driver, key.system)
+        digest = hashlib.sha256(json.dumps(place).encode()).hexdigest()
+        return self.folder / f"{digest[:16]}.timings"
+
+    def entry(self, key: EngineKey) -> Entry | None:
+        """The record of an engine; None where there is none that can be read."""
+        return self._entry(self.folder / f"{key.stem}.json")
+
+    def entries(self) -> list[Entry]:
+        """All engines with a readable record, by name."""
+        found = (self._entry(path) for path in sorted(self.folder.glob("*.json")))
+        return [entry for entry in found if entry is not None]
+
+    def clear(self) -> int:
+        """Remove all engines and records; return how many engines there were.
+
+        Raises
+        ------
+        ResourceError
+            A file cannot be removed.
+        """
+        count = 0
+        with self._writing():
+            for pattern in ("*.engine", "*.json", "*.lock", "*.partial", "*.timings"):
+                for path in self.folder.glob(pattern):
+                    path.unlink()
+                    count += pattern == "*.engine"
+        return count
+
+    def _difference(self, key: EngineKey) -> str:
+        """What sets the wanted engine apart from the most similar one there is."""
+        names = [field.name for field in fields(EngineKey)]
+        alike = [
+            entry.key
+            for entry in self.entries()
+            if (entry.key.model, entry.key.library.split()[0])
+            == (key.model, key.library.split()[0])
+        ]
+        if not alike:
+            return "there is none yet"
+        changes = [
+            [name for name in names if getattr(other, name) != getattr(key, name)]
+            for other in alike
+        ]
+        index = min(range(len(alike)), key=lambda i: len(changes[i]))
+        words = [
+            "the model file changed"
+            if name == "model_sha256"
+            else f"{name.replace('_', ' ')} was {getattr(alike[index], name)}, "
+            f"is {getattr(key, name)}"
+            for name in changes[index]
+        ]
+        return "; ".join(words) or "its record was damaged"
+
+    def _entry(self, path: Path) -> Entry | None:
+        """Read a record; None where it is missing or cannot be understood."""
+        try:
+            record: dict[str, Any] = json.loads(path.read_bytes())
+            key = EngineKey(**record.pop("key"))
+            # Only ever a file in this folder, whatever the record says.
+            engine = self.folder / Path(record.pop("path")).name
+            return Entry(key=key, path=engine, **record)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+    @contextlib.contextmanager
+    def _lock(self, key: EngineKey, note: Callable[[str], None]) -> Iterator[None]:
+        try:
+            from filelock import FileLock, Timeout
+        except ImportError as error:
+            raise EngineError(
+                f"the engine cache needs filelock ({error}); run `pip install filelock`"
+            ) from None
+        with self._writing():
+            lock = FileLock(self.folder / f"{key.stem}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                note("another process is building this engine; waiting for it")
+                lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            yield
+        except OSError as error:
+            raise ResourceError(
+                f"the engine cache {self.folder} cannot be written ({error.strerror or error}); "
+                f"free space there, or set {FOLDER_VARIABLE} to another folder"
+            ) from error
+
+
+def default_cache() -> EngineCache:
+    """The user's own cache, or the folder that the environment variable CELLRT_ENGINES names.
+
+    Raises
+    ------
+    InputError
+        The variable names a file.
+    EngineError
+        No variable is set and platformdirs is not installed.
+    """
+    named = os.environ.get(FOLDER_VARIABLE)
+    if named:
+        if Path(named).is_file():
+            raise InputError(f"{FOLDER_VARIABLE} names a file, {named}; expected a folder")
+        return EngineCache(Path(named))
+    try:
+        from platformdirs import user_cache_path
+    except ImportError as error:
+        raise EngineError(
+            f"the engine cache needs platformdirs ({error}); run `pip install platformdirs`, "
+            f"or set {FOLDER_VARIABLE} to a folder"
+        ) from None
+    return EngineCache(user_cache_path("cellrt", appauthor=False) / "engines")

@@ -1,0 +1,313 @@
+"""TensorRT and TensorRT-RTX as inference engines: one module for both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellrt.errors import EngineError
+from cellrt.runtime.machine.gpu import (
+    Device,
+    address,
+    devices_alike,
+    memory_errors,
+    open_device,
+    stream_handle,
+)
+from cellrt.runtime.machine.hardware import Gpu, nvidia_gpus
+from cellrt.runtime.model.file import ModelFile, bundled_models, golden_input
+from cellrt.runtime.network.engines.gpu_session import (
+    LARGEST_BATCH,
+    DeviceSession,
+    SpreadSession,
+    on_all,
+)
+from cellrt.runtime.network.engines.tensorrt.build import Profile
+from cellrt.runtime.network.engines.tensorrt.cache import EngineCache, EngineKey, default_cache
+from cellrt.runtime.network.engines.tensorrt.library import LEAN, TensorRT, open_runtime
+from cellrt.runtime.network.engines.tensorrt.provide import (
+    Builder,
+    engine_key,
+    obtain_engine,
+)
+from cellrt.runtime.network.tiles import Shape
+
+# Largest difference of a channel's mean over one tile from what the CPU computes in fp32. Measured
+# on CPUs, the graph with every layer rounded differs by less than 1e-3 in fp16 and bf16, and int8
+# by up to 6e-3; whatever is wrong with an engine shows as far more.
+TOLERANCE = 0.02
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TensorRTEngine:
+    """One flavour of TensorRT in the ladder of engines.
+
+    Parameters
+    ----------
+    flavour : str
+        "tensorrt" or "tensorrt-rtx".
+    """
+
+    flavour: str
+
+    def available(self, *, asked: bool = False) -> str:
+        """Return the library's version and the GPU.
+
+        Raises
+        ------
+        EngineError
+            There is no GPU, or the library or numba's CUDA target cannot be had.
+        """
+        gpus, reason = nvidia_gpus()
+        if not gpus:
+            raise EngineError(reason)
+        library = open_runtime(self.flavour)
+        open_device()
+        return f"{library.flavour.name} {library.version} on {gpus[0].name}"
+
+    def load(
+        self,
+        model: ModelFile,
+        tile: Shape,
+        *,
+        precision: str = "auto",
+        note: Note = lambda text: None,
+    ) -> DeviceSession | SpreadSession:
+        """Take the engine of a model from the cache, or build it, and check what it computes.
+
+        ``auto`` takes an fp16 engine where ``cellrt build --precision fp16`` has made one, else
+        the model's own precision.
+
+        Raises
+        ------
+        EngineError
+            No engine in the precision asked for has been built, it does not load on this GPU, or
+            it computes something else than the CPU does.
+        ResourceError
+            The cache cannot be written, or there is too little device memory.
+        """
+        gpus, reason = nvidia_gpus()
+        if not gpus:
+            raise EngineError(reason)
+        cache = default_cache()
+        library = open_runtime(self.flavour)
+        builder = _builder(library, gpus[0])
+        built = _built(model, builder, tile, precision, cache, gpus[0])
+        if built is None:
+            if library.flavour is LEAN:
+                raise EngineError(
+                    f"there is no engine of {model.card.name} for TensorRT's lean runtime, which "
+                    "builds none; run `cellrt build --lean` with all of TensorRT on this GPU, or "
+                    "`pip install 'cellrt[tensorrt]'`"
+                )
+            if precision not in ("auto", model.card.precision):
+                bundled = bundled_models().get(model.card.name) == model.path
+                raise EngineError(
+                    f"there is no {precision} engine of {model.card.name} for {self.flavour}, this "
+                    f"GPU and tiles of {'x'.join(map(str, tile))}; run `cellrt build "
+                    f"{model.card.name if bundled else model.path} --engine {self.flavour} "
+                    f"--precision {precision}`, or use --precision auto"
+                )
+            built = obtain_engine(model, builder, cache, tile=tile, note=note)
+        engine, key = built
+        session = on_all(
+            [
+                TensorRTSession(
+                    builder.library, engine, open_device(index), key.precision, gpus[0].name
+                )
+                for index in devices_alike()
+            ]
+        )
+        if not cache.is_verified(key):
+            note(f"comparing the new engine of {model.card.name} with the CPU, once")
+            verify(session.infer, model, tile, self.flavour)
+            cache.mark_verified(key)
+        return session
+
+    def build_seconds(self, model: ModelFile, tile: Shape, precision: str) -> float | None:
+        """How long the engine took to build that `load` takes from the cache; None without one.
+
+        Raises
+        ------
+        EngineError
+            The library cannot be had.
+        """
+        gpus, _ = nvidia_gpus()
+        if not gpus:
+            return None
+        cache, builder = default_cache(), _builder(open_runtime(self.flavour), gpus[0])
+        built = _built(model, builder, tile, precision, cache, gpus[0])
+        entry = None if built is None else cache.entry(built[1])
+        return None if entry is None else entry.build_seconds
+
+
+def _builder(library: TensorRT, gpu: Gpu) -> Builder:
+    """What engines are built for that this GPU shall run."""
+    if not library.flavour.ahead_of_time:
+        return Builder(library, gpu, ())
+    # Engines without a target run from compute capability 8 on.
+    return Builder(library, None, ("sm75",) if gpu.compute_capability == "7.5" else ())
+
+
+def _built(
+    model: ModelFile,
+    builder: Builder,
+    tile: Shape,
+    precision: str,
+    cache: EngineCache,
+    gpu: Gpu,
+) -> tuple[bytes, EngineKey] | None:
+    """An engine that is in the cache: built here, or ahead of time for GPUs like this one."""
+    profile = Profile(tile, LARGEST_BATCH, lean=builder.library.flavour is LEAN)
+    family = f"sm{gpu.compute_capability.replace('.', '')}"
+    for name in ("fp16", model.card.precision) if precision == "auto" else (precision,):
+        key = engine_key(model, builder, profile, name)
+        for entry in cache.entries():
+            other = entry.key
+            same = replace(key, compute_capability=other.compute_capability, library=other.library)
+            here = other.compute_capability == key.compute_capability
+            if same != other or not (here or family in other.compute_capability.split("+")):
+                continue
+            if other.library != key.library and not _runs_older(builder.library, other.library):
+                continue
+            engine, _ = cache.find(other)
+            if engine is not None:
+                return engine, other
+    return None
+
+
+def _runs_older(library: TensorRT, built_with: str) -> bool:
+    """Whether this is a lean runtime no older than the TensorRT that an engine was built with."""
+    name, _, version = built_with.partition(" ")
+    return (
+        library.flavour is LEAN
+        and name == "tensorrt"
+        and _numbers(version) <= _numbers(library.version)
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def verify(
+    infer: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    model: ModelFile,
+    tile: Shape,
+    name: str,
+) -> None:
+    """Compare an engine with the CPU on one tile.
+
+    Raises
+    ------
+    EngineError
+        They differ, or the CPU has no engine.
+    """
+    from cellrt.runtime.network.engines.ladder import choose_engine
+
+    image = golden_input(tile)
+    reference = choose_engine("openvino").load(model, tile, "fp32").infer(image)
+    difference = np.abs(infer(image) - reference).mean(axis=(0, 2, 3, 4)).max()
+    if not difference <= TOLERANCE:
+        raise EngineError(
+            f"{name} computes something else than the CPU (mean difference {difference:.2g}, at "
+            f"most {TOLERANCE} is expected); use --engine openvino, and report the model"
+        )
+
+
+class TensorRTSession(DeviceSession):
+    """An engine on a GPU, with one execution context.
+
+    Parameters
+    ----------
+    library : TensorRT
+    engine : bytes
+        Serialised; it is machine code, so only from the cache or straight from the builder.
+    gpu : Device
+    precision, name : str
+        For the run record: the graph's precision, the GPU's name.
+
+    Raises
+    ------
+    EngineError
+        The engine does not load on this GPU.
+    """
+
+    def __init__(
+        self, library: TensorRT, engine: bytes, gpu: Device, precision: str, name: str
+    ) -> None:
+        self.gpu = gpu
+        self.device = name
+        self.precision = precision
+        self.stream = gpu.stream()
+        self._library = library
+        trt = library.api
+        library.logger.errors = []
+        self._runtime = trt.Runtime(library.logger)
+        self._engine = self._runtime.deserialize_cuda_engine(engine)
+        if self._engine is None:
+            raise EngineError(
+                f"{library.flavour.name} {library.version} cannot load the engine: "
+                f"{library.complaint}; run `cellrt build --clear`, or use another --engine"
+            )
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        inputs = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
+        self._input = inputs[0]
+        self._output = next(name for name in names if name not in inputs)
+        self.output_channels = int(self._engine.get_tensor_shape(self._output)[1])
+        largest = self._engine.get_tensor_profile_shape(self._input, 0)[2]
+        self.largest_batch = int(largest[0])
+        # Its working memory is ours, as large as the batch needs and no larger.
+        strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        with memory_errors():
+            self._context = self._engine.create_execution_context(_settings(self._engine, strategy))
+        if self._context is None:
+            raise EngineError(
+                f"{library.flavour.name} {library.version} cannot run the engine: "
+                f"{library.complaint}; use another --engine"
+            )
+        self._workspace: Any = None
+        self._shape: tuple[int, ...] = ()
+
+    def reserve(self, batch: int, tile: Shape) -> None:
+        """See `DeviceSession`."""
+        shape = (batch, 1, *tile)
+        if shape == self._shape:
+            return
+        if not self._context.set_input_shape(self._input, shape):
+            raise EngineError(
+                f"{self._library.flavour.name} refuses tiles of shape {shape}: "
+                f"{self._library.complaint}"
+            )
+        size = int(self._context.update_device_memory_size_for_shapes())
+        if self._workspace is None or self._workspace.size < size:
+            self._workspace = None  # goes back before more is asked for
+            self._workspace = self.gpu.empty((max(size, 256),), np.uint8, self.stream)
+        self._context.set_device_memory(address(self._workspace), self._workspace.size)
+        self._shape = shape
+
+    def enqueue(self, image: Any, fields: Any) -> None:
+        """See `DeviceSession`."""
+        self.reserve(image.shape[0], image.shape[2:])  # the last batch may be smaller
+        self._context.set_tensor_address(self._input, address(image))
+        self._context.set_tensor_address(self._output, address(fields))
+        if not self._context.execute_async_v3(stream_handle(self.stream)):
+            raise EngineError(
+                f"{self._library.flavour.name} failed: {self._library.complaint}; "
+                "use another --engine"
+            )
+
+
+def _settings(engine: Any, strategy: Any) -> Any:
+    """How to create a context: TensorRT takes a strategy, TensorRT-RTX a configuration."""
+    if not hasattr(engine, "create_runtime_config"):
+        return strategy
+    config = engine.create_runtime_config()
+    config.set_execution_context_allocation_strategy(strategy)
+    return config

@@ -1,0 +1,96 @@
+"""Write label images that Fiji, napari and cellrt itself read back with axes and voxel size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import DTypeLike, NDArray
+
+from cellrt.runtime.image.formats.tiff_voxel_size import SOFTWARE
+from cellrt.runtime.image.volume import Volume
+
+LARGEST_IMAGEJ_LABEL = 65_535
+"""ImageJ's TIFF has no 32-bit integers."""
+
+# Classic TIFF ends at 4 GiB; the margin is for the page directories.
+_CLASSIC_TIFF_BYTES = 2**32 - 2**26
+
+
+def write_labels(path: str | Path, labels: NDArray[np.integer[Any]], volume: Volume) -> None:
+    """Write labels as TIFF with the axes and voxel size of the image they belong to.
+
+    Up to 65 535 cells it is an ImageJ hyperstack of 16-bit integers. Beyond, or where that would
+    pass 4 GiB, it is an OME-TIFF of 32-bit integers (a BigTIFF where needed), under the same file
+    name; Fiji opens that through Bio-Formats. Both are compressed with zlib, which ImageJ reads.
+
+    Parameters
+    ----------
+    path : str or Path
+    labels : ndarray of int, shape (z, y, x)
+        0 is background.
+    volume : Volume
+        The image that was segmented. An image without a z axis gives labels (y, x).
+    """
+    if labels.shape != volume.shape:
+        raise ValueError(f"labels {labels.shape} do not fit the volume {volume.shape}")
+    largest = int(labels.max(initial=0))
+    axes = "ZYX" if "Z" in volume.file_axes or not volume.is_2d else "YX"
+    if largest <= LARGEST_IMAGEJ_LABEL and 2 * labels.size < _CLASSIC_TIFF_BYTES:
+        # ImageJ knows no difference between one slice with and without a z axis.
+        _write_imagej(Path(path), labels, volume)
+    else:
+        _write_ome(Path(path), labels, axes, volume)
+
+
+def _write_imagej(path: Path, labels: NDArray[Any], volume: Volume) -> None:
+    z, y, x = volume.voxel_size_um or (None, None, None)
+    # The full form keeps images that are one voxel wide from being taken for something else.
+    metadata: dict[str, Any] = {"axes": "TZCYXS", "min": 0.0, "max": float(labels.max(initial=1))}
+    resolution = (1.0, 1.0)
+    if y is not None and x is not None:
+        resolution = (1.0 / x, 1.0 / y)
+        metadata["unit"] = "um"
+        if z is not None:
+            metadata["spacing"] = z
+    tifffile.imwrite(
+        path,
+        _pages(labels, np.uint16),
+        shape=(1, labels.shape[0], 1, *labels.shape[1:], 1),
+        dtype=np.uint16,
+        photometric="minisblack",
+        imagej=True,
+        compression="zlib",
+        resolution=resolution,
+        software=SOFTWARE,
+        metadata=metadata,
+    )
+
+
+def _write_ome(path: Path, labels: NDArray[Any], axes: str, volume: Volume) -> None:
+    metadata: dict[str, Any] = {"axes": axes, "Name": "labels"}
+    for axis, size in zip("ZYX", volume.voxel_size_um or (None, None, None), strict=True):
+        if size is not None:
+            metadata[f"PhysicalSize{axis}"] = size
+            metadata[f"PhysicalSize{axis}Unit"] = "µm"
+    tifffile.imwrite(
+        path,
+        _pages(labels, np.uint32),
+        shape=labels.shape if axes == "ZYX" else labels.shape[1:],
+        dtype=np.uint32,
+        ome=True,
+        bigtiff=4 * labels.size >= _CLASSIC_TIFF_BYTES,
+        photometric="minisblack",
+        compression="zlib",
+        software=SOFTWARE,
+        metadata=metadata,
+    )
+
+
+def _pages(labels: NDArray[Any], dtype: DTypeLike) -> Iterator[NDArray[Any]]:
+    """Convert page by page: the narrow copy of the whole volume never exists."""
+    for page in labels:
+        yield np.ascontiguousarray(page, dtype=dtype)

@@ -1,0 +1,276 @@
+"""Pictures of one slice or projection with the outlines of its cells; no text, no layout."""
+
+from __future__ import annotations
+
+import colorsys
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from PIL import Image
+
+from cellrt.runtime.grid.intensity import IntensityRange
+
+# Outlines are drawn at twice the size and shrunk, which smooths their steps.
+_OVERSAMPLING = 2
+_GOLDEN_RATIO = 0.618033988749895
+# Below 1 dim cells beside bright ones stay visible.
+_GAMMA = 0.7
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """A slice or projection: grey values and labels, both of shape (rows, columns)."""
+
+    image: NDArray[Any]
+    labels: NDArray[np.int32]
+
+
+def render_plane(
+    plane: Plane, size: tuple[int, int], contrast: IntensityRange, *, outlines: bool = True
+) -> Image.Image:
+    """Picture of ``size`` (rows, columns) pixels: grey image, one coloured line along each cell."""
+    grey = _to_grey(plane.image, contrast)
+    rows, columns = size
+    method = Image.Resampling.BOX if rows < grey.shape[0] else Image.Resampling.BICUBIC
+    picture = Image.fromarray(grey).resize((columns, rows), method).convert("RGB")
+    if not outlines or not plane.labels.any():
+        return picture
+    fine = (rows * _OVERSAMPLING, columns * _OVERSAMPLING)
+    labels = _resample_labels(np.ascontiguousarray(plane.labels, dtype=np.int32), *fine)
+    lines = Image.fromarray(_draw_outlines(labels), mode="RGBA").resize(
+        (columns, rows), Image.Resampling.BOX
+    )
+    return Image.alpha_composite(picture.convert("RGBA"), lines).convert("RGB")
+
+
+def project(image: NDArray[np.generic], labels: NDArray[np.int32]) -> tuple[Plane, float]:
+    """Brightest value along z, and of each column the label of its longest run.
+
+    Reads slice by slice. The longest run shows each cell where it is thickest, which neither hides
+    lower cells behind thin edges of upper ones nor mixes overlapping outlines.
+
+    Returns
+    -------
+    plane : Plane
+    crowding : float
+        Mean number of cells in the columns that hold any.
+    """
+    brightest = np.asarray(image[0], dtype=np.float32).copy()
+    runs = np.zeros((5, *labels.shape[1:]), dtype=np.int32)
+    for image_slice, label_slice in zip(image, labels, strict=True):
+        np.maximum(brightest, np.asarray(image_slice, dtype=np.float32), out=brightest)
+        _extend_runs(np.ascontiguousarray(label_slice, dtype=np.int32), runs)
+    occupied = runs[4][runs[4] > 0]
+    return Plane(brightest, runs[2]), float(occupied.mean()) if occupied.size else 0.0
+
+
+def render_from_above(
+    labels: NDArray[np.int32], size: tuple[int, int], z_over_x: float
+) -> Image.Image:
+    """The uppermost cells seen along z, each in its colour, lit from the upper left.
+
+    For tissue, where the projection of the image shows all layers at once.
+    """
+    nz = labels.shape[0]
+    top = np.zeros(labels.shape[1:], dtype=np.int32)
+    height = np.zeros(labels.shape[1:], dtype=np.float32)
+    for z, label_slice in enumerate(labels):
+        fresh = (top == 0) & (label_slice > 0)
+        top[fresh] = label_slice[fresh]
+        height[fresh] = (nz - z) * z_over_x
+    shade = _lighting(height, nz * z_over_x)
+    fine = (size[0] * _OVERSAMPLING, size[1] * _OVERSAMPLING)
+    smooth = _resample_labels(top, *fine)
+    light = np.array(Image.fromarray(shade).resize((fine[1], fine[0]), Image.Resampling.BILINEAR))
+    rgb = np.empty((*fine, 3), dtype=np.uint8)
+    _light_up(smooth, light, _colour_table(), rgb)
+    return Image.fromarray(rgb).resize((size[1], size[0]), Image.Resampling.BOX)
+
+
+def _lighting(height: NDArray[np.float32], depth: float) -> NDArray[np.float32]:
+    """Brightness 0 to 1 of a height map: Lambert's law, and darker the deeper."""
+    soft = _smooth(_smooth(height, 0), 1)
+    slope_y, slope_x = np.gradient(soft) if min(soft.shape) > 1 else (0 * soft, 0 * soft)
+    facing = (1.0 + 0.5 * (slope_y + slope_x)) / np.sqrt(1.5 * (1.0 + slope_y**2 + slope_x**2))
+    nearness = 0.55 + 0.45 * height / max(depth, 1e-6)
+    shade: NDArray[np.float32] = np.clip(0.35 + 0.75 * np.clip(facing, 0.0, 1.0), 0.0, 1.0)
+    return (shade * nearness).astype(np.float32)
+
+
+def _smooth(height: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """Binomial filter of 9 pixels, almost a Gaussian; importing SciPy's takes longer than it."""
+    padding = [(0, 0), (0, 0)]
+    padding[axis] = (4, 4)
+    padded = np.moveaxis(np.pad(height, padding, mode="edge"), axis, 0)
+    length = height.shape[axis]
+    taps = [math.comb(8, i) / 256 for i in range(9)]
+    soft = sum(np.float32(tap) * padded[i : i + length] for i, tap in enumerate(taps))
+    return np.moveaxis(np.asarray(soft), 0, axis)
+
+
+def _to_grey(image: NDArray[Any], contrast: IntensityRange) -> NDArray[np.uint8]:
+    span = max(contrast.high - contrast.low, 1e-12)
+    scaled = (np.asarray(image, dtype=np.float32) - contrast.low) / span
+    scaled = np.clip(np.nan_to_num(scaled), 0.0, 1.0) ** _GAMMA
+    grey: NDArray[np.uint8] = (255.0 * scaled).astype(np.uint8)
+    return grey
+
+
+def _draw_outlines(labels: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Colour the pixels of each cell that have another label beside them; RGBA."""
+    edge = _edges(labels)
+    # One pixel more on the inside, so that a line is still there after shrinking.
+    thick = edge.copy()
+    thick[1:] |= edge[:-1]
+    thick[:-1] |= edge[1:]
+    thick[:, 1:] |= edge[:, :-1]
+    thick[:, :-1] |= edge[:, 1:]
+    thick &= labels > 0
+    rgba = np.zeros((*labels.shape, 4), dtype=np.uint8)
+    visible = labels[thick]
+    rgba[thick, :3] = _colours(visible)
+    rgba[thick, 3] = 255
+    return rgba
+
+
+def _edges(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Pixels with another label beside them."""
+    edge = np.zeros(labels.shape, dtype=bool)
+    for axis in (0, 1):
+        ahead = [slice(None), slice(None)]
+        behind = [slice(None), slice(None)]
+        ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
+        differs = labels[tuple(ahead)] != labels[tuple(behind)]
+        edge[tuple(ahead)] |= differs
+        edge[tuple(behind)] |= differs
+    return edge
+
+
+def _colours(labels: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Colour of each label."""
+    colours: NDArray[np.uint8] = np.take(_colour_table(), labels & 255, axis=0)
+    return colours
+
+
+@functools.cache
+def _colour_table() -> NDArray[np.uint8]:
+    """Bright colours; ids that follow each other are far apart in hue."""
+    table = np.array(
+        [
+            colorsys.hsv_to_rgb((i * _GOLDEN_RATIO) % 1.0, (0.8, 0.55, 0.95)[i % 3], 1.0)
+            for i in range(256)
+        ]
+    )
+    # Blue lines vanish on black: mix in white until all are about equally light.
+    lightness = table @ (0.2126, 0.7152, 0.0722)
+    white = np.clip((0.5 - lightness) / (1.0 - lightness), 0.0, 1.0)[:, None]
+    return (255 * (table * (1.0 - white) + white)).astype(np.uint8)
+
+
+@njit(cache=True, nogil=True)
+def _light_up(labels, light, colours, rgb):  # type: ignore[no-untyped-def]
+    """Colour of each label times the light on it, darker along borders, black elsewhere."""
+    rows, columns = labels.shape
+    for r in range(rows):
+        for c in range(columns):
+            label = labels[r, c]
+            border = (r + 1 < rows and labels[r + 1, c] != label) or (
+                c + 1 < columns and labels[r, c + 1] != label
+            )
+            border |= (r > 0 and labels[r - 1, c] != label) or (c > 0 and labels[r, c - 1] != label)
+            share = np.float32(0.35) * light[r, c] if border else light[r, c]
+            for k in range(3):
+                rgb[r, c, k] = np.uint8(colours[label & 255, k] * share) if label > 0 else 0
+
+
+@njit(cache=True, nogil=True)
+def _extend_runs(labels, runs):  # type: ignore[no-untyped-def]
+    """Current label, length of its run, label of the longest run, its length, number of runs."""
+    rows, columns = labels.shape
+    for r in range(rows):
+        for c in range(columns):
+            label = labels[r, c]
+            if label == runs[0, r, c]:
+                runs[1, r, c] += 1
+            else:
+                runs[0, r, c] = label
+                runs[1, r, c] = 1
+                runs[4, r, c] += label > 0
+            if label > 0 and runs[1, r, c] > runs[3, r, c]:
+                runs[2, r, c] = label
+                runs[3, r, c] = runs[1, r, c]
+
+
+@njit(cache=True, nogil=True)
+def _resample_labels(labels, rows, columns):  # type: ignore[no-untyped-def]
+    """Label with the largest cubic B-spline weight at each pixel: smooth borders, no new labels."""
+    source_rows, source_columns = labels.shape
+    out = np.zeros((rows, columns), dtype=np.int32)
+    seen = np.zeros(16, dtype=np.int32)
+    weight = np.zeros(16, dtype=np.float32)
+    wr = np.zeros(4, dtype=np.float32)
+    wc = np.zeros((columns, 4), dtype=np.float32)
+    block_column = np.zeros(columns, dtype=np.int64)
+    for c in range(columns):
+        position = (c + 0.5) * source_columns / columns - 0.5
+        block_column[c] = int(np.floor(position))
+        _spline_weights(position - block_column[c], wc[c])
+    for r in range(rows):
+        position = (r + 0.5) * source_rows / rows - 0.5
+        r0 = int(np.floor(position))
+        _spline_weights(position - r0, wr)
+        last = -2
+        uniform = False
+        for c in range(columns):
+            c0 = block_column[c]
+            if c0 != last:
+                # Most pixels lie deep inside a cell or the background.
+                last = c0
+                uniform = _is_uniform(labels, r0, c0)
+            if uniform:
+                out[r, c] = labels[max(r0, 0), max(c0, 0)]
+                continue
+            count = 0
+            for i in range(4):
+                ri = min(max(r0 - 1 + i, 0), source_rows - 1)
+                for j in range(4):
+                    label = labels[ri, min(max(c0 - 1 + j, 0), source_columns - 1)]
+                    k = 0
+                    while k < count and seen[k] != label:
+                        k += 1
+                    if k == count:
+                        seen[k] = label
+                        weight[k] = 0.0
+                        count += 1
+                    weight[k] += wr[i] * wc[c, j]
+            best = 0
+            for k in range(1, count):
+                if weight[k] > weight[best]:
+                    best = k
+            out[r, c] = seen[best]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _is_uniform(labels, r0, c0):  # type: ignore[no-untyped-def]
+    """Whether the 4 x 4 voxels around a position, cut at the border, have one label."""
+    rows, columns = labels.shape
+    first = labels[max(r0, 0), max(c0, 0)]
+    for r in range(max(r0 - 1, 0), min(r0 + 3, rows)):
+        for c in range(max(c0 - 1, 0), min(c0 + 3, columns)):
+            if labels[r, c] != first:
+                return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _spline_weights(t, out):  # type: ignore[no-untyped-def]
+    out[0] = (1.0 - t) ** 3 / 6.0
+    out[1] = (3.0 * t**3 - 6.0 * t**2 + 4.0) / 6.0
+    out[2] = (-3.0 * t**3 + 3.0 * t**2 + 3.0 * t + 1.0) / 6.0
+    out[3] = t**3 / 6.0

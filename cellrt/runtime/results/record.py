@@ -1,0 +1,110 @@
+"""The run record: what a reader of the result needs to judge and to repeat it."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from datetime import datetime, timezone
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import cellrt
+from cellrt.runtime.machine.memory import peak_memory_bytes
+
+if TYPE_CHECKING:
+    from cellrt.runtime.stages import Job
+
+LIBRARIES = ("numpy", "numba", "numba-cuda", "scikit-image", "tifffile", "openvino", "onnxruntime")
+
+
+def run_record(
+    job: Job, *, cells: int, network_seconds: float, precision: str, device: str
+) -> dict[str, Any]:
+    """Collect the record of a finished job.
+
+    Parameters
+    ----------
+    job : Job
+    cells : int
+        Number of cells found.
+    network_seconds : float
+        Time inside the engine; the rest of the network stage is reading, tiling and merging.
+    precision, device : str
+        As the engine ran; empty where it did not.
+
+    Returns
+    -------
+    dict
+        JSON-ready.
+    """
+    card, volume, grid = job.model.card, job.volume, job.plan.grid
+    seconds = {name: round(value, 4) for name, value in job.clock.seconds.items()}
+    stage = seconds.get("network", 0.0)
+    return {
+        "cellrt": cellrt.__version__,
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "input": {
+            "path": str(volume.path) if volume.path else None,
+            "shape_zyx": list(volume.shape),
+            "dtype": str(volume.data.dtype),
+            "axes": volume.file_axes,
+            "axes_source": str(volume.axes_source),
+            "voxel_size_um": list(volume.voxel_size_um) if volume.voxel_size_um else None,
+            "voxel_size_source": str(volume.voxel_size_source),
+            "channel": volume.channel_names[volume.segmented_channel],
+            "channel_source": str(volume.channel_source),
+        },
+        "model": {
+            "name": card.name,
+            "file": job.model.path.name,
+            "sha256": job.model.sha256,
+            "method": card.method,
+        },
+        "decoder": {
+            "name": job.decoder.name,
+            "parameters": dataclasses.asdict(job.decoder.parameters),
+            "device": job.decoder.place.device,
+            "reason": job.decoder.place.reason,
+        },
+        "engine": {
+            "name": job.choice.name,
+            "reason": job.choice.reason,
+            "precision": precision,
+            "device": device,
+        },
+        "options": dataclasses.asdict(job.options),
+        "scale": {
+            "diameter_pixels": job.scale.diameter_pixels,
+            "diameter_origin": job.scale.diameter_origin,
+            "spacing_zyx": list(job.scale.spacing),
+            "spacing_origin": job.scale.spacing_origin,
+            "model_grid_zyx": list(grid.shape),
+        },
+        "tiles": {
+            "count": len(grid),
+            "shape_zyx": list(grid.tile),
+            "halo": grid.axes[0].halo,
+            "computed_voxels_per_voxel": round(job.plan.overhead, 3),
+        },
+        "cells": cells,
+        "warnings": job.warnings,
+        "seconds": {
+            **seconds,
+            "network_inside_engine": round(network_seconds, 4),
+            "network_around_engine": round(max(0.0, stage - network_seconds), 4),
+        },
+        "peak_memory_bytes": peak_memory_bytes(),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "platform": platform.platform(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    """Versions of the installed libraries that can change a result."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,243 @@
+"""A table with one row per cell: where it is, how large, of what shape, how bright."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellrt.runtime.results.label_sums import crossing_sums, intensity_sums, shape_sums
+from cellrt.runtime.results.surface_weights import perimeter_weights, surface_weights
+
+_MOST_ROWS = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class CellTable:
+    """Measurements of cells, one row each, in order of their id.
+
+    Attributes
+    ----------
+    columns : dict of str to ndarray, each of shape (cells,)
+    unit : {"um", "voxels"}
+        Unit of lengths, also the end of the columns' names. Voxels where the size of a voxel is not
+        known; a length is then in units of the voxel's x size.
+    """
+
+    columns: dict[str, NDArray[Any]]
+    unit: str
+
+    def __len__(self) -> int:
+        return len(self.columns["id"])
+
+    def __getitem__(self, column: str) -> NDArray[Any]:
+        return self.columns[column]
+
+    def write_csv(self, path: str | Path) -> None:
+        """Write comma-separated values, UTF-8, a header line, numbers with 7 digits."""
+        rows = zip(*(_as_text(column) for column in self.columns.values()), strict=True)
+        with Path(path).open("w", encoding="utf-8", newline="") as file:
+            file.write(",".join(self.columns) + "\n")
+            file.writelines(",".join(row) + "\n" for row in rows)
+
+
+def measure(
+    labels: NDArray[np.integer[Any]],
+    intensity: NDArray[np.generic] | None = None,
+    voxel_size_um: Sequence[float] | None = None,
+    *,
+    anisotropy: float = 1.0,
+) -> CellTable:
+    """Measure every cell of a label image in a time that depends on the voxels only.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (z, y, x)
+        0 is background; ids need not be consecutive.
+    intensity : ndarray, any real dtype, shape (c, z, y, x), optional
+        May be memory-mapped; read slice by slice.
+    voxel_size_um : (z, y, x) in µm, optional
+        Without it all measures are in voxels.
+    anisotropy : float
+        z size over x size of a voxel, used when ``voxel_size_um`` is not given.
+
+    Returns
+    -------
+    CellTable
+        Columns for a stack, with unit u as in `CellTable` (``_um``, ``_um2``, ``_um3``):
+
+        - ``id``;
+        - ``centroid_{z,y,x}_u`` and ``..._voxels``, from the centre of the first voxel;
+        - ``volume_u3`` and ``volume_voxels``;
+        - ``surface_u2``: Crofton estimate of a closed surface, cut faces at the image border
+          included, see `cellrt.runtime.results.surface_weights`;
+        - ``equivalent_diameter_u``: of the sphere of the same volume;
+        - ``sphericity``: surface of that sphere over the cell's surface, at most 1;
+        - ``axis_{major,middle,minor}_u``: full axes of the ellipsoid with the same second moments;
+        - ``major_axis_{z,y,x}``: unit vector, largest component positive;
+        - ``box_{z,y,x}_{start,stop}_voxels``: bounding box, stop is the first voxel beyond;
+        - ``touches_border``: 1 where the cell touches a face of the image and may be cut;
+        - ``{mean,min,max,sd}_channel_N`` with N from 1; sd is the population's (divided by n).
+
+        For an image of one slice: ``area_u2``, ``perimeter_u``, ``circularity`` and axes in the
+        plane in place of volume, surface and sphericity.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 3:
+        raise ValueError(f"labels have shape {labels.shape}; expected (z, y, x)")
+    largest = int(labels.max(initial=0))
+    if labels.min(initial=0) < 0:
+        raise ValueError("labels below 0; expected 0 for background and positive ids")
+    names: NDArray[Any] | None = None
+    if largest > max(_MOST_ROWS, labels.size):
+        # Sums are kept for every id up to the largest one: make scattered ids consecutive.
+        names, consecutive = np.unique(labels, return_inverse=True)
+        labels = consecutive.reshape(labels.shape).astype(np.int32) + np.int32(names[0] > 0)
+        names = names if names[0] == 0 else np.concatenate([[0], names])
+        largest = len(names) - 1
+    contiguous = np.ascontiguousarray(labels, dtype=np.int32)
+    unit = "um" if voxel_size_um is not None else "voxels"
+    z, y, x = voxel_size_um if voxel_size_um is not None else (anisotropy, 1.0, 1.0)
+    spacing = (float(z), float(y), float(x))
+    flat = labels.shape[0] == 1
+    weights = perimeter_weights(spacing) if flat else surface_weights(spacing)
+    boxes, moments = shape_sums(contiguous, largest)
+    surface = crossing_sums(contiguous, largest, weights)
+    ids = np.flatnonzero(moments[:, 3])
+    columns = _shape_columns(
+        ids, boxes[ids], moments[ids], surface[ids], spacing, labels.shape, unit
+    )
+    if intensity is not None:
+        for number, image in enumerate(intensity, start=1):
+            sums = intensity_sums(contiguous, image, largest)[ids]
+            columns.update(_intensity_columns(sums, number))
+    if names is not None:
+        columns["id"] = names[ids].astype(np.int64)
+    return CellTable(columns, unit)
+
+
+def warm_up() -> None:
+    """Compile what `measure` needs, so that it can happen while something else runs."""
+    measure(np.ones((2, 3, 3), np.int32), np.ones((1, 2, 3, 3), np.float32))
+
+
+def _shape_columns(
+    ids: NDArray[np.intp],
+    boxes: NDArray[np.int64],
+    moments: NDArray[np.int64],
+    surface: NDArray[np.float64],
+    spacing: tuple[float, float, float],
+    shape: tuple[int, ...],
+    unit: str,
+) -> dict[str, NDArray[Any]]:
+    flat = shape[0] == 1
+    count = moments[:, 3]
+    mean = moments[:, 4:7] / count[:, None]
+    centroid = moments[:, 0:3] + mean
+    columns: dict[str, NDArray[Any]] = {"id": ids.astype(np.int64)}
+    if unit == "um":
+        for k, axis in enumerate("zyx"):
+            columns[f"centroid_{axis}_um"] = centroid[:, k] * spacing[k]
+    for k, axis in enumerate("zyx"):
+        columns[f"centroid_{axis}_voxels"] = centroid[:, k]
+    lengths, major = _principal_axes(moments, mean, spacing, flat)
+    if flat:
+        _add_flat_columns(columns, count, surface, spacing, unit)
+        names = ["major", "minor"]
+    else:
+        _add_solid_columns(columns, count, surface, spacing, unit)
+        names = ["major", "middle", "minor"]
+    for k, name in enumerate(names):
+        columns[f"axis_{name}_{unit}"] = lengths[:, k]
+    for k, axis in enumerate("zyx"):
+        columns[f"major_axis_{axis}"] = major[:, k]
+    for k, axis in enumerate("zyx"):
+        columns[f"box_{axis}_start_voxels"] = boxes[:, k]
+        columns[f"box_{axis}_stop_voxels"] = boxes[:, k + 3]
+    # One slice always touches both z faces: that says nothing.
+    axes = [1, 2] if flat else [0, 1, 2]
+    touches = np.zeros(len(ids), dtype=bool)
+    for k in axes:
+        touches |= (boxes[:, k] == 0) | (boxes[:, k + 3] == shape[k])
+    columns["touches_border"] = touches.astype(np.int64)
+    return columns
+
+
+def _add_solid_columns(
+    columns: dict[str, NDArray[Any]],
+    count: NDArray[np.int64],
+    surface: NDArray[np.float64],
+    spacing: tuple[float, float, float],
+    unit: str,
+) -> None:
+    # In units of the x size where the true size is unknown, so that shape measures agree.
+    volume = count * math.prod(spacing)
+    if unit == "um":
+        columns["volume_um3"] = volume
+    columns["volume_voxels"] = count
+    columns["surface_um2" if unit == "um" else "surface_voxels"] = surface
+    diameter = np.cbrt(6.0 / math.pi * volume)
+    columns[f"equivalent_diameter_{unit}"] = diameter
+    columns["sphericity"] = np.minimum(1.0, math.pi * diameter**2 / surface)
+
+
+def _add_flat_columns(
+    columns: dict[str, NDArray[Any]],
+    count: NDArray[np.int64],
+    perimeter: NDArray[np.float64],
+    spacing: tuple[float, float, float],
+    unit: str,
+) -> None:
+    area = count * spacing[1] * spacing[2]
+    if unit == "um":
+        columns["area_um2"] = area
+    columns["area_voxels"] = count
+    columns[f"perimeter_{unit}"] = perimeter
+    columns[f"equivalent_diameter_{unit}"] = np.sqrt(4.0 / math.pi * area)
+    columns["circularity"] = np.minimum(1.0, 4.0 * math.pi * area / perimeter**2)
+
+
+def _principal_axes(
+    moments: NDArray[np.int64],
+    mean: NDArray[np.float64],
+    spacing: tuple[float, float, float],
+    flat: bool,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Full axes of the ellipsoids with the same second moments, and the longest one's direction."""
+    count = moments[:, 3].astype(np.float64)
+    zz, yy, xx, zy, zx, yx = (moments[:, 7 + k] / count for k in range(6))
+    products = np.stack([zz, zy, zx, zy, yy, yx, zx, yx, xx], axis=1).reshape(-1, 3, 3)
+    # A voxel is a box, not a point: its own second moment is 1/12.
+    covariance = products - mean[:, :, None] * mean[:, None, :] + np.eye(3) / 12.0
+    covariance *= np.outer(spacing, spacing)
+    first = 1 if flat else 0
+    values, vectors = np.linalg.eigh(covariance[:, first:, first:])
+    # A solid ellipsoid with semi-axis a has variance a²/5 along it, a filled ellipse a²/4.
+    lengths = 2.0 * np.sqrt((4.0 if flat else 5.0) * np.maximum(values[:, ::-1], 0.0))
+    major = np.zeros((len(count), 3))
+    major[:, first:] = vectors[:, :, -1]
+    largest = np.take_along_axis(major, np.abs(major).argmax(axis=1)[:, None], axis=1)
+    return lengths, major * np.where(largest < 0, -1.0, 1.0)
+
+
+def _intensity_columns(sums: NDArray[np.float64], number: int) -> dict[str, NDArray[Any]]:
+    reference, count, total, squares, low, high = sums.T
+    mean = total / count
+    variance = np.maximum(squares / count - mean**2, 0.0)
+    return {
+        f"mean_channel_{number}": reference + mean,
+        f"min_channel_{number}": low,
+        f"max_channel_{number}": high,
+        f"sd_channel_{number}": np.sqrt(variance),
+    }
+
+
+def _as_text(column: NDArray[Any]) -> list[str]:
+    if column.dtype.kind in "iu":
+        return [str(v) for v in column.tolist()]
+    return [f"{v:.7g}" for v in column.tolist()]

@@ -1,0 +1,1 @@
+"""What a microscope and its camera do to light."""

@@ -1,0 +1,1 @@
+"""What is stained, and how brightly."""

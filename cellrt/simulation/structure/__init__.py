@@ -1,0 +1,1 @@
+"""Cells and tissue as labels, before anything is stained."""

@@ -1,0 +1,41 @@
+"""The model card of a network that a recipe trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cellrt.models.layers.network import Network
+from cellrt.runtime.model.card import OUTPUT, ModelCard, Normalisation, Output, Score, TrainingData
+from cellrt.training.methods import method_of
+from cellrt.training.recipe import Recipe
+
+
+def make_card(net: Network, recipe: Recipe, name: str, scores: Sequence[Score] = ()) -> ModelCard:
+    """Describe a network with what its recipe says."""
+    low, high = recipe.model.percentiles
+    data = [TrainingData(t.name, t.source, t.licence) for t in recipe.data]
+    data += [
+        TrainingData(f"{t.name} ({t.count} stacks)", "cellrt.simulation", "BSD-3-Clause")
+        for t in recipe.simulate
+    ]
+    method = method_of(recipe)
+    return ModelCard(
+        name=name,
+        summary=recipe.description,
+        target=recipe.kind,
+        method=recipe.model.method,
+        decoder=method.decoder,
+        decoder_parameters=method.decoder_parameters,
+        diameter_voxels=recipe.model.nominal_diameter_voxels,
+        voxel_size_um=recipe.model.voxel_size_um,
+        outputs=(Output(OUTPUT, method.outputs),),
+        diameter_range=recipe.augment.zoom,
+        normalisation=Normalisation(low, high),
+        two_dimensional=recipe.model.two_dimensional,
+        multiple=net.size_multiple,
+        receptive_field_radius=net.receptive_radius,
+        halo=net.halo,
+        training_data=tuple(data),
+        scores=tuple(scores),
+        recipe=f"recipes/{recipe.name}.toml",
+    )

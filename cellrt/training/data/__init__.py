@@ -1,0 +1,1 @@
+"""Labelled stacks, from files or simulated, and patches drawn from them."""

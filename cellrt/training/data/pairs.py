@@ -1,0 +1,100 @@
+"""Labelled stacks from files: TIFF, HDF5, Zarr and NumPy, paired by glob patterns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cellrt.errors import InputError
+from cellrt.training.recipe import DataTable
+
+_INSIDE = (".h5", ".hdf5", ".zarr", ".npz")
+
+
+def find_pairs(table: DataTable, folder: Path) -> list[tuple[str | None, str]]:
+    """Return (image, labels) addresses of a data table, in sorted order.
+
+    Raises
+    ------
+    InputError
+        When a pattern matches nothing or images and labels differ in number.
+    """
+    labels = expand(table.labels, folder, table.exclude)
+    if not labels:
+        raise InputError(f"data '{table.name}': labels = '{table.labels}' matches no file")
+    if table.images is None:
+        return [(None, address) for address in labels]
+    images = expand(table.images, folder, table.exclude)
+    if len(images) != len(labels):
+        raise InputError(
+            f"data '{table.name}': {len(images)} images but {len(labels)} label files; "
+            "the two patterns must match the same stacks"
+        )
+    return list(zip(images, labels, strict=True))
+
+
+def expand(pattern: str, folder: Path, exclude: tuple[str, ...] = ()) -> list[str]:
+    """Return the addresses that a glob pattern relative to `folder` stands for, sorted."""
+    pattern, inside = split_address(pattern)
+    base = Path(pattern)
+    if base.is_absolute():
+        found = sorted(Path(base.anchor).glob(str(base.relative_to(base.anchor))))
+    else:
+        # Path.glob refuses "..", which recipes need to reach data beside the project.
+        while pattern.startswith("../"):
+            folder, pattern = folder.parent, pattern[3:]
+        found = sorted(folder.glob(pattern))
+    kept = [path for path in found if not any(word in path.name for word in exclude)]
+    return [f"{path}:{inside}" if inside else str(path) for path in kept]
+
+
+def split_address(address: str) -> tuple[str, str]:
+    """Split ``file.h5:dataset`` into file and dataset; the second is empty when there is none."""
+    for suffix in _INSIDE:
+        head, mark, tail = address.rpartition(f"{suffix}:")
+        if mark:
+            return head + suffix, tail
+    return address, ""
+
+
+def read_array(address: str) -> npt.NDArray[Any]:
+    """Read a ``(z, y, x)`` array; axes of length 1 in front are dropped.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read or is not three-dimensional.
+    """
+    file, inside = split_address(address)
+    try:
+        array = _read(Path(file), inside)
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(f"{address}: cannot be read: {error}") from error
+    while array.ndim > 3 and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim != 3:
+        raise InputError(f"{address}: shape {array.shape}, expected three dimensions (z, y, x)")
+    return array
+
+
+def _read(file: Path, inside: str) -> npt.NDArray[Any]:
+    suffix = file.suffix.lower()
+    if suffix in (".h5", ".hdf5"):
+        import h5py
+
+        with h5py.File(file, "r") as store:
+            return np.asarray(store[inside or next(iter(store))])
+    if suffix == ".zarr":
+        import zarr
+
+        store = zarr.open(str(file), mode="r")
+        return np.asarray(store[inside] if inside else store)  # type: ignore[index]
+    if suffix in (".npy", ".npz"):
+        loaded = np.load(file)
+        return np.asarray(loaded[inside or loaded.files[0]] if suffix == ".npz" else loaded)
+    from cellrt.runtime.image.formats.tiff import read_voxels
+
+    return read_voxels(file)

@@ -1,0 +1,91 @@
+"""Where a network's weights come from before training: a checkpoint or an exported model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cellrt.errors import InputError
+from cellrt.models.layers.fold import convolutions, unfold_batch_norm
+from cellrt.models.layers.network import Network
+from cellrt.runtime.model.file import open_model
+from cellrt.training.checkpoint import load_checkpoint
+from cellrt.training.data.patches import PatchDataset
+from cellrt.training.data.stacks import Stack
+from cellrt.training.methods import method_of
+from cellrt.training.recipe import Recipe
+
+_BATCHES = 8
+
+
+def initial_network(recipe: Recipe, stacks: Sequence[Stack]) -> Network:
+    """Return a network with the weights that the recipe's ``init`` names.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        ``init`` is a checkpoint (``.ckpt``) or ONNX file relative to the recipe, or the name of a
+        bundled model.
+    stacks : sequence of Stack
+        Training stacks; the batch statistics that an exported model has lost are measured on them.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or its network has another shape than the recipe's.
+    """
+    assert recipe.init is not None
+    file = recipe.folder / recipe.init
+    if file.suffix == ".ckpt":
+        net, other = load_checkpoint(file)
+        for key in recipe.model.network_keys:  # the method first: others have no such key
+            here, there = getattr(recipe.model, key), getattr(other.model, key)
+            if here != there:
+                raise InputError(
+                    f"key 'init': {recipe.init} has {key} {there}, the recipe asks for {here}; "
+                    f"make 'model.{key}' equal"
+                )
+        return net
+    path = open_model(file if file.suffix == ".onnx" else recipe.init).path
+    net = method_of(recipe).network()
+    data = PatchDataset(stacks, recipe)
+    batches = [
+        torch.stack([data[2 * batch][0], data[2 * batch + 1][0]]) for batch in range(_BATCHES)
+    ]
+    unfold_batch_norm(net, read_onnx_weights(path, net), batches)
+    return net
+
+
+def read_onnx_weights(path: Path, net: Network) -> dict[str, tuple[Tensor, Tensor]]:
+    """Read convolution weights and biases of an exported model, by module name.
+
+    Raises
+    ------
+    InputError
+        When the file's convolutions are not those of `net`.
+    """
+    from onnx import numpy_helper
+
+    from cellrt.graph.fp16_weights import load_exact
+
+    graph = load_exact(path).graph
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    weights = {}
+    for name, layer in convolutions(net):
+        weight, bias = stored.get(f"{name}.weight"), stored.get(f"{name}.bias")
+        if weight is None or bias is None or tuple(weight.shape) != tuple(layer.weight.shape):
+            raise InputError(
+                f"key 'init': {path.name} has no layer '{name}' of shape "
+                f"{tuple(layer.weight.shape)}; it holds another network than the recipe's"
+            )
+        weights[name] = (_tensor(weight), _tensor(bias))
+    return weights
+
+
+def _tensor(array: Any) -> Tensor:
+    return torch.from_numpy(np.array(array, np.float32))

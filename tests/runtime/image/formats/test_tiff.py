@@ -1,0 +1,401 @@
+"""TIFF files of every kind the microscopes' software writes, and files that are none."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cellrt.errors import InputError
+from cellrt.runtime.image.formats.tiff import read_volume
+
+DATA = Path(__file__).parents[4].parent / "shared" / "data"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="real stacks (../shared/data) are absent")
+
+STACK = np.random.default_rng(0).integers(0, 60_000, (7, 33, 45)).astype(np.uint16)
+TWO_CHANNELS = np.random.default_rng(1).integers(0, 250, (5, 2, 20, 24)).astype(np.uint8)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "stack.tif"
+
+
+def message(path: Path, **options: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        read_volume(path, **options)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert len(text) < 400
+    return text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"bigtiff": True},
+        {"byteorder": ">"},
+        {"compression": "zlib"},
+        {"compression": "zlib", "predictor": True},
+        {"tile": (16, 16)},
+        {"tile": (16, 16), "compression": "zlib"},
+        {"imagej": True, "metadata": {"axes": "ZYX"}},
+        {"imagej": True, "metadata": {"axes": "ZYX"}, "compression": "zlib"},
+        {"ome": True, "metadata": {"axes": "ZYX"}},
+        {"ome": True, "metadata": {"axes": "ZYX"}, "bigtiff": True, "compression": "zlib"},
+        {"metadata": {"axes": "ZYX"}},
+        {"metadata": None},
+        {"metadata": None, "contiguous": False, "rowsperstrip": 5},
+    ],
+    ids=str,
+)
+def test_stack_of_every_format_keeps_its_voxels(file: Path, options: dict[str, Any]) -> None:
+    options = {k: v for k, v in options.items() if k != "contiguous"}
+    tifffile.imwrite(file, STACK, **options)
+    volume = read_volume(file)
+    assert volume.shape == (7, 33, 45)
+    assert volume.data.dtype.newbyteorder("=") == np.uint16
+    np.testing.assert_array_equal(volume.image, STACK)
+    assert volume.axes_source.origin in ("file", "assumed")
+    assert volume.path == file
+
+
+@pytest.mark.parametrize(
+    ("mode", "dtype"), [("L", np.uint8), ("I;16", np.uint16), ("I", np.int32), ("F", np.float32)]
+)
+@pytest.mark.parametrize("predictor", [1, 2])
+def test_lzw_is_read_without_further_packages(
+    file: Path, mode: str, dtype: type, predictor: int
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    planes = (STACK[:4] // 300).astype(dtype)
+    pictures = [image.fromarray(plane) for plane in planes]
+    pictures[0].save(
+        file,
+        save_all=True,
+        append_images=pictures[1:],
+        compression="tiff_lzw",
+        tiffinfo={317: predictor},
+    )
+    # Four pages alone could be channels.
+    volume = read_volume(file, axes="ZYX")
+    assert volume.data.dtype == dtype
+    np.testing.assert_array_equal(volume.image, planes)
+
+
+def test_uncompressed_stacks_are_memory_maps_and_are_not_copied(file: Path) -> None:
+    tifffile.imwrite(file, TWO_CHANNELS, imagej=True, metadata={"axes": "ZCYX"})
+    volume = read_volume(file, channel=2)
+    assert isinstance(volume.data, np.memmap)
+    assert not volume.data.flags.writeable
+    np.testing.assert_array_equal(volume.image, TWO_CHANNELS[:, 1])
+
+
+def test_pyramid_is_read_at_full_resolution(file: Path) -> None:
+    with tifffile.TiffWriter(file, bigtiff=True, ome=True) as tif:
+        options = {"photometric": "minisblack", "tile": (16, 16), "compression": "zlib"}
+        tif.write(STACK, subifds=1, metadata={"axes": "ZYX", "PhysicalSizeX": 0.5}, **options)
+        tif.write(STACK[:, ::2, ::2], subfiletype=1, **options)
+    volume = read_volume(file)
+    np.testing.assert_array_equal(volume.image, STACK)
+    assert volume.voxel_size_um == (None, None, 0.5)
+
+
+def test_image_is_a_stack_of_one_slice(file: Path) -> None:
+    tifffile.imwrite(file, STACK[0])
+    volume = read_volume(file)
+    assert volume.shape == (1, 33, 45)
+    assert volume.is_2d
+    assert volume.file_axes == "YX"
+
+
+@pytest.mark.parametrize(
+    ("array", "letters"),
+    [(STACK[:1], "ZYX"), (STACK[None], "TZYX"), (STACK[:, None, None], "ZTCYX")],
+    ids=["ZYX", "TZYX", "ZTCYX"],
+)
+def test_singleton_axes_do_not_matter(file: Path, array: np.ndarray, letters: str) -> None:
+    tifffile.imwrite(file, array, metadata={"axes": letters})
+    volume = read_volume(file)
+    np.testing.assert_array_equal(volume.image, array.reshape(volume.shape))
+    np.testing.assert_array_equal(read_volume(file, axes=letters).image, volume.image)
+
+
+def test_booleans_are_zeros_and_ones(file: Path) -> None:
+    tifffile.imwrite(file, STACK > 30_000)
+    volume = read_volume(file)
+    np.testing.assert_array_equal(volume.image, (STACK > 30_000).astype(np.uint8))
+    assert volume.data.dtype == np.uint8
+
+
+# Channels and time
+
+
+def test_channels_must_be_chosen_and_all_are_kept(file: Path) -> None:
+    names = {"axes": "ZCYX", "Channel": {"Name": ["DAPI", "GFP"]}}
+    tifffile.imwrite(file, TWO_CHANNELS, ome=True, metadata=names, photometric="minisblack")
+    text = message(file)
+    assert "2 channels (1 = DAPI, 2 = GFP)" in text
+    assert "--channel 1 to --channel 2" in text
+    for channel in (2, "2", "GFP", "gfp"):
+        volume = read_volume(file, channel=channel)
+        assert volume.segmented_channel == 1
+        assert volume.data.shape == (2, 5, 20, 24)
+        np.testing.assert_array_equal(volume.image, TWO_CHANNELS[:, 1])
+    np.testing.assert_array_equal(volume.channel("DAPI"), TWO_CHANNELS[:, 0])
+    assert "no channel 3" in message(file, channel=3)
+    assert "no channel 0" in message(file, channel=0)
+    assert "'RFP'" in message(file, channel="RFP")
+
+
+def test_colours_are_channels(file: Path) -> None:
+    rgb = np.ascontiguousarray(np.moveaxis(STACK[:3] // 256, 0, -1)).astype(np.uint8)
+    tifffile.imwrite(file, rgb, photometric="rgb")
+    assert "3 channels" in message(file)
+    np.testing.assert_array_equal(read_volume(file, channel=3).image[0], rgb[..., 2])
+
+
+def test_time_must_be_chosen(file: Path) -> None:
+    movie = STACK[:6].reshape(2, 3, 33, 45)
+    tifffile.imwrite(file, movie, imagej=True, metadata={"axes": "TZYX"})
+    assert "--time 1 to --time 2" in message(file)
+    np.testing.assert_array_equal(read_volume(file, time=2).image, movie[1])
+    assert "no time point 3" in message(file, time=3)
+
+
+@pytest.mark.parametrize("letter", ["C", "T"])
+def test_slices_saved_as_something_else_are_pointed_out(file: Path, letter: str) -> None:
+    tifffile.imwrite(file, STACK, imagej=True, metadata={"axes": letter + "YX"})
+    assert "if they are slices, say so with --axes" in message(file)
+    volume = read_volume(file, axes="ZYX")
+    np.testing.assert_array_equal(volume.image, STACK)
+    assert volume.axes_source.origin == "user"
+
+
+# Axes
+
+
+def test_plain_pages_are_slices_and_the_provenance_says_so(file: Path) -> None:
+    tifffile.imwrite(file, STACK)
+    volume = read_volume(file)
+    assert volume.axes_source.origin == "assumed"
+    assert "7 pages are taken as z" in volume.axes_source.text
+    assert volume.voxel_size_um is None
+    assert volume.voxel_size_source.origin == "unknown"
+
+
+@pytest.mark.parametrize("shape", [(7, 2, 33, 45), (2, 7, 33, 45), (3, 33, 45), (2, 3, 4, 33, 45)])
+def test_axes_that_could_be_anything_are_asked_for(file: Path, shape: tuple[int, ...]) -> None:
+    tifffile.imwrite(file, np.zeros(shape, np.uint16), photometric="minisblack")
+    text = message(file)
+    assert "--axes" in text
+    assert "x".join(map(str, shape)) in text
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 1, 1), (1, 1, 4), (1, 4, 1)])
+def test_images_of_a_voxel_or_a_line_are_read(file: Path, shape: tuple[int, ...]) -> None:
+    array = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    tifffile.imwrite(file, array, photometric="minisblack", metadata=None)
+    volume = read_volume(file)
+    np.testing.assert_array_equal(np.squeeze(volume.image), np.squeeze(array))
+    tifffile.imwrite(file, array, photometric="minisblack")
+    np.testing.assert_array_equal(np.squeeze(read_volume(file).image), np.squeeze(array))
+
+
+def test_user_axes_are_obeyed_and_checked(file: Path) -> None:
+    array = np.moveaxis(TWO_CHANNELS, 1, -1)
+    tifffile.imwrite(file, array, photometric="minisblack")
+    volume = read_volume(file, axes="zyxc", channel=1)
+    np.testing.assert_array_equal(volume.image, TWO_CHANNELS[:, 0])
+    assert "names 3" in message(file, axes="ZYX")
+    assert "at most once" in message(file, axes="ZZYX")
+    assert "Y and X always" in message(file, axes="TCZX")
+    assert "make no image" in message(file, axes="QZYX")
+
+
+def test_axes_without_meaning_for_cells_are_refused(file: Path) -> None:
+    tifffile.imwrite(file, TWO_CHANNELS, metadata={"axes": "ZAYX"})
+    assert "angle" in message(file)
+
+
+# Files that cannot be segmented
+
+
+def test_missing_folder_empty_and_foreign_files(tmp_path: Path) -> None:
+    assert "does not exist" in message(tmp_path / "none.tif")
+    assert "is a folder" in message(tmp_path)
+    (tmp_path / "empty.tif").touch()
+    assert "0 bytes" in message(tmp_path / "empty.tif")
+    (tmp_path / "text.tif").write_text("id,volume\n1,2\n" * 50)
+    assert "text.tif is not a TIFF file" in message(tmp_path / "text.tif")
+    (tmp_path / "short.tif").write_bytes(b"II*\0")
+    assert "truncated or damaged" in message(tmp_path / "short.tif")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_file(file: Path) -> None:
+    tifffile.imwrite(file, STACK)
+    file.chmod(0)
+    assert "permissions" in message(file)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"metadata": None},
+        {"compression": "zlib"},
+        {"imagej": True, "metadata": {"axes": "ZYX"}},
+        {"imagej": True, "metadata": {"axes": "ZYX"}, "compression": "zlib"},
+        {"ome": True, "metadata": {"axes": "ZYX"}, "compression": "zlib"},
+        {"tile": (16, 16), "bigtiff": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.95, 0.999])
+def test_truncated_files_are_never_read_as_if_whole(
+    file: Path, options: dict[str, Any], share: float
+) -> None:
+    tifffile.imwrite(file, STACK, **options)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(share * len(whole))])
+    try:
+        volume = read_volume(file)
+    except InputError as error:
+        assert "truncated or damaged" in str(error)  # noqa: PT017
+    else:
+        # ImageJ's voxels come first: only page directories that nobody needs were lost.
+        np.testing.assert_array_equal(volume.image, STACK)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    position=st.integers(0, 100_000),
+    garbage=st.binary(min_size=1, max_size=40),
+    compressed=st.booleans(),
+)
+def test_damage_gives_an_error_or_an_image_but_no_traceback(
+    tmp_path_factory: pytest.TempPathFactory, position: int, garbage: bytes, compressed: bool
+) -> None:
+    file = tmp_path_factory.mktemp("damage") / "stack.tif"
+    tifffile.imwrite(file, STACK[:5, :9, :9], compression="zlib" if compressed else None)
+    whole = bytearray(file.read_bytes())
+    start = position % len(whole)
+    whole[start : start + len(garbage)] = garbage
+    file.write_bytes(whole)
+    try:
+        volume = read_volume(file)
+    except InputError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+    else:
+        assert volume.data.ndim == 4
+
+
+def test_complex_images_are_refused(file: Path) -> None:
+    tifffile.imwrite(file, STACK.astype(np.complex64))
+    assert "complex" in message(file)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_nonfinite_voxels_are_refused_in_the_segmented_channel_only(
+    file: Path, value: float
+) -> None:
+    image = TWO_CHANNELS.astype(np.float32)
+    image[2, 1, 3, 4] = value
+    tifffile.imwrite(file, image, imagej=True, metadata={"axes": "ZCYX"})
+    assert read_volume(file, channel=1).segmented_channel == 0
+    text = message(file, channel=2)
+    assert "1 of 2400 voxels of channel 2 are NaN or infinite" in text
+
+
+def test_files_of_several_images_are_refused_but_thumbnails_are_not(file: Path) -> None:
+    with tifffile.TiffWriter(file) as tif:
+        tif.write(STACK, metadata={"axes": "ZYX"})
+        tif.write(STACK[0, :20, :20], metadata={"axes": "YX"})
+    np.testing.assert_array_equal(read_volume(file).image, STACK)
+    with tifffile.TiffWriter(file) as tif:
+        tif.write(STACK, metadata={"axes": "ZYX"})
+        tif.write(STACK[:, :30], metadata={"axes": "ZYX"})
+    assert "2 images (7x33x45, 7x30x45) that are no parts of one stack" in message(file)
+
+
+def write_ome_in_two_files(folder: Path) -> Path:
+    xml = (
+        '<?xml version="1.0" encoding="UTF-8"?>'
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:1">'
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" '
+        'SizeX="45" SizeY="33" SizeZ="7" SizeC="1" SizeT="1" PhysicalSizeX="0.5">'
+        '<Channel ID="Channel:0:0" SamplesPerPixel="1"/>'
+        '<TiffData FirstZ="0" IFD="0" PlaneCount="4">'
+        '<UUID FileName="a.ome.tif">urn:uuid:1</UUID></TiffData>'
+        '<TiffData FirstZ="4" IFD="0" PlaneCount="3">'
+        '<UUID FileName="b.ome.tif">urn:uuid:2</UUID></TiffData>'
+        "</Pixels></Image></OME>"
+    )
+    for name, planes, uuid in (("a", STACK[:4], "1"), ("b", STACK[4:], "2")):
+        description = xml.replace('UUID="urn:uuid:1">', f'UUID="urn:uuid:{uuid}">', 1)
+        tifffile.imwrite(
+            folder / f"{name}.ome.tif",
+            planes,
+            description=description.encode(),
+            metadata=None,
+            compression="zlib",
+            photometric="minisblack",
+        )
+    return folder / "a.ome.tif"
+
+
+def test_ome_tiff_spread_over_files_is_read_whole_or_refused(tmp_path: Path) -> None:
+    path = write_ome_in_two_files(tmp_path)
+    np.testing.assert_array_equal(read_volume(path).image, STACK)
+    (tmp_path / "b.ome.tif").unlink()
+    assert "truncated or damaged" in message(path)
+
+
+# Real files
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("name", "shape", "size", "letters"),
+    [
+        ("nuclei/anisotropic_raw.tif", (37, 118, 132), (4.0, 0.8286, 0.8286), "ZYX"),
+        ("nuclei/drosophila_envelope_raw.tif", (14, 224, 305), (None, 0.24165, 0.24165), "ZYX"),
+        ("nuclei/embryos/images/Emb01_t501.ome.tif", (51, 124, 127), (1.75, 0.8, 0.8), "ZYX"),
+        ("nuclei/nuclei_75.tif", (75, 75, 75), None, "ZYX"),
+        ("nuclei/small_31.tif", (31, 61, 57), None, "ZYX"),
+        ("nuclei/mouse_brain_raw.tif", (124, 86, 94), None, "ZYX"),
+        ("labels_only/hipsc_cells.tif", (76, 1024, 1024), None, "ZYX"),
+        ("cells2d/nuclei_512.tif", (1, 512, 512), None, "YX"),
+        ("cells2d/maize_walls.tif", (1, 640, 639), None, "YX"),
+    ],
+)
+def test_real_files(
+    name: str, shape: tuple[int, ...], size: tuple[float | None, ...] | None, letters: str
+) -> None:
+    volume = read_volume(DATA / name)
+    assert volume.shape == shape
+    assert volume.file_axes == letters
+    if size is None:
+        assert volume.voxel_size_um is None
+    else:
+        assert volume.voxel_size_um is not None
+        for found, expected in zip(volume.voxel_size_um, size, strict=True):
+            assert found == (None if expected is None else pytest.approx(expected, rel=1e-3))
+    assert volume.image.max() > volume.image.min()
+
+
+@needs_data
+def test_real_file_with_two_channels() -> None:
+    path = DATA / "nuclei" / "two_channel_raw.tif"
+    assert "2 channels" in message(path)
+    volume = read_volume(path, channel=2)
+    assert volume.data.shape == (2, 45, 130, 133)
+    assert volume.voxel_size_um == pytest.approx((0.4994, 0.5119, 0.5119), rel=1e-3)

@@ -1,0 +1,103 @@
+"""Arrays with axes, voxel size and channels: what is accepted, viewed and refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cellrt.errors import InputError
+from cellrt.runtime.image.volume import volume_from_array
+
+LENGTHS = {"T": 2, "C": 3, "Z": 4, "Y": 5, "X": 6}
+
+
+@st.composite
+def axis_orders(draw: st.DrawFn) -> str:
+    optional = draw(st.sets(st.sampled_from("TCZ")))
+    return "".join(draw(st.permutations(sorted(optional | {"Y", "X"}))))
+
+
+@settings(deadline=None)
+@given(letters=axis_orders(), time=st.integers(1, 2), channel=st.integers(1, 3))
+def test_any_order_of_axes_is_viewed_as_czyx(letters: str, time: int, channel: int) -> None:
+    shape = tuple(LENGTHS[letter] for letter in letters)
+    array = np.arange(np.prod(shape)).reshape(shape)
+    volume = volume_from_array(
+        array,
+        axes=letters,
+        time=time if "T" in letters else None,
+        channel=channel if "C" in letters else None,
+    )
+    # The same by naming every index.
+    full = np.einsum(f"{letters.lower()}->{''.join(sorted(letters.lower()))}", array)
+    ordered = sorted(letters)
+    for letter in "CTXYZ":
+        if letter not in ordered:
+            full = np.expand_dims(full, "CTXYZ".index(letter))
+    expected = full[:, time - 1 if "T" in letters else 0].transpose(0, 3, 2, 1)
+    np.testing.assert_array_equal(volume.data, expected)
+    np.testing.assert_array_equal(volume.image, expected[channel - 1 if "C" in letters else 0])
+    assert np.shares_memory(volume.data, array)
+    assert volume.file_axes == letters
+
+
+def test_two_and_three_dimensions_need_no_axes() -> None:
+    assert volume_from_array(np.zeros((5, 6))).shape == (1, 5, 6)
+    volume = volume_from_array(np.zeros((2, 5, 6)))
+    assert volume.shape == (2, 5, 6)
+    assert volume.axes_source.origin == "assumed"
+    assert str(volume.voxel_size_source).startswith("unknown")
+    assert volume.path is None
+
+
+def test_boolean_arrays_become_numbers_without_a_copy() -> None:
+    mask = np.eye(5, dtype=bool)
+    volume = volume_from_array(mask)
+    assert volume.data.dtype == np.uint8
+    assert np.shares_memory(volume.data, mask)
+
+
+def test_full_voxel_size_ignores_z_of_one_slice() -> None:
+    stack, image = np.zeros((3, 5, 6)), np.zeros((5, 6))
+    assert volume_from_array(stack).full_voxel_size_um is None
+    assert volume_from_array(stack, voxel_size_um=(2, 1, 0.5)).full_voxel_size_um == (2, 1, 0.5)
+    assert volume_from_array(image, voxel_size_um=(2, 1, 0.5)).full_voxel_size_um == (2, 1, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("array", "options", "words"),
+    [
+        (np.zeros(5), {}, "has 1 dimensions"),
+        (np.zeros(()), {}, "has 0 dimensions"),
+        (np.zeros((1,) * 6), {}, "has 6 dimensions"),
+        (np.zeros((2, 3, 4, 5)), {}, "--axes ZCYX"),
+        (np.zeros((2, 3, 4, 5, 6)), {}, "--axes TZCYX"),
+        (np.zeros((0, 5, 6)), {}, "no voxels"),
+        (np.zeros((5, 0)), {}, "no voxels"),
+        (np.zeros((3, 5, 6), complex), {}, "complex"),
+        (np.full((3, 5, 6), "a"), {}, "expected grey values"),
+        (np.zeros((3, 5, 6), object), {}, "expected grey values"),
+        (np.zeros((2, 3, 5, 6)), {"axes": "CZYX"}, "--channel 1 to --channel 2"),
+        (np.zeros((2, 3, 5, 6)), {"axes": "TZYX"}, "--time 1 to --time 2"),
+        (np.zeros((3, 5, 6)), {"axes": "YX"}, "name one letter per dimension"),
+        (np.zeros((3, 5, 6)), {"channel": 2}, "no channel 2"),
+        (np.zeros((3, 5, 6)), {"time": 2}, "no time point 2"),
+        (np.zeros((3, 5, 6)), {"voxel_size_um": (0, 1, 1)}, "above 0"),
+        (np.full((3, 5, 6), np.nan), {}, "90 of 90 voxels are NaN or infinite"),
+    ],
+)
+def test_refused_with_one_line(array: np.ndarray, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        volume_from_array(array, **options)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_nonfinite_voxels_of_other_channels_are_let_pass() -> None:
+    array = np.zeros((2, 3, 5, 6))
+    array[1] = np.nan
+    assert volume_from_array(array, axes="CZYX", channel=1).segmented_channel == 0

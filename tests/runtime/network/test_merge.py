@@ -1,0 +1,128 @@
+"""Merging: the stream equals the plain sum bit for bit, tiles equal the whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from cellrt.errors import UsageError
+from cellrt.runtime.network.merge import merge, predict
+from cellrt.runtime.network.tiles import plan_tiles
+
+shapes = st.tuples(*[st.integers(1, 40)] * 3)
+weightings = st.sampled_from(["distance", "gaussian", "constant"])
+
+
+def merged(grid, predictions, channels=2):
+    """Collect the stream into one array and check that it covers every voxel once."""
+    result = np.full((channels, *grid.shape), np.nan, np.float32)
+    order = []
+    for block in merge(grid, predictions):
+        assert np.isnan(result[:, block.z, block.y]).all()
+        result[:, block.z, block.y] = block.fields
+        order.append((block.z.start, block.y.start))
+    assert order == sorted(order)
+    assert not np.isnan(result).any()
+    return result
+
+
+def padded_reader(volume, grid):
+    """Read tiles from a volume that is mirrored up to what the tiles cover."""
+    extra = [(0, axis.padded - axis.length) for axis in grid.axes]
+    full = np.pad(volume, extra, mode="symmetric")
+    return full, lambda tile: full[
+        tuple(slice(s, s + n) for s, n in zip(tile.start, grid.tile, strict=True))
+    ]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    shape=shapes,
+    halo=st.integers(0, 5),
+    blend=st.integers(0, 6),
+    max_edge=st.integers(20, 40),  # an overlap of 16 voxels needs tiles of 20
+    weighting=weightings,
+    seed=st.integers(0, 99),
+)
+def test_stream_equals_in_memory_sum_bit_for_bit(shape, halo, blend, max_edge, weighting, seed):
+    grid = plan_tiles(
+        shape, halo=halo, blend=blend, multiple=4, max_voxels=max_edge**3, weighting=weighting
+    )
+    rng = np.random.default_rng(seed)
+    outputs = [(t, rng.standard_normal((2, *grid.tile)).astype(np.float32)) for t in grid]
+    total = np.zeros((2, *(axis.padded for axis in grid.axes)), np.float32)
+    for tile, fields in outputs:
+        wz, wy, wx = (axis.weights[i] for axis, i in zip(grid.axes, tile.index, strict=True))
+        where = tuple(slice(s, s + n) for s, n in zip(tile.start, grid.tile, strict=True))
+        weight = (wz[:, None] * wy[None, :])[:, :, None] * wx
+        total[(slice(None), *where)] += fields * weight
+    expected = total[:, : shape[0], : shape[1], : shape[2]]
+    np.testing.assert_array_equal(merged(grid, iter(outputs)), expected)
+
+
+@settings(deadline=None, max_examples=40)
+@given(shape=shapes, tile=st.tuples(*[st.sampled_from([16, 20, 24])] * 3), weighting=weightings)
+def test_tiled_equals_whole_when_the_halo_covers_the_receptive_field(shape, tile, weighting):
+    radius = 3
+    rng = np.random.default_rng(0)
+    volume = rng.random(shape, dtype=np.float32)
+    kernel = rng.random((2 * radius + 1,) * 3)
+
+    def network(image):
+        # Zero padding, as the convolutions of the networks have it.
+        out = ndimage.convolve(image[0, 0], kernel, mode="constant") / kernel.sum()
+        return np.stack([out, -out])[None].astype(np.float32)
+
+    grid = plan_tiles(shape, halo=radius, blend=4, multiple=4, tile=tile, weighting=weighting)
+    full, read = padded_reader(volume, grid)
+    whole = network(full[None, None])[0, :, : shape[0], : shape[1], : shape[2]]
+    np.testing.assert_allclose(merged(grid, predict(grid, read, [network])), whole, atol=1e-4)
+
+
+@given(shape=shapes, halo=st.integers(0, 4), blend=st.integers(0, 4), weighting=weightings)
+def test_weights_sum_to_one_everywhere(shape, halo, blend, weighting):
+    grid = plan_tiles(
+        shape, halo=halo, blend=blend, multiple=4, max_voxels=24**3, weighting=weighting
+    )
+    for axis in grid.axes:
+        total = np.zeros(axis.padded)
+        for start, weights in zip(axis.starts, axis.weights, strict=True):
+            total[start : start + axis.tile] += weights
+        np.testing.assert_allclose(total, 1, atol=1e-6)
+        assert all(start % 4 == 0 for start in axis.starts)
+        steps = np.diff(axis.starts)
+        assert (axis.tile - steps >= 2 * halo + blend).all()
+
+
+def test_inner_faces_have_no_weight_within_the_halo():
+    grid = plan_tiles((8, 8, 64), halo=4, blend=4, multiple=4, tile=(8, 8, 24))
+    weights = grid.axes[2].weights
+    assert (weights[0, -4:] == 0).all()
+    assert (weights[1, :4] == 0).all()
+    assert (weights[0, :4] == 1).all()
+
+
+def test_chosen_tiling_computes_no_more_than_any_other_that_fits():
+    grid = plan_tiles((128, 256, 256), halo=16, max_voxels=1 << 20)
+    assert np.prod(grid.tile) <= 1 << 20
+    assert grid.computed_voxels < 2.6 * 128 * 256 * 256
+
+
+def test_a_tile_without_room_for_its_halo_is_refused():
+    with pytest.raises(UsageError, match="no room"):
+        plan_tiles((64, 64, 64), halo=16, tile=(32, 32, 32))
+    with pytest.raises(UsageError, match="multiples of 8"):
+        plan_tiles((64, 64, 64), halo=2, tile=(33, 32, 32))
+
+
+def test_an_error_in_the_network_reaches_the_caller():
+    grid = plan_tiles((8, 8, 40), halo=0, tile=(8, 8, 16))
+
+    def broken(image):
+        raise RuntimeError("out of paper")
+
+    with pytest.raises(RuntimeError, match="out of paper"):
+        list(predict(grid, lambda tile: np.zeros(grid.tile, np.float32), [broken]))

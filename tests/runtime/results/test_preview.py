@@ -1,0 +1,142 @@
+"""The preview shows the cells it was given, at one scale, whatever the stack's shape."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from cellrt.runtime.grid.intensity import IntensityRange
+from cellrt.runtime.results.preview.page import write_preview
+from cellrt.runtime.results.preview.panels import Plane, project, render_plane
+from cellrt.runtime.results.preview.text import draw_text, text_width
+
+
+def two_balls(shape: tuple[int, int, int] = (20, 40, 50)) -> tuple[np.ndarray, np.ndarray]:
+    z, y, x = np.indices(shape)
+    labels = np.zeros(shape, np.int32)
+    labels[(z - 9) ** 2 + (y - 12) ** 2 + (x - 14) ** 2 < 49] = 1
+    labels[(z - 11) ** 2 + (y - 28) ** 2 + (x - 34) ** 2 < 64] = 2
+    noise = np.random.default_rng(0).normal(100, 5, shape)
+    return (noise + 200 * (labels > 0)).astype(np.uint16), labels
+
+
+def colourfulness(picture: Image.Image) -> int:
+    """Number of pixels that are not grey."""
+    pixels = np.asarray(picture.convert("RGB")).astype(int)
+    return int((np.ptp(pixels, axis=-1) > 60).sum())
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((20, 40, 50), {}),
+        ((20, 40, 50), {"voxel_size_um": (2.0, 0.3, 0.3)}),
+        ((20, 40, 50), {"anisotropy": 3.0}),
+        ((1, 40, 50), {"voxel_size_um": (2.0, 0.3, 0.3)}),
+        ((3, 90, 90), {}),
+        ((120, 12, 12), {}),
+        ((5, 6, 300), {}),
+        ((2, 1, 1), {}),
+    ],
+    ids=str,
+)
+def test_every_shape_makes_a_picture(
+    tmp_path: Path, shape: tuple[int, int, int], options: dict[str, Any]
+) -> None:
+    image, labels = two_balls(shape)
+    path = tmp_path / "preview.tmp"
+    write_preview(path, image, labels, title="stack", **options)
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        assert 300 < picture.width < 2500
+        assert 100 < picture.height < 2500
+        if labels.any():
+            assert colourfulness(picture) > 20
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, ">u2", np.float32, np.int32])
+def test_blank_images_without_cells(tmp_path: Path, dtype: str) -> None:
+    image = np.full((5, 30, 30), 7, dtype)
+    write_preview(tmp_path / "p.png", image, np.zeros(image.shape, np.int32))
+    with Image.open(tmp_path / "p.png") as picture:
+        assert colourfulness(picture) == 0
+
+
+def test_a_memory_map_in_foreign_byte_order(tmp_path: Path) -> None:
+    image, labels = two_balls()
+    image.astype(">u2").tofile(tmp_path / "raw")
+    mapped = np.memmap(tmp_path / "raw", ">u2", "r", shape=image.shape)
+    write_preview(tmp_path / "a.png", mapped, labels)
+    write_preview(tmp_path / "b.png", image, labels)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_outlines_follow_the_cells_and_nothing_else() -> None:
+    image, labels = two_balls()
+    plane = Plane(image[10], labels[10])
+    picture = render_plane(plane, (400, 500), IntensityRange(90, 320))
+    pixels = np.asarray(picture).astype(int)
+    coloured = np.ptp(pixels, axis=-1) > 60
+    inside = np.kron(labels[10] > 0, np.ones((10, 10), int)) > 0
+    from scipy.ndimage import distance_transform_edt
+
+    distance = distance_transform_edt(inside) + distance_transform_edt(~inside)
+    assert coloured.sum() > 400
+    # Within one voxel of the border of the mask, which is drawn smoothed.
+    assert distance[coloured].max() <= 11
+    assert not np.ptp(
+        np.asarray(render_plane(plane, (400, 500), IntensityRange(90, 320), outlines=False)),
+        axis=-1,
+    ).any()
+
+
+def test_projection_shows_each_cell_where_it_is_thickest() -> None:
+    labels = np.zeros((10, 4, 4), np.int32)
+    labels[0:2], labels[2:9] = 1, 2
+    image = np.arange(10)[:, None, None] * np.ones((10, 4, 4))
+    plane, crowding = project(image, labels)
+    assert (plane.labels == 2).all()
+    assert (plane.image == 9).all()
+    assert crowding == 2.0
+
+
+def test_slices_go_through_the_cells(tmp_path: Path) -> None:
+    from cellrt.runtime.results.preview.page import _central_slices
+
+    labels = np.zeros((50, 60, 70), np.int32)
+    labels[3:9, 50:58, 2:10] = 1
+    z, y, x = _central_slices(labels)
+    assert labels[z].any()
+    assert labels[:, y].any()
+    assert labels[:, :, x].any()
+    assert _central_slices(np.zeros((50, 60, 70), np.int32)) == (25, 30, 35)
+
+
+def test_round_lengths() -> None:
+    from cellrt.runtime.results.preview.page import _round_length
+
+    found = [_round_length(length) for length in (0.07, 0.99, 1, 4.9, 5, 23, 512)]
+    assert found == pytest.approx([0.05, 0.5, 1, 2, 5, 20, 500])
+
+
+@pytest.mark.parametrize("text", ["5 µm", "5 μm", "Zelle Ä", "细胞", ""])
+def test_any_text_can_be_drawn(text: str) -> None:
+    canvas = Image.new("RGB", (200, 40))
+    draw_text(ImageDraw.Draw(canvas), (5, 30), text, 20, (255, 255, 255))
+    drawn = np.flatnonzero(np.asarray(canvas).any(axis=(0, 2)))
+    assert (len(drawn) > 0) == bool(text)
+    if text:
+        assert drawn.max() <= 5 + text_width(text, 20) + 2
+
+
+def test_micro_sign_has_a_stem_below_the_line() -> None:
+    def lowest(text: str) -> int:
+        canvas = Image.new("L", (60, 40))
+        draw_text(ImageDraw.Draw(canvas), (5, 25), text, 20, 255)  # type: ignore[arg-type]
+        return int(np.flatnonzero(np.asarray(canvas).any(axis=1)).max())
+
+    assert lowest("µ") > lowest("u") + 2

@@ -1,0 +1,141 @@
+"""The cell size found in a coarse first pass."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import cellrt
+from cellrt.runtime import cell_size_search
+from cellrt.runtime.cell_size_search import Probe, busiest_box, is_noise, search
+from cellrt.simulation import (
+    ImagingParameters,
+    NucleiParameters,
+    simulate_membranes,
+    simulate_nuclei,
+)
+
+
+def found_diameter(stack, **options):
+    return cellrt.segment(stack, **options).record["scale"]
+
+
+@pytest.mark.parametrize("diameter", [10.0, 16.0, 26.0])
+def test_the_size_is_found_without_any_metadata(diameter):
+    stack = simulate_nuclei(
+        (64, 96, 96),
+        diameter_voxels=diameter,
+        nuclei=NucleiParameters(filling=0.15),
+        imaging=ImagingParameters(),
+        seed=3,
+    )
+    result = cellrt.segment(stack.image)
+    assert result.record["scale"]["diameter_pixels"] == pytest.approx(diameter, rel=0.4)
+    assert any("estimated" in text for text in result.warnings)
+
+
+@pytest.mark.parametrize("model", ["membranes", "membranes-3dcellseg"])
+def test_the_size_of_cells_between_membranes_is_found(model):
+    stack = simulate_membranes(
+        (64, 112, 112), diameter_voxels=28, imaging=ImagingParameters(), seed=3
+    )
+    scale = found_diameter(stack.image, model=model)
+    assert scale["diameter_pixels"] == pytest.approx(28, rel=0.25)
+
+
+def test_a_wrong_voxel_size_is_noticed_and_said():
+    stack = simulate_nuclei(
+        (48, 96, 96), nuclei=NucleiParameters(filling=0.15), imaging=ImagingParameters(), seed=4
+    )
+    # Taken at face value nuclei of 16 voxels would be 5 µm in size, half of what is typical.
+    result = cellrt.segment(stack.image, voxel_size=(0.3, 0.3, 0.3))
+    scale = result.record["scale"]
+    assert scale["diameter_pixels"] == pytest.approx(16, rel=0.4)
+    assert "coarse first pass" in scale["diameter_origin"]
+
+
+def test_the_users_word_is_never_changed():
+    stack = np.random.default_rng(0).integers(0, 255, (16, 32, 32)).astype(np.uint8)
+    scale = cellrt.segment(stack, diameter=9.5).record["scale"]
+    assert scale["diameter_pixels"] == 9.5
+    assert scale["diameter_origin"] == "given by the user"
+
+
+def test_noise_gives_no_estimate_but_a_result():
+    stack = np.random.default_rng(0).normal(100, 5, (16, 48, 48)).astype(np.float32)
+    result = cellrt.segment(stack)
+    assert result.labels.shape == stack.shape
+
+
+def test_the_busiest_box_holds_the_signal():
+    image = np.zeros((40, 120, 120), np.uint8)
+    image[25:38, 80:110, 5:30] = np.random.default_rng(0).integers(0, 255, (13, 30, 25))
+    box = busiest_box(image, (20, 40, 40))
+    assert image[box].sum() > 0.5 * image.sum()
+    assert busiest_box(image, (40, 120, 120)) == (slice(0, 40), slice(0, 120), slice(0, 120))
+
+
+def probe(step, top, cells=20):
+    guess = 10 * 1.5**step
+    return Probe(guess, cells, 10 * 1.5**top, 0.9 - 0.05 * abs(step - top))
+
+
+@pytest.mark.parametrize("top", range(-3, 4))
+def test_the_search_finds_the_top_of_a_hill_and_looks_at_few_steps(top):
+    looked = set()
+
+    def look(step):
+        looked.add(step)
+        return probe(step, top)
+
+    assert search(look, range(-3, 4)) == top
+    assert len(looked) <= abs(top) + 3
+    assert looked <= set(range(-3, 4))
+
+
+def test_the_search_walks_on_where_cells_are_too_few_to_say():
+    assert search(lambda step: probe(step, 3, cells=20 if step > 1 else 1), range(-2, 5)) == 3
+
+
+def test_the_search_crosses_a_dip_that_the_cells_size_leads_across():
+    agreement = {-1: 0.5, 0: 0.7, 1: 0.65, 2: 0.9, 3: 0.8}
+    sizes = {-1: 15, 0: 20, 1: 25, 2: 23, 3: 25}
+
+    def look(step):
+        return Probe(10 * 1.5**step, 20, sizes[step], agreement[step])
+
+    assert search(look, range(-1, 4)) == 2
+
+
+def test_cells_of_another_size_than_guessed_count_less_where_the_decoder_says_so():
+    specks = Probe(20, 300, 9, agreement=0.85, size_weight=1.0)
+    cells = Probe(20, 20, 18, agreement=0.8, size_weight=1.0)
+    assert specks.quality == pytest.approx(0.85 * 9 / 20)
+    assert cells.quality == pytest.approx(0.8 * 18 / 20)
+    assert Probe(10, 20, 20, 0.8, size_weight=1.0).quality == pytest.approx(0.4)
+    assert Probe(20, 300, 9, agreement=0.85).quality == 0.85
+
+
+def test_a_size_that_the_cells_confirm_is_not_probed_further(monkeypatch):
+    stack = simulate_nuclei((48, 96, 96), nuclei=NucleiParameters(filling=0.15), seed=4)
+    guesses = []
+    look = cell_size_search._probe
+    monkeypatch.setattr(
+        cell_size_search, "_probe", lambda *args: (guesses.append(args[1]), look(*args))[1]
+    )
+    scale = found_diameter(stack.image, voxel_size=(0.6, 0.6, 0.6))
+    assert len(guesses) == 1
+    assert scale["diameter_pixels"] == pytest.approx(16, rel=0.1)
+
+
+def test_noise_is_told_from_cells_in_noise():
+    rng = np.random.default_rng(5)
+    shape = (16, 64, 64)
+    assert is_noise(rng.poisson(100, shape))
+    assert is_noise(rng.normal(0, 1, (1, 40, 40)).astype(np.float32))
+    # Slices that differ in brightness are still noise; balls that hardly show are not.
+    assert is_noise(rng.poisson(np.linspace(50, 150, 16)[:, None, None], shape))
+    z, y, x = np.indices(shape)
+    ball = (z - 8) ** 2 + (y % 16 - 8) ** 2 + (x % 16 - 8) ** 2 < 20
+    assert not is_noise(rng.poisson(100 + 12 * ball))
+    assert not is_noise(np.ones(shape))
