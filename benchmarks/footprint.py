@@ -20,7 +20,7 @@ import tifffile
 from report import machine, table, write
 from stacks import mirrored
 
-from cellrt.runtime.decoding.registry import FlowDecoder
+from cellrt.runtime.decoding.flows.decoder import FlowDecoder
 from cellrt.runtime.plan import PROMISED_BYTES
 from cellrt.simulation import simulate_nuclei
 

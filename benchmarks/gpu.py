@@ -47,14 +47,15 @@ import cellrt
 from cellrt.errors import CellrtError
 from cellrt.evaluation.engine_runs import IOU, working_engines
 from cellrt.export.precision_variant import write_variant
+from cellrt.runtime.grid.model_image import prepare_image
 from cellrt.runtime.machine.hardware import nvidia_gpus
 from cellrt.runtime.model.file import ModelFile, open_model
+from cellrt.runtime.network.engines.base import Session
 from cellrt.runtime.network.engines.gpu_session import LARGEST_BATCH, DeviceSession, SpreadSession
-from cellrt.runtime.network.engines.ladder import NVIDIA_ENGINES, Session, choose_engine
+from cellrt.runtime.network.engines.ladder import NVIDIA_ENGINES, choose_engine
 from cellrt.runtime.network.engines.tensorrt.cache import FOLDER_VARIABLE
 from cellrt.runtime.network.engines.tensorrt.library import FLAVOURS
-from cellrt.runtime.network.engines.tensorrt.session import TensorRTEngine
-from cellrt.runtime.network.run import prepare_image
+from cellrt.runtime.network.engines.tensorrt.session import build_seconds
 from cellrt.simulation import simulate_nuclei
 
 ON_GPU = Sizes(MEMBRANES, (512, 512, 512), tiles=LARGEST_BATCH, calls=10, repeats=5)
@@ -95,7 +96,7 @@ def check_engines(engines: list[str], pairs: list[tuple[ModelFile, ModelFile]]) 
                         scores.average_precision,
                         float(difference),
                         len(result.table),
-                        TensorRTEngine(engine).build_seconds(file, full.card.tile, "auto")
+                        build_seconds(engine, file, full.card.tile, "auto")
                         if engine in FLAVOURS
                         else None,
                     )

@@ -19,10 +19,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cellrt.models.cellpose3d.network import Cellpose3D
 from cellrt.runtime.decoding.registry import decoder_for
+from cellrt.runtime.grid.model_image import prepare_image
 from cellrt.runtime.model.card import Normalisation
 from cellrt.runtime.model.file import open_model
 from cellrt.runtime.network.engines.ladder import choose_engine
-from cellrt.runtime.network.run import network_fields, prepare_image
+from cellrt.runtime.network.run import network_fields
 from cellrt.runtime.plan import make_plan
 
 REPEATS = 5

@@ -46,11 +46,11 @@ from cellrt.runtime.decoding.classes.class_map import (
     ClassMap,
     class_map_of,
 )
+from cellrt.runtime.decoding.classes.decoder import SupervoxelDecoder
 from cellrt.runtime.decoding.classes.supervoxels import climb_to_maxima
 from cellrt.runtime.decoding.classes.tascan import TascanParameters, decode_supervoxels
 from cellrt.runtime.decoding.classes.touching import touching_areas
 from cellrt.runtime.decoding.labels.distance import squared_distance
-from cellrt.runtime.decoding.registry import SupervoxelDecoder
 from cellrt.runtime.model.file import bundled_models
 from cellrt.runtime.plan import PROMISED_BYTES
 

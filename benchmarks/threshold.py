@@ -28,11 +28,13 @@ from numpy.typing import NDArray
 import cellrt
 from cellrt.evaluation import evaluate
 from cellrt.runtime.decoding.registry import decoder_for
+from cellrt.runtime.grid.model_image import prepare_image
 from cellrt.runtime.image.volume import volume_from_array
+from cellrt.runtime.job import Options
 from cellrt.runtime.model.card import ModelCard
-from cellrt.runtime.network.run import network_fields, prepare_image
+from cellrt.runtime.network.run import network_fields
 from cellrt.runtime.progress import Silent, StageClock
-from cellrt.runtime.stages import Options, prepare
+from cellrt.runtime.stages import prepare
 
 # By decoder: two parameters and their values.
 PARAMETERS: dict[str, dict[str, tuple[float, ...]]] = {

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from cellrt._version import __version__
+
 __all__ = ["__version__", "evaluate", "load_model", "segment"]
 
 if TYPE_CHECKING:
     from cellrt.evaluation import evaluate
     from cellrt.runtime.model.file import open_model as load_model
-    from cellrt.runtime.stages import segment
+    from cellrt.runtime.segment import segment
 
 _HOMES = {
-    "segment": ("cellrt.runtime.stages", "segment"),
+    "segment": ("cellrt.runtime.segment", "segment"),
     "load_model": ("cellrt.runtime.model.file", "open_model"),
     "evaluate": ("cellrt.evaluation", "evaluate"),
 }

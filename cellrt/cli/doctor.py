@@ -17,7 +17,7 @@ def doctor(
     import dataclasses
     import json as json_text
 
-    import cellrt
+    from cellrt._version import __version__
     from cellrt.errors import EngineError
     from cellrt.runtime.decoding.flows.gpu_or_cpu import find_gpu
     from cellrt.runtime.machine.hardware import this_machine
@@ -31,7 +31,7 @@ def doctor(
     working = [check for check in checks if check.works]
     if json:
         found = {
-            "cellrt": cellrt.__version__,
+            "cellrt": __version__,
             "machine": dataclasses.asdict(machine),
             "model": file.card.name,
             "engines": [dataclasses.asdict(check) for check in checks],
@@ -42,7 +42,7 @@ def doctor(
         typer.echo(json_text.dumps(found, indent=1))
     else:
         instructions = ", ".join(machine.instructions) or "instructions not known"
-        typer.echo(f"cellrt {cellrt.__version__}, Python {machine.python}, {machine.system}")
+        typer.echo(f"cellrt {__version__}, Python {machine.python}, {machine.system}")
         typer.echo(f"CPU      {machine.cpu}, {machine.cores} cores usable, {instructions}")
         if machine.free_memory_bytes is not None:
             typer.echo(f"memory   {machine.free_memory_bytes / 1e9:.1f} GB free")

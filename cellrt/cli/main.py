@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cellrt import __version__
+from cellrt._version import __version__
 from cellrt.cli.benchmark import benchmark
 from cellrt.cli.build import build
 from cellrt.cli.doctor import doctor

@@ -9,7 +9,8 @@ import typer
 
 if TYPE_CHECKING:
     from cellrt.cli.reporting import JsonEvents, Terminal
-    from cellrt.runtime.stages import Job, Segmentation
+    from cellrt.runtime.job import Job
+    from cellrt.runtime.results.segmentation import Segmentation
 
 Triple = Optional[tuple[float, float, float]]  # noqa: UP045 (evaluated on Python 3.10)
 IntTriple = Optional[tuple[int, int, int]]  # noqa: UP045
@@ -84,10 +85,12 @@ def segment(
     from cellrt.cli.reporting import JsonEvents, Terminal
     from cellrt.files import atomic_outputs, check_outputs
     from cellrt.runtime.image.formats.tiff import read_volume
+    from cellrt.runtime.job import Options
     from cellrt.runtime.model.file import open_model
     from cellrt.runtime.progress import StageClock
     from cellrt.runtime.results.preview.page import warm_up
-    from cellrt.runtime.stages import Options, prepare, run
+    from cellrt.runtime.results.save import result_paths, write_results
+    from cellrt.runtime.stages import prepare, run
 
     events: JsonEvents | Terminal = JsonEvents() if json else Terminal(quiet=quiet)
     paths = result_paths(stack, output)
@@ -133,68 +136,11 @@ def segment(
             result = run(job)
             if compiling is not None:
                 compiling.result()
-            _write(result, temporary, clock, title=stack.name)
+            write_results(result, temporary, clock, title=stack.name)
     finally:
         if isinstance(events, Terminal):
             events.close()
     _print_result(result, paths, events, quiet=quiet)
-
-
-def result_paths(stack: Path, output: Path | None) -> dict[str, Path]:
-    """Final paths of all results.
-
-    Examples
-    --------
-    >>> [p.name for p in result_paths(Path("a.ome.tif"), None).values()]
-    ['a.labels.tif', 'a.cells.csv', 'a.preview.png', 'a.run.json']
-    >>> [p.name for p in result_paths(Path("a.tif"), Path("out/b.tif")).values()]
-    ['b.tif', 'b.cells.csv', 'b.preview.png', 'b.run.json']
-    """
-    labels = output or stack.with_name(f"{_stem(stack)}.labels.tif")
-    stem = _stem(labels).removesuffix(".labels")
-    return {
-        "labels": labels,
-        "cells": labels.with_name(f"{stem}.cells.csv"),
-        "preview": labels.with_name(f"{stem}.preview.png"),
-        "run": labels.with_name(f"{stem}.run.json"),
-    }
-
-
-def _stem(path: Path) -> str:
-    """File name without its TIFF endings."""
-    name = path.name
-    for ending in (".tif", ".tiff", ".btf", ".tf8", ".lsm", ".ome"):
-        if name.lower().endswith(ending):
-            name = name[: -len(ending)]
-    return name
-
-
-def _write(result: Segmentation, paths: dict[str, Path], clock, title: str) -> None:  # type: ignore[no-untyped-def]
-    """Write all results to the given (temporary) paths."""
-    import json
-
-    from cellrt.runtime.results.label_tiff import write_labels
-    from cellrt.runtime.results.preview.page import write_preview
-
-    volume = result.volume
-    labels = result.labels.reshape(volume.shape)
-    with clock.stage("write"):
-        write_labels(paths["labels"], labels, volume)
-        result.table.write_csv(paths["cells"])
-    if "preview" in paths:
-        with clock.stage("preview"):
-            write_preview(
-                paths["preview"],
-                volume.image,
-                labels,
-                volume.full_voxel_size_um,
-                anisotropy=result.record["scale"]["spacing_zyx"][0],
-                title=title,
-                cells=len(result.table),
-            )
-    for name in ("write", "preview"):
-        result.record["seconds"][name] = round(clock.seconds.get(name, 0.0), 4)
-    paths["run"].write_text(json.dumps(result.record, indent=2, ensure_ascii=False) + "\n")
 
 
 def _print_result(

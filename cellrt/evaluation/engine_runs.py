@@ -23,7 +23,7 @@ from cellrt.runtime.machine.hardware import gpu_memory_bytes
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.ladder import LADDER, NVIDIA_ENGINES, choose_engine
 from cellrt.runtime.network.engines.tensorrt.library import FLAVOURS
-from cellrt.runtime.network.engines.tensorrt.session import TensorRTEngine
+from cellrt.runtime.network.engines.tensorrt.session import build_seconds
 
 IOU = 0.75
 
@@ -166,11 +166,11 @@ def _measure(
     grid = np.prod(record["scale"]["model_grid_zyx"])
     computed = float(grid * record["tiles"]["computed_voxels_per_voxel"])
     voxels = float(np.prod(record["input"]["shape_zyx"]))
-    build_seconds = None
+    built_in = None
     if engine in FLAVOURS:
         depth, height, width = record["tiles"]["shape_zyx"]
         asked = record["options"]["precision"]
-        build_seconds = TensorRTEngine(engine).build_seconds(model, (depth, height, width), asked)
+        built_in = build_seconds(engine, model, (depth, height, width), asked)
     run = EngineRun(
         model=record["model"]["name"],
         engine=engine,
@@ -182,7 +182,7 @@ def _measure(
         peak_memory_bytes=record["peak_memory_bytes"],
         cells=record["cells"],
         peak_device_memory_bytes=device_memory,
-        build_seconds=build_seconds,
+        build_seconds=built_in,
     )
     return run, cells
 

@@ -25,7 +25,7 @@ from cellrt.models.layers.fold import fold_batch_norm
 from cellrt.models.layers.network import Network
 from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.model.card import Golden, ModelCard, Score
-from cellrt.runtime.model.file import golden_input
+from cellrt.runtime.model.golden import golden_input
 from cellrt.training.card import make_card
 from cellrt.training.checkpoint import load_checkpoint
 from cellrt.training.recipe import Recipe, load_recipe

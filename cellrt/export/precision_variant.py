@@ -30,7 +30,8 @@ from cellrt.graph.fp16_weights import load_exact
 from cellrt.graph.precision import Precision, convert, rounded
 from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.model.card import Golden, ModelCard, Score
-from cellrt.runtime.model.file import ModelFile, golden_input, open_model
+from cellrt.runtime.model.file import ModelFile, open_model
+from cellrt.runtime.model.golden import golden_input
 
 TOLERANCES = {
     "fp16": Tolerance(voxel=0.02, share=0.001, mean=0.002, instances=0.98, iou=0.75),

@@ -17,14 +17,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.runtime.decoding.registry import Decoder
+from cellrt.geometry import Shape
+from cellrt.runtime.decoding.base import Decoder
 from cellrt.runtime.grid.intensity import estimate_range
+from cellrt.runtime.grid.model_image import prepare_image
 from cellrt.runtime.grid.scale import CellScale
 from cellrt.runtime.model.card import ModelCard
 from cellrt.runtime.model.file import ModelFile
-from cellrt.runtime.network.engines.ladder import EngineChoice, Session
-from cellrt.runtime.network.run import network_fields, prepare_image
-from cellrt.runtime.network.tiles import Shape, plan_tiles
+from cellrt.runtime.network.engines.base import Session
+from cellrt.runtime.network.engines.ladder import EngineChoice
+from cellrt.runtime.network.run import network_fields
+from cellrt.runtime.network.tiles import plan_tiles
 
 # Guesses lie a factor of 1.5 apart, about what the network tolerates.
 FACTOR = 1.5

@@ -6,13 +6,14 @@ import math
 from dataclasses import dataclass
 
 from cellrt.errors import ResourceError
-from cellrt.runtime.decoding.registry import Decoder
+from cellrt.geometry import Shape
+from cellrt.runtime.decoding.base import Decoder
 from cellrt.runtime.machine.memory import available_memory_bytes
 from cellrt.runtime.model.card import ModelCard
 from cellrt.runtime.model.file import ModelFile
-from cellrt.runtime.network.engines.check import network_speed
 from cellrt.runtime.network.engines.ladder import EngineChoice
-from cellrt.runtime.network.tiles import Shape, TileGrid, plan_tiles
+from cellrt.runtime.network.engines.speed import network_speed
+from cellrt.runtime.network.tiles import TileGrid, plan_tiles
 
 # Measured with the bundled networks in OpenVINO: interpreter, libraries and compiled kernels, and
 # what there is per voxel of a tile besides activations (input, fields, the engine's own copies).

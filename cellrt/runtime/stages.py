@@ -1,195 +1,29 @@
-"""The whole way from a stack to cells: ``segment`` in Python, and what the command line calls."""
+"""The stages of a run: planned first, then computed."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import InputError, UsageError
 from cellrt.runtime.cell_size_search import refine_scale
-from cellrt.runtime.decoding.registry import Decoder, decoder_for
-from cellrt.runtime.grid.scale import CellScale, known_scale
-from cellrt.runtime.image.formats.tiff import read_volume
-from cellrt.runtime.image.volume import Volume, volume_from_array
-from cellrt.runtime.model.file import ModelFile, open_model
-from cellrt.runtime.network.engines.ladder import PRECISIONS, EngineChoice, choose_engine
-from cellrt.runtime.network.run import network_fields, prepare_image
-from cellrt.runtime.plan import Plan, make_plan
-from cellrt.runtime.progress import Progress, Silent, StageClock
+from cellrt.runtime.decoding.registry import decoder_for
+from cellrt.runtime.grid.model_image import prepare_image
+from cellrt.runtime.grid.scale import known_scale
+from cellrt.runtime.image.volume import Volume
+from cellrt.runtime.job import Job, Options
+from cellrt.runtime.model.file import ModelFile
+from cellrt.runtime.network.engines.base import PRECISIONS
+from cellrt.runtime.network.engines.ladder import choose_engine
+from cellrt.runtime.network.run import network_fields
+from cellrt.runtime.plan import make_plan
+from cellrt.runtime.progress import StageClock
 from cellrt.runtime.results.record import run_record
-
-if TYPE_CHECKING:
-    from cellrt.runtime.results.table import CellTable
-
-
-@dataclass(frozen=True)
-class Options:
-    """Choices of one run; ``None`` leaves the decision to file, model card or machine.
-
-    Parameters
-    ----------
-    diameter : float, optional
-        Cell diameter in pixels of the input (x). It is estimated when neither it nor a voxel size
-        is known.
-    anisotropy : float, optional
-        Spacing in z over spacing in x; from the voxel size when that is known.
-    engine : str, optional
-        Obeyed or refused; see :func:`cellrt.runtime.network.engines.ladder.choose_engine`.
-    precision : {"auto", "fp32", "fp16", "bf16", "int8"}
-        Obeyed or refused by the engine.
-    mode : {"fast", "exact"}
-        Decoder mode.
-    tile : (int, int, int), optional
-        Tile (z, y, x) in voxels of the model's grid.
-    halo : int, optional
-        Voxels dropped at inner tile faces.
-    decoder : str, optional
-        Another decoder that fits the model's outputs, with its own default parameters; see
-        :func:`cellrt.runtime.decoding.registry.decoder_for`.
-    min_area : int, optional
-        For the decoder ``"tascan"``: voxel faces on the model's grid in which two supervoxels of
-        one cell touch at least.
-    """
-
-    diameter: float | None = None
-    anisotropy: float | None = None
-    engine: str | None = None
-    precision: str = "auto"
-    mode: Literal["fast", "exact"] = "fast"
-    tile: tuple[int, int, int] | None = None
-    halo: int | None = None
-    decoder: str | None = None
-    min_area: int | None = None
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """Result of a run.
-
-    Attributes
-    ----------
-    labels : ndarray, int32, shape (z, y, x), or (y, x) for a 2D image
-        0 is background, cells are numbered from 1.
-    table : CellTable
-        One row per cell, in µm where the voxel size is known.
-    record : dict
-        What ran and how, JSON-ready: model hash, engine and why, parameters, versions, seconds
-        per stage, peak memory, warnings.
-    volume : Volume
-        The input.
-    """
-
-    labels: NDArray[np.int32]
-    table: CellTable
-    record: dict[str, Any]
-    volume: Volume
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What a user should know about this result."""
-        return tuple(self.record["warnings"])
-
-
-@dataclass
-class Job:
-    """A run that is planned and can be started: see :func:`prepare` and :func:`run`."""
-
-    volume: Volume
-    model: ModelFile
-    options: Options
-    choice: EngineChoice
-    decoder: Decoder
-    scale: CellScale
-    plan: Plan
-    clock: StageClock
-    warnings: list[str] = field(default_factory=list)
-
-
-def segment(
-    source: str | Path | NDArray[np.generic],
-    model: str | Path = "nuclei",
-    *,
-    voxel_size: Sequence[float] | None = None,
-    diameter: float | None = None,
-    anisotropy: float | None = None,
-    channel: int | str | None = None,
-    time: int | None = None,
-    axes: str | None = None,
-    engine: str | None = None,
-    precision: str = "auto",
-    mode: Literal["fast", "exact"] = "fast",
-    tile: tuple[int, int, int] | None = None,
-    halo: int | None = None,
-    decoder: str | None = None,
-    min_area: int | None = None,
-    progress: Progress | None = None,
-) -> Segmentation:
-    """Segment the cells of a stack.
-
-    Parameters
-    ----------
-    source : str, Path or ndarray
-        A TIFF file, or an array (z, y, x) or (y, x) of any real dtype; other axes with ``axes``.
-    model : str or Path
-        Name of a bundled model (``"nuclei"``, ``"membranes"``) or path of an exported ONNX file.
-    voxel_size : (z, y, x), optional
-        In µm; overrides the file's.
-    diameter : float, optional
-        Cell diameter in pixels along x; overrides the estimate and the voxel size.
-    anisotropy : float, optional
-        Spacing in z over spacing in x.
-    channel : int or str, optional
-        Channel to segment, counted from 1, or its name.
-    time : int, optional
-        Time point, counted from 1.
-    axes : str, optional
-        One letter per dimension out of T, C, Z, Y, X.
-    engine, precision, mode, tile, halo, decoder, min_area
-        See :class:`Options`.
-    progress : Progress, optional
-        Receives stages, progress and notes; silent by default.
-
-    Returns
-    -------
-    Segmentation
-
-    Raises
-    ------
-    cellrt.errors.InputError
-        The image or the model cannot be used.
-    cellrt.errors.UsageError
-        Options that make no sense.
-    cellrt.errors.EngineError
-        The engine cannot be had.
-    cellrt.errors.ResourceError
-        Too little memory.
-
-    Examples
-    --------
-    >>> import cellrt, numpy as np
-    >>> result = cellrt.segment(np.zeros((8, 32, 32), np.uint8), model="nuclei")
-    >>> len(result.table), result.labels.shape
-    (0, (8, 32, 32))
-    """
-    options = Options(diameter, anisotropy, engine, precision, mode, tile, halo, decoder, min_area)
-    clock = StageClock(progress or Silent())
-    with clock.stage("read"):
-        if isinstance(source, (str, Path)):
-            volume = read_volume(
-                source, axes=axes, voxel_size_um=voxel_size, channel=channel, time=time
-            )
-        else:
-            volume = volume_from_array(
-                source, axes=axes, voxel_size_um=voxel_size, channel=channel, time=time
-            )
-    return run(prepare(volume, open_model(model), options, clock))
+from cellrt.runtime.results.segmentation import Segmentation
 
 
 def prepare(volume: Volume, model: ModelFile, options: Options, clock: StageClock) -> Job:
@@ -198,7 +32,7 @@ def prepare(volume: Volume, model: ModelFile, options: Options, clock: StageCloc
     Raises
     ------
     CellrtError
-        As :func:`segment`.
+        As :func:`cellrt.runtime.segment.segment`.
     """
     card = model.card
     if options.mode not in ("fast", "exact"):
@@ -265,7 +99,7 @@ def prepare(volume: Volume, model: ModelFile, options: Options, clock: StageCloc
 
 
 def run(job: Job) -> Segmentation:
-    """Compute a planned job; see :func:`segment` for results and errors."""
+    """Compute a planned job; see :func:`cellrt.runtime.segment.segment` for results and errors."""
     clock, volume, card = job.clock, job.volume, job.model.card
     with clock.stage("prepare image"):
         image = prepare_image(volume.image, job.plan.grid.shape, card.normalisation)

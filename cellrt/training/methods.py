@@ -66,7 +66,7 @@ class Cellpose3D:
     decoder = "flows"
 
     def __init__(self, recipe: Recipe) -> None:
-        from cellrt.runtime.decoding.registry import FLOW_OUTPUTS
+        from cellrt.runtime.decoding.flows.decoder import FLOW_OUTPUTS
 
         assert isinstance(recipe.model, Cellpose3DModel)
         assert isinstance(recipe.targets, Cellpose3DTargets)
@@ -104,7 +104,7 @@ class CellSeg3D:
     decoder = "tascan"
 
     def __init__(self, recipe: Recipe) -> None:
-        from cellrt.runtime.decoding.registry import CLASS_OUTPUTS
+        from cellrt.runtime.decoding.classes.decoder import CLASS_OUTPUTS
 
         assert isinstance(recipe.model, CellSeg3DModel)
         assert isinstance(recipe.targets, CellSeg3DTargets)

@@ -14,7 +14,8 @@ from lightning.pytorch.callbacks import Callback
 from torch.nn import functional as F
 
 from cellrt.models.layers.network import Network
-from cellrt.runtime.decoding.registry import Decoder, decoder_for
+from cellrt.runtime.decoding.base import Decoder
+from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.training.card import make_card
 from cellrt.training.data.patches import PatchDataset
 from cellrt.training.data.stacks import Stack

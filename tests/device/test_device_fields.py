@@ -8,11 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cellrt.errors import EngineError, ResourceError
+from cellrt.runtime.grid.model_image import prepare_image
 from cellrt.runtime.machine.gpu import DeviceMemoryError, memory_errors, open_device
 from cellrt.runtime.model.card import Normalisation
 from cellrt.runtime.network.engines.gpu_session import DeviceSession
 from cellrt.runtime.network.merge import merge, predict
-from cellrt.runtime.network.run import network_fields, prepare_image
+from cellrt.runtime.network.run import network_fields
 from cellrt.runtime.network.run_cuda import _first_batch, device_fields
 from cellrt.runtime.network.tiles import plan_tiles
 

@@ -9,13 +9,15 @@ import pytest
 
 from cellrt.errors import EngineError, ResourceError
 from cellrt.runtime.decoding.registry import decoder_for
+from cellrt.runtime.grid.model_image import prepare_image
 from cellrt.runtime.machine.gpu import open_device
 from cellrt.runtime.model.card import Normalisation
-from cellrt.runtime.model.file import golden_input, open_model
+from cellrt.runtime.model.file import open_model
+from cellrt.runtime.model.golden import golden_input
 from cellrt.runtime.network.engines import onnxruntime_cuda
 from cellrt.runtime.network.engines.ladder import choose_engine
 from cellrt.runtime.network.engines.onnxruntime_cuda import CudaSession, HostMergedSession
-from cellrt.runtime.network.run import network_fields, prepare_image
+from cellrt.runtime.network.run import network_fields
 from cellrt.runtime.network.tiles import plan_tiles
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is an extra")

@@ -20,8 +20,8 @@ from cellrt.runtime.machine.hardware import Gpu
 from cellrt.runtime.model.file import open_model
 from cellrt.runtime.network.engines.gpu_session import LARGEST_BATCH, SpreadSession
 from cellrt.runtime.network.engines.ladder import choose_engine
-from cellrt.runtime.network.engines.tensorrt import provide as tensorrt_engines
-from cellrt.runtime.network.engines.tensorrt import session as tensorrt_engine
+from cellrt.runtime.network.engines.tensorrt import provide
+from cellrt.runtime.network.engines.tensorrt import session as tensorrt_session
 from cellrt.runtime.network.engines.tensorrt.build import Profile
 from cellrt.runtime.network.engines.tensorrt.cache import default_cache
 from cellrt.runtime.network.engines.tensorrt.library import FLAVOURS, LEAN, TensorRT, open_library
@@ -31,7 +31,7 @@ from cellrt.runtime.network.engines.tensorrt.provide import (
     engine_key,
     obtain_engine,
 )
-from cellrt.runtime.network.engines.tensorrt.session import TensorRTEngine, TensorRTSession
+from cellrt.runtime.network.engines.tensorrt.session import TensorRTSession
 from cellrt.runtime.progress import Silent
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is an extra")
@@ -127,9 +127,9 @@ def gpu(monkeypatch, tmp_path):
             raise EngineError("tensorrt is not installed")
         return library
 
-    monkeypatch.setattr(tensorrt_engine, "open_runtime", open_fake)
-    monkeypatch.setattr(tensorrt_engines, "open_library", open_fake)
-    for module in (tensorrt_engine, tensorrt_engines):
+    monkeypatch.setattr(tensorrt_session, "open_runtime", open_fake)
+    monkeypatch.setattr(provide, "open_library", open_fake)
+    for module in (tensorrt_session, provide):
         monkeypatch.setattr(module, "nvidia_gpus", lambda: ((ADA,), ""))
     monkeypatch.setenv("CELLRT_ENGINES", str(tmp_path / "engines"))
     return behaviour
@@ -196,7 +196,7 @@ def test_an_engine_that_was_tampered_with_is_built_again_and_the_reason_said(gpu
 
 def test_a_precision_that_was_not_built_is_refused_with_the_command(gpu):
     with pytest.raises(EngineError, match="cellrt build nuclei --engine tensorrt-rtx --precision"):
-        TensorRTEngine("tensorrt-rtx").load(open_model("nuclei"), TILE, precision="fp16")
+        choose_engine("tensorrt-rtx").load(open_model("nuclei"), TILE, "fp16")
 
 
 def test_an_fp16_engine_that_was_built_is_taken(gpu):
@@ -205,10 +205,10 @@ def test_an_fp16_engine_that_was_built_is_taken(gpu):
     obtain_engine(
         model, builder, default_cache(), tile=TILE, precision="fp16", convert=model.path.read_bytes
     )
-    load = TensorRTEngine("tensorrt-rtx").load
-    assert load(model, TILE).precision == "fp16"
-    assert load(model, TILE, precision="fp16").precision == "fp16"
-    assert load(model, TILE, precision="fp32").precision == "fp32"
+    load = choose_engine("tensorrt-rtx").load
+    assert load(model, TILE, "auto").precision == "fp16"
+    assert load(model, TILE, "fp16").precision == "fp16"
+    assert load(model, TILE, "fp32").precision == "fp32"
 
 
 @pytest.mark.parametrize(("targets", "found"), [(("sm89", "sm120"), True), (("sm86",), False)])
@@ -216,7 +216,7 @@ def test_an_engine_built_ahead_of_time_is_found_by_the_gpus_it_is_for(gpu, targe
     model, notes = open_model("nuclei"), []
     builder = choose_builder("tensorrt-rtx", targets)
     data, _ = obtain_engine(model, builder, default_cache(), tile=TILE)
-    TensorRTEngine("tensorrt-rtx").load(model, TILE, note=notes.append)
+    choose_engine("tensorrt-rtx").load(model, TILE, "auto", notes.append)
     assert (gpu.loaded == [data]) is found
     assert any("building" in note for note in notes) is not found
 
@@ -225,7 +225,7 @@ def test_an_engine_that_computes_nonsense_is_refused_every_time(gpu):
     gpu.factor = 0.7
     for _ in range(2):
         with pytest.raises(EngineError, match="computes something else than the CPU"):
-            TensorRTEngine("tensorrt-rtx").load(open_model("nuclei"), TILE)
+            choose_engine("tensorrt-rtx").load(open_model("nuclei"), TILE, "auto")
     (record,) = default_cache().folder.glob("*.json")
     assert json.loads(record.read_text())["verified"] is False
 
@@ -233,7 +233,7 @@ def test_an_engine_that_computes_nonsense_is_refused_every_time(gpu):
 def test_an_engine_that_fails_says_so_in_one_line(gpu):
     gpu.works = False
     with pytest.raises(EngineError, match="tensorrt-rtx failed") as raised:
-        TensorRTEngine("tensorrt-rtx").load(open_model("nuclei"), TILE)
+        choose_engine("tensorrt-rtx").load(open_model("nuclei"), TILE, "auto")
     assert "\n" not in str(raised.value)
 
 
@@ -284,20 +284,20 @@ def test_the_lean_runtime_takes_engines_that_were_built_for_it(
     # One that is not for the lean runtime is never tried.
     cache.store(engine_key(model, full, Profile(TILE, LARGEST_BATCH), "fp16"), b"another", 1.0)
     lean = TensorRT(LEAN, Api(gpu), runtime)
-    monkeypatch.setattr(tensorrt_engine, "open_runtime", lambda name: lean)
-    load = TensorRTEngine("tensorrt").load
+    monkeypatch.setattr(tensorrt_session, "open_runtime", lambda name: lean)
+    load = choose_engine("tensorrt").load
     if found:
-        assert load(model, TILE).precision == "fp32"
+        assert load(model, TILE, "auto").precision == "fp32"
         assert gpu.loaded == [b"an engine"]
     else:
         with pytest.raises(EngineError, match="cellrt build --lean"):
-            load(model, TILE)
+            load(model, TILE, "auto")
 
 
 def test_several_gpus_share_the_tiles(gpu, stack, monkeypatch):
     one, _ = segment(stack)
-    monkeypatch.setattr(tensorrt_engine, "devices_alike", lambda: [0, 0])
-    session = TensorRTEngine("tensorrt-rtx").load(open_model("nuclei"), TILE)
+    monkeypatch.setattr(tensorrt_session, "devices_alike", lambda: [0, 0])
+    session = choose_engine("tensorrt-rtx").load(open_model("nuclei"), TILE, "auto")
     assert isinstance(session, SpreadSession)
     two, _ = segment(stack)
     assert two.record["engine"]["device"] == "2 x NVIDIA RTX 4000 Ada"

@@ -20,7 +20,8 @@ from cellrt.export.gate.tiles import simulated_tiles, stack_tiles  # noqa: E402
 from cellrt.graph.file import embedded_card, write_graph  # noqa: E402
 from cellrt.graph.fp16_weights import load_exact  # noqa: E402
 from cellrt.graph.precision import convert, rounded  # noqa: E402
-from cellrt.runtime.model.file import bundled_models, golden_input, open_model  # noqa: E402
+from cellrt.runtime.model.file import bundled_models, open_model  # noqa: E402
+from cellrt.runtime.model.golden import golden_input  # noqa: E402
 from cellrt.runtime.network.engines.ladder import choose_engine  # noqa: E402
 from cellrt.simulation.styles import simulate_style  # noqa: E402
 
@@ -301,7 +302,8 @@ def test_no_torch_anywhere() -> None:
         "import sys; sys.modules['torch'] = None; sys.modules['lightning'] = None\n"
         "import onnx, cellrt.export.precision_variant\n"
         "from cellrt.graph.precision import convert\n"
-        "from cellrt.runtime.model.file import bundled_models, golden_input\n"
+        "from cellrt.runtime.model.file import bundled_models\n"
+        "from cellrt.runtime.model.golden import golden_input\n"
         "graph = onnx.load(str(bundled_models()['nuclei']))\n"
         "convert(graph, 'fp16'); convert(graph, 'int8', calibration=[golden_input((16, 16, 16))])\n"
     )

@@ -21,7 +21,8 @@ from cellrt.graph.precision import convert  # noqa: E402
 from cellrt.models.cellseg3d.network import CellSeg3D  # noqa: E402
 from cellrt.models.layers.fold import fold_batch_norm  # noqa: E402
 from cellrt.runtime.decoding.classes.class_map import FOREGROUND  # noqa: E402
-from cellrt.runtime.decoding.registry import CLASS_OUTPUTS, decoder_for  # noqa: E402
+from cellrt.runtime.decoding.classes.decoder import CLASS_OUTPUTS  # noqa: E402
+from cellrt.runtime.decoding.registry import decoder_for  # noqa: E402
 from cellrt.runtime.model.file import open_model  # noqa: E402
 from cellrt.training.checkpoint import load_checkpoint  # noqa: E402
 from cellrt.training.data.stacks import to_model_grid  # noqa: E402

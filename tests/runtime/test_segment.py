@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 import cellrt
 from cellrt.errors import InputError, UsageError
-from cellrt.runtime.decoding.registry import Place
+from cellrt.runtime.decoding.base import Place
+from cellrt.runtime.grid.model_image import prepare_image
 from cellrt.runtime.model.file import bundled_models, open_model
 from cellrt.runtime.network.engines.ladder import choose_engine
 from cellrt.runtime.network.merge import merge, predict
-from cellrt.runtime.network.run import prepare_image
 from cellrt.runtime.network.tiles import plan_tiles
 from cellrt.simulation import (
     ImagingParameters,

@@ -102,7 +102,7 @@ UNET = "method = 'cellseg3d'\nnetwork = 'unet'\nwidths = [4, 8]"
 
 def test_a_unet_learns_the_same_classes_and_is_exported(tmp_path: Path) -> None:
     from cellrt.export.checkpoint import export
-    from cellrt.runtime.stages import segment
+    from cellrt.runtime.segment import segment
 
     checkpoint = train(write_recipe(tmp_path, 2, model=UNET), tmp_path / "run")
     net, recipe = load_checkpoint(checkpoint)

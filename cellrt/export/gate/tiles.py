@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from cellrt.errors import InputError
 from cellrt.runtime.cell_size_search import refine_scale
 from cellrt.runtime.decoding.registry import decoder_for
+from cellrt.runtime.grid.model_image import ModelImage, prepare_image
 from cellrt.runtime.grid.scale import known_scale
 from cellrt.runtime.image.formats.tiff import read_volume
 from cellrt.runtime.model.card import ModelCard
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.ladder import choose_engine
-from cellrt.runtime.network.run import ModelImage, prepare_image
 from cellrt.simulation.styles import KINDS, STYLES, simulate_style
 
 Tile = NDArray[np.float32]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cellrt.models.layers.conv_pair import ConvPair
 from cellrt.models.layers.network import Network
 from cellrt.models.layers.unet import UNet
-from cellrt.runtime.decoding.registry import CLASS_OUTPUTS
+from cellrt.runtime.decoding.classes.decoder import CLASS_OUTPUTS
 
 _STEM, _FINE, _DEEP = 16, 32, 64
 _LEVELS = 3

@@ -8,7 +8,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Shape = tuple[int, int, int]
+from cellrt.geometry import Shape
+
 Mode = Literal["fast", "exact"]
 
 

@@ -1,4 +1,4 @@
-"""Decoders: from a network's fields to labels. One module per family, chosen by the model card."""
+"""Decoders by name: the one a model card asks for, or another that fits its outputs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cellrt.errors import InputError, UsageError
-from cellrt.runtime.decoding.base import Decoder, Place
+from cellrt.runtime.decoding.base import Decoder
 from cellrt.runtime.decoding.classes.decoder import (
     CLASS_OUTPUTS,
     DbscanDecoder,
@@ -17,16 +17,6 @@ from cellrt.runtime.decoding.flows.decoder import FLOW_OUTPUTS, FlowDecoder
 
 if TYPE_CHECKING:
     from cellrt.runtime.model.card import ModelCard
-
-__all__ = [
-    "CLASS_OUTPUTS",
-    "FLOW_OUTPUTS",
-    "Decoder",
-    "FlowDecoder",
-    "Place",
-    "SupervoxelDecoder",
-    "decoder_for",
-]
 
 
 def decoder_for(

@@ -15,9 +15,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from cellrt.geometry import Shape
 from cellrt.threads import usable_cores
-
-Shape = tuple[int, int, int]
 
 
 def resample(image: NDArray[np.generic], shape: Shape) -> NDArray[np.float32]:

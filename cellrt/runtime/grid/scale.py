@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass
 
 from cellrt.errors import UsageError
+from cellrt.geometry import Shape
 from cellrt.runtime.image.volume import Volume
 from cellrt.runtime.model.card import ModelCard
-
-Shape = tuple[int, int, int]
 
 # A change of scale this small costs a resampling and gains nothing the network could notice.
 NEGLIGIBLE_CHANGE = 0.05

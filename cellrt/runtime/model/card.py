@@ -61,7 +61,7 @@ class Score:
 class Golden:
     """A reproducible input and the output that the exporting machine computed for it.
 
-    The input is :func:`cellrt.runtime.model.file.golden_input` of ``shape``; both hashes are
+    The input is :func:`cellrt.runtime.model.golden.golden_input` of ``shape``; both hashes are
     SHA-256 over C-ordered float32 bytes. Engines differ in the last bits, so the check of an
     installed engine compares ``output_mean`` (one value per output channel) within ``tolerance``.
     """

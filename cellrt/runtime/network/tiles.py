@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import UsageError
+from cellrt.geometry import Shape
 
-Shape = tuple[int, int, int]
 Weighting = Literal["distance", "gaussian", "constant"]
 
 

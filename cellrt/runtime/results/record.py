@@ -8,11 +8,11 @@ from datetime import datetime, timezone
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-import cellrt
+from cellrt._version import __version__
 from cellrt.runtime.machine.memory import peak_memory_bytes
 
 if TYPE_CHECKING:
-    from cellrt.runtime.stages import Job
+    from cellrt.runtime.job import Job
 
 LIBRARIES = ("numpy", "numba", "numba-cuda", "scikit-image", "tifffile", "openvino", "onnxruntime")
 
@@ -41,7 +41,7 @@ def run_record(
     seconds = {name: round(value, 4) for name, value in job.clock.seconds.items()}
     stage = seconds.get("network", 0.0)
     return {
-        "cellrt": cellrt.__version__,
+        "cellrt": __version__,
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "input": {
             "path": str(volume.path) if volume.path else None,

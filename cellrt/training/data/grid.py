@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellrt.runtime.grid.resample import Shape, resample
+from cellrt.geometry import Shape
+from cellrt.runtime.grid.resample import resample
 
 FloatArray = npt.NDArray[np.float32]
 LabelArray = npt.NDArray[np.int32]

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellrt.errors import InputError
-from cellrt.runtime.model.file import bundled_models, golden_input, open_model, read_metadata
+from cellrt.runtime.model.file import bundled_models, open_model
+from cellrt.runtime.model.golden import golden_input
+from cellrt.runtime.model.onnx_metadata import read_metadata
 
 onnx = pytest.importorskip("onnx", reason="onnx is in the train extra")
 

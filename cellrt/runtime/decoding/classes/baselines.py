@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from cellrt.errors import InputError
 from cellrt.runtime.decoding.classes.class_map import FOREGROUND, ClassMap
-from cellrt.runtime.decoding.classes.tascan import CleanUpParameters, check_class_map, clean_up
+from cellrt.runtime.decoding.classes.clean_up import CleanUpParameters, check_class_map, clean_up
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from cellrt.runtime.decoding.flows.targets import canonical_labels
+from cellrt.geometry import canonical_labels
 from cellrt.threads import in_threads
 
 BACKGROUND, MEMBRANE, FOREGROUND = 0, 1, 2

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import UsageError
-from cellrt.runtime.decoding.base import Mode, Place, Shape
+from cellrt.geometry import Shape
+from cellrt.runtime.decoding.base import Mode, Place
 
 if TYPE_CHECKING:
     from cellrt.runtime.decoding.classes.baselines import DbscanParameters, WatershedParameters

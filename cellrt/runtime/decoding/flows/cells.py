@@ -20,6 +20,7 @@ steps, closing of sinks, filters; section 3: their parameters).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -28,14 +29,10 @@ import numpy.typing as npt
 
 from cellrt.errors import InputError
 from cellrt.runtime.decoding.flows.confidence import mean_probability
+from cellrt.runtime.decoding.flows.packed_field import pack_field, threshold_byte, unpack_flow
 from cellrt.runtime.decoding.flows.sinks import join_basins, number_sinks
 from cellrt.runtime.decoding.flows.steps import HOST, Steps
-from cellrt.runtime.decoding.flows.trace import (
-    follow_pointers,
-    pack_field,
-    threshold_byte,
-    unpack_flow,
-)
+from cellrt.runtime.decoding.flows.trace import follow_pointers
 from cellrt.runtime.decoding.flows.trace_exact import exact_pointers
 from cellrt.runtime.decoding.labels.regions import Regions, equivalent_radius, smallest_volume
 
@@ -179,8 +176,8 @@ def decode_packed(
     Parameters
     ----------
     packed : (z, y, x) uint32 array
-        As :func:`~cellrt.runtime.decoding.flows.trace.pack_field` makes it; in the memory that
-        `steps` work in, or on the host.
+        As :func:`~cellrt.runtime.decoding.flows.packed_field.pack_field` makes it; in the memory
+        that `steps` work in, or on the host.
     parameters, mode
         See :func:`decode_flows`.
     flow : (3, z, y, x) float16 or float32 array, optional
@@ -192,7 +189,13 @@ def decode_packed(
     Returns
     -------
     (z, y, x) int32 array
+
+    Raises
+    ------
+    InputError
+        An unknown mode, or 2**31 voxels and more.
     """
+    _check_field(math.prod(packed.shape), mode)
     if mode == "exact":
         steps = HOST
         pointers = exact_pointers(
@@ -265,9 +268,14 @@ def _check_inputs(
             f"flow has type {flow.dtype} and foreground {foreground.dtype}; expected floating "
             "point numbers, and for the foreground these or a mask (bool, uint8)"
         )
-    if foreground.size > _MOST_VOXELS:
+    _check_field(foreground.size, mode)
+
+
+def _check_field(voxels: int, mode: str) -> None:
+    """Refuse what no pass over a field can do, however the field came here."""
+    if voxels > _MOST_VOXELS:
         raise InputError(
-            f"the field has {foreground.size} voxels; at most {_MOST_VOXELS} can be decoded at "
+            f"the field has {voxels} voxels; at most {_MOST_VOXELS} can be decoded at "
             "once: cut the stack into blocks"
         )
     if mode not in get_args(Mode):

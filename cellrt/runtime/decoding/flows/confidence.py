@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from cellrt.runtime.decoding.flows.trace import PackedField
+from cellrt.runtime.decoding.flows.packed_field import PackedField
 from cellrt.runtime.decoding.labels.regions import Labels
 from cellrt.threads import in_threads
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import first_line
-from cellrt.runtime.decoding.base import Mode, Place, Shape
+from cellrt.geometry import Shape
+from cellrt.runtime.decoding.base import Mode, Place
 
 if TYPE_CHECKING:
     from cellrt.runtime.decoding.flows.cells import FlowParameters
@@ -21,10 +22,10 @@ FLOW_OUTPUTS = ("flow_z", "flow_y", "flow_x", "foreground")
 class FlowDecoder:
     """Cellpose3D's decoder, see :mod:`cellrt.runtime.decoding.flows.cells`.
 
-    Fields are kept as one uint32 per voxel, see :mod:`cellrt.runtime.decoding.flows.trace`. While
-    decoding there are pointers beside them, which become the labels in place. They are decoded on a
-    GPU where there is one, with the same labels as on the CPU; a field may lie in the GPU's memory
-    already.
+    Fields are kept as one uint32 per voxel, see
+    :mod:`cellrt.runtime.decoding.flows.packed_field`. While decoding there are pointers beside
+    them, which become the labels in place. They are decoded on a GPU where there is one, with the
+    same labels as on the CPU; a field may lie in the GPU's memory already.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ class FlowDecoder:
 
     def store(self, kept: NDArray[Any], z: slice, y: slice, fields: NDArray[np.float32]) -> None:
         """Pack a block of flow (z, y, x) and foreground."""
-        from cellrt.runtime.decoding.flows.trace import pack_field
+        from cellrt.runtime.decoding.flows.packed_field import pack_field
 
         kept[z, y] = pack_field(fields[:3], fields[3])
 
@@ -117,8 +118,8 @@ class FlowDecoder:
     def agreement(self, labels: NDArray[np.int32], kept: NDArray[Any]) -> float:
         """One less the mean difference of predicted and recomputed flow over the foreground."""
         from cellrt.runtime.decoding.flows.gpu_or_cpu import host_array
+        from cellrt.runtime.decoding.flows.packed_field import threshold_byte, unpack_flow
         from cellrt.runtime.decoding.flows.targets import tanh_flow
-        from cellrt.runtime.decoding.flows.trace import threshold_byte, unpack_flow
 
         kept = host_array(kept)
         inside = (kept >> np.uint32(24)) >= threshold_byte(self.parameters.foreground_threshold)

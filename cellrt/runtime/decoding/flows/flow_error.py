@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from cellrt.geometry import axis_lines
+from cellrt.runtime.decoding.flows.packed_field import PackedField
 from cellrt.runtime.decoding.flows.targets import (
     CENTROID_SCALE_VOXELS,
     LONGEST_TABULATED_RUN,
-    axis_lines,
     tanh_table,
 )
 from cellrt.runtime.decoding.flows.targets_by_cell import bounding_boxes, centroid_box, heat_box
-from cellrt.runtime.decoding.flows.trace import PackedField
 from cellrt.threads import in_threads
 
 Errors = npt.NDArray[np.float64]

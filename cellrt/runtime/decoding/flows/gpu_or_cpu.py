@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from cellrt.errors import first_line
 from cellrt.runtime.decoding.base import Place
 from cellrt.runtime.decoding.flows.cells import FlowParameters, decode_packed
+from cellrt.runtime.decoding.flows.packed_field import pack_field
 from cellrt.runtime.decoding.flows.steps import HOST, Steps
 from cellrt.runtime.decoding.flows.targets import tanh_flow
-from cellrt.runtime.decoding.flows.trace import pack_field
 
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from cellrt.runtime.decoding.flows.trace import PackedField, Pointers
+from cellrt.runtime.decoding.flows.packed_field import PackedField
+from cellrt.runtime.decoding.flows.trace import Pointers
 from cellrt.runtime.decoding.labels.pair_table import doubled, slot_of
 from cellrt.threads import in_threads
 

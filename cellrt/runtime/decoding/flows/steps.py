@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from cellrt.geometry import Shape
 from cellrt.runtime.decoding.flows.confidence import foreground_voxels, probability_sums
 from cellrt.runtime.decoding.flows.flow_error import Errors, flow_errors
 from cellrt.runtime.decoding.flows.sinks import Contacts, basin_contacts, number_sinks
@@ -19,7 +20,6 @@ from cellrt.runtime.decoding.flows.upsample import upsample_labels
 from cellrt.runtime.decoding.flows.walls import fill_walls
 from cellrt.runtime.decoding.labels.regions import Regions, count_regions, relabel
 
-Shape = tuple[int, int, int]
 IntTable = npt.NDArray[np.int64]
 
 

@@ -22,12 +22,11 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from cellrt.errors import InputError
+from cellrt.geometry import axis_lines, canonical_labels
 from cellrt.runtime.decoding.flows.targets_by_cell import bounding_boxes, centroid_box, heat_box
 from cellrt.threads import in_threads
 
 FloatArray = npt.NDArray[np.float32]
-LabelArray = npt.NDArray[np.int32]
 
 TANH_GAIN = 2.0
 """Argument of tanh at a cell's boundary: |g| is about 0.96 there and falls to 0 at the centre."""
@@ -36,8 +35,6 @@ LONGEST_TABULATED_RUN = 512
 
 CENTROID_SCALE_VOXELS = 5.0
 """Fixed length of the centroid formulation, as in the published code."""
-
-Lines = tuple[int, int, int, int, int, int]
 
 
 def tanh_flow(labels: npt.NDArray[np.integer[Any]]) -> FloatArray:
@@ -148,34 +145,6 @@ def _per_cell(labels: npt.NDArray[np.integer[Any]], kernel: Any) -> FloatArray:
     boxes = bounding_boxes(cells, count)
     in_threads(count, partial(kernel, cells, boxes, flow), voxels=cells.size)
     return flow
-
-
-def canonical_labels(labels: npt.NDArray[np.integer[Any]]) -> LabelArray:
-    """Return `labels` as a C-contiguous int32 (z, y, x) array, without a copy where it is one."""
-    array = np.asarray(labels)
-    if array.ndim != 3 or array.dtype.kind not in "iu":
-        raise InputError(
-            f"labels have shape {array.shape} and type {array.dtype}; "
-            "expected a three-dimensional integer array (z, y, x)"
-        )
-    return np.ascontiguousarray(array, dtype=np.int32)
-
-
-def axis_lines(shape: tuple[int, ...]) -> tuple[Lines, Lines, Lines]:
-    """Walk along all lines of each axis of a flat array.
-
-    Returns
-    -------
-    three tuples of six int
-        Outer count, outer stride, line length, line stride, inner count, inner stride. The inner
-        loop runs along memory, so that lines along z and y are read as fast as lines along x.
-    """
-    nz, ny, nx = shape
-    return (
-        (ny, nx, nz, ny * nx, nx, 1),
-        (nz, ny * nx, ny, nx, nx, 1),
-        (nz * ny, nx, nx, 1, 1, 1),
-    )
 
 
 def tanh_table(shape: tuple[int, ...]) -> FloatArray:

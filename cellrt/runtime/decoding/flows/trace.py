@@ -4,13 +4,6 @@ The next position of a voxel depends on its present one only, so the moves of al
 functional graph: every path ends in a sink (a voxel that does not move) or in a cycle. One pass
 writes each voxel's next voxel, a second one follows the pointers and shortens them as it goes, so
 that a path is walked once, however many voxels share it.
-
-Packed field, one uint32 per voxel (8 bits each, most significant first)::
-
-    foreground probability * 255 | flow z | flow y | flow x      (flow byte = 128 + 127 * g)
-
-It keeps the working set of a random access to one word; 1/127 of the step (0.03 voxels for a step
-of 4) is far below the half voxel to which positions are rounded.
 """
 
 from __future__ import annotations
@@ -22,123 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from cellrt.runtime.decoding.flows.packed_field import PackedField, threshold_byte
 from cellrt.threads import in_threads
 
-PackedField = npt.NDArray[np.uint32]
 Pointers = npt.NDArray[np.int32]
 
 BACKGROUND = -1
-
-
-def pack_field(
-    flow: npt.NDArray[np.floating[Any]], foreground: npt.NDArray[np.generic]
-) -> PackedField:
-    """Pack flow and foreground into one word per voxel.
-
-    Parameters
-    ----------
-    flow : (3, z, y, x) float16 or float32 array
-        Flow towards the cell's centre; clipped to [-1, 1].
-    foreground : (z, y, x) float16, float32, bool or uint8 array
-        Probability in [0, 1], or a mask (non-zero is foreground).
-
-    Returns
-    -------
-    (z, y, x) uint32 array
-        The packed field; voxels with a value that is not a number are background without flow.
-    """
-    if foreground.dtype.kind not in "f":
-        foreground = (foreground != 0).astype(np.float16)
-    packed = np.empty(foreground.shape, np.uint32)
-    count = int(np.prod(packed.shape[:1]))
-    if flow.dtype == np.float16:
-        table = _flow_byte(np.arange(1 << 16, dtype=np.uint16).view(np.float16))
-        foreground = np.ascontiguousarray(foreground, np.float16).view(np.uint16)
-        flow = np.ascontiguousarray(flow).view(np.uint16)
-        chances = _chance_byte(np.arange(1 << 16, dtype=np.uint16).view(np.float16))
-        work = partial(_pack_half, flow, foreground, table, chances, packed)
-    else:
-        flow = np.ascontiguousarray(flow, np.float32)
-        foreground = np.ascontiguousarray(foreground, np.float32)
-        work = partial(_pack_single, flow, foreground, packed)
-    in_threads(count, work, voxels=packed.size)
-    return packed
-
-
-def unpack_flow(packed: PackedField) -> npt.NDArray[np.float16]:
-    """Flow of a packed field, shape (3, z, y, x)."""
-    values = ((np.arange(256) - 128) / 127).astype(np.float16)
-    flow = np.empty((3, *packed.shape), np.float16)
-    for axis, shift in enumerate((16, 8, 0)):
-        for z in range(len(packed)):
-            flow[axis, z] = values[(packed[z] >> np.uint32(shift)) & np.uint32(255)]
-    return flow
-
-
-def _flow_byte(values: npt.NDArray[np.float16]) -> npt.NDArray[np.uint8]:
-    """Byte of each flow value; 0 stands for not-a-number."""
-    clipped = np.clip(np.nan_to_num(values.astype(np.float32)), -1.0, 1.0)
-    byte: npt.NDArray[np.uint8] = np.floor(clipped * 127.0 + 128.5).astype(np.uint8)
-    byte[np.isnan(values)] = 0
-    return byte
-
-
-def _chance_byte(values: npt.NDArray[np.float16]) -> npt.NDArray[np.uint8]:
-    clipped = np.clip(np.nan_to_num(values.astype(np.float32)), 0.0, 1.0)
-    byte: npt.NDArray[np.uint8] = np.floor(clipped * 255.0 + 0.5).astype(np.uint8)
-    return byte
-
-
-@njit(cache=True, nogil=True)
-def _pack_half(
-    flow: Any, foreground: Any, table: Any, chances: Any, packed: Any, lo: int, hi: int
-) -> None:
-    _, ny, nx = packed.shape
-    for z in range(lo, hi):
-        for y in range(ny):
-            for x in range(nx):
-                a = np.uint32(table[flow[0, z, y, x]])
-                b = np.uint32(table[flow[1, z, y, x]])
-                c = np.uint32(table[flow[2, z, y, x]])
-                p = np.uint32(chances[foreground[z, y, x]])
-                if a == 0 or b == 0 or c == 0:
-                    packed[z, y, x] = np.uint32(0x808080)
-                else:
-                    packed[z, y, x] = (
-                        (p << np.uint32(24)) | (a << np.uint32(16)) | (b << np.uint32(8)) | c
-                    )
-
-
-@njit(cache=True, nogil=True)
-def _byte_of(value: Any) -> Any:
-    return np.uint32(
-        min(max(value, np.float32(-1.0)), np.float32(1.0)) * np.float32(127.0) + np.float32(128.5)
-    )
-
-
-@njit(cache=True, nogil=True)
-def _pack_single(flow: Any, foreground: Any, packed: Any, lo: int, hi: int) -> None:
-    _, ny, nx = packed.shape
-    for z in range(lo, hi):
-        for y in range(ny):
-            for x in range(nx):
-                a = flow[0, z, y, x]
-                b = flow[1, z, y, x]
-                c = flow[2, z, y, x]
-                p = foreground[z, y, x]
-                if a != a or b != b or c != c or p != p:
-                    packed[z, y, x] = np.uint32(0x808080)
-                    continue
-                chance = np.uint32(
-                    min(max(p, np.float32(0.0)), np.float32(1.0)) * np.float32(255.0)
-                    + np.float32(0.5)
-                )
-                packed[z, y, x] = (
-                    (chance << np.uint32(24))
-                    | (_byte_of(a) << np.uint32(16))
-                    | (_byte_of(b) << np.uint32(8))
-                    | _byte_of(c)
-                )
 
 
 def follow_pointers(pointers: Pointers) -> None:
@@ -218,12 +100,6 @@ def lattice_pointers(packed: PackedField, step: float, threshold: float) -> Poin
         voxels=packed.size,
     )
     return pointers
-
-
-def threshold_byte(threshold: float) -> np.uint32:
-    """Lowest byte of a foreground probability that counts as foreground."""
-    least: np.uint32 = np.uint32(max(1, int(np.floor(threshold * 255.0 + 0.5))))
-    return least
 
 
 def move_table(step: float) -> npt.NDArray[np.int64]:

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from cellrt.runtime.decoding.flows.trace import BACKGROUND, PackedField, Pointers, threshold_byte
+from cellrt.runtime.decoding.flows.packed_field import PackedField, threshold_byte
+from cellrt.runtime.decoding.flows.trace import BACKGROUND, Pointers
 from cellrt.threads import in_threads
 
 _STANDSTILL = 1e-3  # voxels; a shorter move ends the walk

@@ -16,10 +16,9 @@ import numpy.typing as npt
 from numba import njit
 
 from cellrt.errors import InputError
-from cellrt.runtime.decoding.flows.trace import PackedField, threshold_byte
+from cellrt.geometry import Shape
+from cellrt.runtime.decoding.flows.packed_field import PackedField, threshold_byte
 from cellrt.threads import in_threads
-
-Shape = tuple[int, int, int]
 
 MOST_VOXELS = 2**33  # sums of weights, bytes and steps stay below 2**63
 

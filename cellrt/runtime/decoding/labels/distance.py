@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from cellrt.geometry import axis_lines
 from cellrt.runtime.decoding.classes.class_map import FOREGROUND, ClassMap
-from cellrt.runtime.decoding.flows.targets import axis_lines
 from cellrt.threads import in_threads
 
 FARTHEST = (1 << 24) - 1

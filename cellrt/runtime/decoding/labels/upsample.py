@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from cellrt.geometry import Shape
 from cellrt.threads import in_threads
-
-Shape = tuple[int, int, int]
 
 
 def upsample_masks(labels: npt.NDArray[np.int32], shape: Shape) -> npt.NDArray[np.int32]:

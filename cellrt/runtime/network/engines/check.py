@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from cellrt.errors import EngineError
-from cellrt.runtime.model.file import ModelFile, golden_difference, golden_input
-from cellrt.runtime.network.engines.ladder import LADDER, EngineChoice, choose_engine
+from cellrt.runtime.model.file import ModelFile
+from cellrt.runtime.model.golden import golden_difference
+from cellrt.runtime.network.engines.ladder import LADDER, choose_engine
+from cellrt.runtime.network.engines.speed import network_speed
 from cellrt.runtime.network.engines.tensorrt.library import FLAVOURS
 from cellrt.runtime.network.engines.tensorrt.provide import choose_builder
 
@@ -81,21 +82,3 @@ def _check(name: str, model: ModelFile) -> EngineCheck:
     except EngineError as error:
         return EngineCheck(name, False, str(error))
     return EngineCheck(name, True, choice.detail, precision, difference, speed)
-
-
-def network_speed(choice: EngineChoice, model: ModelFile, precision: str) -> tuple[float, str]:
-    """Time the network on one tile, small enough to take well below a second.
-
-    Returns
-    -------
-    (float, str)
-        Voxels per second, and the precision that was computed in.
-    """
-    edge = max(model.card.multiple, 32 // model.card.multiple * model.card.multiple)
-    tile = choice.fixed_tile(model) or (edge, 2 * edge, 2 * edge)
-    image = golden_input(tile)
-    session = choice.load(model, tile, precision)
-    session.infer(image)  # the first time allocates
-    begin = time.perf_counter()
-    session.infer(image)
-    return image.size / (time.perf_counter() - begin), session.precision

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellrt.geometry import Shape
 from cellrt.runtime.machine.gpu import Device
-from cellrt.runtime.network.tiles import Shape
 
 LARGEST_BATCH = 4
 """Tiles at once: enough to fill a large GPU with tiles of half a million voxels."""

@@ -1,58 +1,20 @@
-"""Inference engines behind one interface, and the ladder that picks one and says why.
-
-Every engine offers ``available()`` and ``load()``; what ``load`` returns has ``infer``.
-"""
+"""The ladder that picks an engine and says why each better one is not taken."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from cellrt.errors import EngineError, UsageError
+from cellrt.geometry import Shape
 from cellrt.runtime.model.file import ModelFile
+from cellrt.runtime.network.engines.base import Engine, Session
 from cellrt.runtime.network.engines.tensorrt.library import FLAVOURS
-from cellrt.runtime.network.tiles import Shape
 
 # Best first. Measured on CPUs, OpenVINO runs these networks 2 to 10 times faster than ONNX Runtime.
 NVIDIA_ENGINES = (*FLAVOURS, "onnxruntime-cuda")
 LADDER = (*NVIDIA_ENGINES, "openvino-gpu", "openvino", "onnxruntime")
-PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
-
-
-class Session(Protocol):
-    """A network that is loaded and ready for tiles of one shape."""
-
-    device: str
-    precision: str
-
-    def infer(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run the network: (n, 1, z, y, x) float32 -> (n, channels, z, y, x) float32."""
-        ...
-
-
-class Engine(Protocol):
-    """What an engine module offers."""
-
-    def available(self, *, asked: bool) -> str:
-        """Return library, version and device, or raise EngineError with the reason why not.
-
-        ``asked`` says that the user named this engine.
-        """
-        ...
-
-    def load(
-        self, model: ModelFile, tile: Shape, *, precision: str, note: Callable[[str], None]
-    ) -> Session:
-        """Load a model for tiles (z, y, x); ``precision`` is one of `PRECISIONS`.
-
-        ``note`` is told what takes long.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -138,7 +100,7 @@ def _engine(name: str) -> Engine:
     if name in FLAVOURS:
         from cellrt.runtime.network.engines.tensorrt.session import TensorRTEngine
 
-        return TensorRTEngine(name)
+        return TensorRTEngine(name, _cpu_session)
     if name.startswith("openvino"):
         from cellrt.runtime.network.engines.openvino import OpenVinoEngine
 
@@ -147,3 +109,8 @@ def _engine(name: str) -> Engine:
         f"cellrt.runtime.network.engines.{name.replace('-', '_')}"
     )
     return module
+
+
+def _cpu_session(model: ModelFile, tile: Shape) -> Session:
+    """What a new engine is compared with."""
+    return choose_engine("openvino").load(model, tile, "fp32")

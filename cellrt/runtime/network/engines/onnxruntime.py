@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import EngineError, first_line
+from cellrt.geometry import Shape
 from cellrt.runtime.model.file import ModelFile
-from cellrt.runtime.network.tiles import Shape
 
 
 def available(*, asked: bool = False) -> str:

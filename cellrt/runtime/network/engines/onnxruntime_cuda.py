@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import EngineError, first_line
+from cellrt.geometry import Shape
 from cellrt.runtime.machine.gpu import (
     Device,
     address,
@@ -20,7 +21,8 @@ from cellrt.runtime.machine.gpu import (
     stream_handle,
 )
 from cellrt.runtime.machine.hardware import nvidia_gpus
-from cellrt.runtime.model.file import ModelFile, golden_difference
+from cellrt.runtime.model.file import ModelFile
+from cellrt.runtime.model.golden import golden_difference
 from cellrt.runtime.network.engines.gpu_session import (
     LARGEST_BATCH,
     DeviceSession,
@@ -28,7 +30,6 @@ from cellrt.runtime.network.engines.gpu_session import (
     on_all,
 )
 from cellrt.runtime.network.engines.onnxruntime import import_library
-from cellrt.runtime.network.tiles import Shape
 
 PROVIDER = "CUDAExecutionProvider"
 # An ONNX graph of one node, y = Identity(x) of one float: a provider is listed whether or not its

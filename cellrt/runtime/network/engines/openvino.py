@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import EngineError
-from cellrt.runtime.model.file import ModelFile, golden_difference
-from cellrt.runtime.network.tiles import Shape
+from cellrt.geometry import Shape
+from cellrt.runtime.model.file import ModelFile
+from cellrt.runtime.model.golden import golden_difference
 
 # Intel's GPUs compute in fp16 unless told otherwise; means over a tile agree far better than this.
 _FP16_TOLERANCE = 5e-3

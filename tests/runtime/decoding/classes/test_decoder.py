@@ -20,9 +20,10 @@ from cellrt.runtime.decoding.classes.baselines import (
     decode_watershed,
 )
 from cellrt.runtime.decoding.classes.class_map import BACKGROUND, FOREGROUND, MEMBRANE, class_map_of
+from cellrt.runtime.decoding.classes.decoder import CLASS_OUTPUTS, SupervoxelDecoder
 from cellrt.runtime.decoding.classes.tascan import TascanParameters
 from cellrt.runtime.decoding.labels.upsample import upsample_masks
-from cellrt.runtime.decoding.registry import CLASS_OUTPUTS, SupervoxelDecoder, decoder_for
+from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.model.card import ModelCard, Output
 from cellrt.runtime.model.file import open_model
 from cellrt.runtime.plan import make_plan

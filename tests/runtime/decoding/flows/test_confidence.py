@@ -9,8 +9,8 @@ from scipy import ndimage
 from cellrt.runtime.decoding.flows.cells import FlowParameters, decode_flows
 from cellrt.runtime.decoding.flows.confidence import mean_probability, probability_sums
 from cellrt.runtime.decoding.flows.flow_error import flow_errors
+from cellrt.runtime.decoding.flows.packed_field import pack_field
 from cellrt.runtime.decoding.flows.targets import centroid_flow, heat_flow, tanh_flow
-from cellrt.runtime.decoding.flows.trace import pack_field
 from cellrt.runtime.decoding.flows.walls import fill_walls
 from cellrt.runtime.decoding.labels.regions import count_regions, equivalent_radius, smallest_volume
 

@@ -26,13 +26,15 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from cellrt.errors import ResourceError
+from cellrt.runtime.decoding.base import Place
 from cellrt.runtime.decoding.flows import gpu_or_cpu
 from cellrt.runtime.decoding.flows.cells import FlowParameters, decode_packed
+from cellrt.runtime.decoding.flows.decoder import FlowDecoder
+from cellrt.runtime.decoding.flows.packed_field import pack_field
 from cellrt.runtime.decoding.flows.sinks import basin_contacts, number_sinks
 from cellrt.runtime.decoding.flows.steps import HOST
 from cellrt.runtime.decoding.flows.targets import heat_flow, tanh_flow
-from cellrt.runtime.decoding.flows.trace import follow_pointers, pack_field
-from cellrt.runtime.decoding.registry import FlowDecoder, Place
+from cellrt.runtime.decoding.flows.trace import follow_pointers
 
 PACKAGE = "cellrt.runtime.decoding.flows.cuda"
 FRESH = (PACKAGE, "cellrt.runtime.machine.kernels")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from cellrt.runtime.decoding.flows.packed_field import pack_field
 from cellrt.runtime.decoding.flows.targets import tanh_flow
-from cellrt.runtime.decoding.flows.trace import pack_field
 from cellrt.runtime.decoding.flows.upsample import upsample_labels
 from cellrt.runtime.grid.resample import resample
 

@@ -10,7 +10,8 @@ import pytest
 
 from cellrt.errors import EngineError, UsageError
 from cellrt.runtime.machine import hardware
-from cellrt.runtime.model.file import bundled_models, golden_input, open_model
+from cellrt.runtime.model.file import bundled_models, open_model
+from cellrt.runtime.model.golden import golden_input
 from cellrt.runtime.network.engines import openvino as openvino_engine
 from cellrt.runtime.network.engines.ladder import choose_engine
 

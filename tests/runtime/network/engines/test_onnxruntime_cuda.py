@@ -12,7 +12,8 @@ import pytest
 
 from cellrt.errors import EngineError, ResourceError
 from cellrt.runtime.machine.hardware import Gpu
-from cellrt.runtime.model.file import golden_input, open_model
+from cellrt.runtime.model.file import open_model
+from cellrt.runtime.model.golden import golden_input
 from cellrt.runtime.network.engines import onnxruntime_cuda
 from cellrt.runtime.network.engines.ladder import choose_engine
 from cellrt.runtime.network.engines.onnxruntime_cuda import HostMergedSession

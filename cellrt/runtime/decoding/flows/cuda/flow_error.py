@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import cuda
 
+from cellrt.geometry import axis_lines
 from cellrt.runtime.decoding.flows.flow_error import Errors, run_error, tanh_errors, tanh_units
-from cellrt.runtime.decoding.flows.targets import axis_lines
 from cellrt.runtime.machine.kernels import device_function, launch, to_device, zeros
 
 _run_error = device_function(run_error)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from numba import cuda
 
 from cellrt.errors import EngineError, ResourceError
+from cellrt.geometry import Shape
 from cellrt.runtime.decoding.flows.cuda.flow_error import tanh_flow_errors
 from cellrt.runtime.decoding.flows.cuda.regions import (
     count_regions,
@@ -22,8 +23,6 @@ from cellrt.runtime.decoding.flows.cuda.sinks import basin_contacts
 from cellrt.runtime.decoding.flows.cuda.trace import basins
 from cellrt.runtime.decoding.flows.cuda.upsample import upsample_labels
 from cellrt.runtime.decoding.flows.flow_error import Errors, flow_errors
-
-Shape = tuple[int, ...]
 
 # Packed field, and pointers that become labels in place. Tables take more, in all networks' fields
 # a small part of it; where they do not fit, the CPU decodes.

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import cuda
 
+from cellrt.runtime.decoding.flows.packed_field import threshold_byte
 from cellrt.runtime.decoding.flows.sinks import number_sinks
 from cellrt.runtime.decoding.flows.trace import (
     BACKGROUND,
@@ -28,7 +29,6 @@ from cellrt.runtime.decoding.flows.trace import (
     follow_pointers,
     move_table,
     next_voxel,
-    threshold_byte,
 )
 from cellrt.runtime.machine.kernels import device_function, launch, to_device, zeros
 

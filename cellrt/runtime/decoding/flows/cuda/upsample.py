@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from cellrt.runtime.decoding.flows.trace import threshold_byte
+from cellrt.runtime.decoding.flows.packed_field import threshold_byte
 from cellrt.runtime.decoding.flows.upsample import check_size, grid_places, label_at, step_units
 from cellrt.runtime.machine.kernels import device_function, launch, to_device
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from cellrt.errors import EngineError
 from cellrt.files import write_whole
+from cellrt.geometry import Shape
 from cellrt.runtime.network.engines.tensorrt.library import TensorRT
-from cellrt.runtime.network.tiles import Shape
 
 Advance = Callable[[str, float], None]
 

@@ -6,15 +6,15 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cellrt import __version__
+from cellrt._version import __version__
 from cellrt.errors import EngineError, UsageError
+from cellrt.geometry import Shape
 from cellrt.runtime.machine.hardware import Gpu, nvidia_gpus
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.gpu_session import LARGEST_BATCH
 from cellrt.runtime.network.engines.tensorrt.build import Advance, Profile, build_engine
 from cellrt.runtime.network.engines.tensorrt.cache import EngineCache, EngineKey
 from cellrt.runtime.network.engines.tensorrt.library import FLAVOURS, TensorRT, open_library
-from cellrt.runtime.network.tiles import Shape
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import EngineError
+from cellrt.geometry import Shape
 from cellrt.runtime.machine.gpu import (
     Device,
     address,
@@ -19,7 +20,9 @@ from cellrt.runtime.machine.gpu import (
     stream_handle,
 )
 from cellrt.runtime.machine.hardware import Gpu, nvidia_gpus
-from cellrt.runtime.model.file import ModelFile, bundled_models, golden_input
+from cellrt.runtime.model.file import ModelFile, bundled_models
+from cellrt.runtime.model.golden import golden_input
+from cellrt.runtime.network.engines.base import Session
 from cellrt.runtime.network.engines.gpu_session import (
     LARGEST_BATCH,
     DeviceSession,
@@ -34,7 +37,6 @@ from cellrt.runtime.network.engines.tensorrt.provide import (
     engine_key,
     obtain_engine,
 )
-from cellrt.runtime.network.tiles import Shape
 
 # Largest difference of a channel's mean over one tile from what the CPU computes in fp32. Measured
 # on CPUs, the graph with every layer rounded differs by less than 1e-3 in fp16 and bf16, and int8
@@ -42,6 +44,7 @@ from cellrt.runtime.network.tiles import Shape
 TOLERANCE = 0.02
 
 Note = Callable[[str], None]
+Infer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,13 @@ class TensorRTEngine:
     ----------
     flavour : str
         "tensorrt" or "tensorrt-rtx".
+    reference : callable
+        Loads a model for a tile (z, y, x) into the session that a new engine is compared with: on
+        the CPU, in fp32.
     """
 
     flavour: str
+    reference: Callable[[ModelFile, Shape], Session]
 
     def available(self, *, asked: bool = False) -> str:
         """Return the library's version and the GPU.
@@ -87,8 +94,8 @@ class TensorRTEngine:
         Raises
         ------
         EngineError
-            No engine in the precision asked for has been built, it does not load on this GPU, or
-            it computes something else than the CPU does.
+            No engine in the precision asked for has been built, it does not load on this GPU, it
+            computes something else than the CPU does, or the CPU has no engine to compare with.
         ResourceError
             The cache cannot be written, or there is too little device memory.
         """
@@ -126,25 +133,26 @@ class TensorRTEngine:
         )
         if not cache.is_verified(key):
             note(f"comparing the new engine of {model.card.name} with the CPU, once")
-            verify(session.infer, model, tile, self.flavour)
+            verify(session.infer, self.reference(model, tile).infer, tile, self.flavour)
             cache.mark_verified(key)
         return session
 
-    def build_seconds(self, model: ModelFile, tile: Shape, precision: str) -> float | None:
-        """How long the engine took to build that `load` takes from the cache; None without one.
 
-        Raises
-        ------
-        EngineError
-            The library cannot be had.
-        """
-        gpus, _ = nvidia_gpus()
-        if not gpus:
-            return None
-        cache, builder = default_cache(), _builder(open_runtime(self.flavour), gpus[0])
-        built = _built(model, builder, tile, precision, cache, gpus[0])
-        entry = None if built is None else cache.entry(built[1])
-        return None if entry is None else entry.build_seconds
+def build_seconds(flavour: str, model: ModelFile, tile: Shape, precision: str) -> float | None:
+    """How long the engine took to build that is taken from the cache; None without one.
+
+    Raises
+    ------
+    EngineError
+        The library cannot be had.
+    """
+    gpus, _ = nvidia_gpus()
+    if not gpus:
+        return None
+    cache, builder = default_cache(), _builder(open_runtime(flavour), gpus[0])
+    built = _built(model, builder, tile, precision, cache, gpus[0])
+    entry = None if built is None else cache.entry(built[1])
+    return None if entry is None else entry.build_seconds
 
 
 def _builder(library: TensorRT, gpu: Gpu) -> Builder:
@@ -196,24 +204,17 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
-def verify(
-    infer: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-    model: ModelFile,
-    tile: Shape,
-    name: str,
-) -> None:
+def verify(infer: Infer, reference: Infer, tile: Shape, name: str) -> None:
     """Compare an engine with the CPU on one tile.
 
     Raises
     ------
     EngineError
-        They differ, or the CPU has no engine.
+        They differ.
     """
-    from cellrt.runtime.network.engines.ladder import choose_engine
-
     image = golden_input(tile)
-    reference = choose_engine("openvino").load(model, tile, "fp32").infer(image)
-    difference = np.abs(infer(image) - reference).mean(axis=(0, 2, 3, 4)).max()
+    expected = reference(image)
+    difference = np.abs(infer(image) - expected).mean(axis=(0, 2, 3, 4)).max()
     if not difference <= TOLERANCE:
         raise EngineError(
             f"{name} computes something else than the CPU (mean difference {difference:.2g}, at "

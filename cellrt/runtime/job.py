@@ -1,0 +1,69 @@
+"""What was asked of a run, and what was decided for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from cellrt.runtime.decoding.base import Decoder
+from cellrt.runtime.grid.scale import CellScale
+from cellrt.runtime.image.volume import Volume
+from cellrt.runtime.model.file import ModelFile
+from cellrt.runtime.network.engines.ladder import EngineChoice
+from cellrt.runtime.plan import Plan
+from cellrt.runtime.progress import StageClock
+
+
+@dataclass(frozen=True)
+class Options:
+    """Choices of one run; ``None`` leaves the decision to file, model card or machine.
+
+    Parameters
+    ----------
+    diameter : float, optional
+        Cell diameter in pixels of the input (x). It is estimated when neither it nor a voxel size
+        is known.
+    anisotropy : float, optional
+        Spacing in z over spacing in x; from the voxel size when that is known.
+    engine : str, optional
+        Obeyed or refused; see :func:`cellrt.runtime.network.engines.ladder.choose_engine`.
+    precision : {"auto", "fp32", "fp16", "bf16", "int8"}
+        Obeyed or refused by the engine.
+    mode : {"fast", "exact"}
+        Decoder mode.
+    tile : (int, int, int), optional
+        Tile (z, y, x) in voxels of the model's grid.
+    halo : int, optional
+        Voxels dropped at inner tile faces.
+    decoder : str, optional
+        Another decoder that fits the model's outputs, with its own default parameters; see
+        :func:`cellrt.runtime.decoding.registry.decoder_for`.
+    min_area : int, optional
+        For the decoder ``"tascan"``: voxel faces on the model's grid in which two supervoxels of
+        one cell touch at least.
+    """
+
+    diameter: float | None = None
+    anisotropy: float | None = None
+    engine: str | None = None
+    precision: str = "auto"
+    mode: Literal["fast", "exact"] = "fast"
+    tile: tuple[int, int, int] | None = None
+    halo: int | None = None
+    decoder: str | None = None
+    min_area: int | None = None
+
+
+@dataclass
+class Job:
+    """A run that is planned and can be started: see :mod:`cellrt.runtime.stages`."""
+
+    volume: Volume
+    model: ModelFile
+    options: Options
+    choice: EngineChoice
+    decoder: Decoder
+    scale: CellScale
+    plan: Plan
+    clock: StageClock
+    warnings: list[str] = field(default_factory=list)
