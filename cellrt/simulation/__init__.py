@@ -6,14 +6,13 @@ No torch here. Seeded: the same parameters and the same seed give the same bytes
 from __future__ import annotations
 
 from cellrt.simulation.empty import simulate_empty
-from cellrt.simulation.membranes import (
-    MembraneParameters,
-    simulate_membranes,
-    simulate_membranes_from_labels,
-)
-from cellrt.simulation.microscope.imaging import ImagingParameters, degrade
-from cellrt.simulation.nuclei import NucleiParameters, simulate_nuclei
+from cellrt.simulation.membranes import simulate_membranes, simulate_membranes_from_labels
+from cellrt.simulation.microscope.imaging import degrade
+from cellrt.simulation.nuclei import simulate_nuclei
 from cellrt.simulation.paper_nuclei import simulate_paper_nuclei
+from cellrt.simulation.parameters.imaging import ImagingParameters
+from cellrt.simulation.parameters.membranes import MembraneParameters
+from cellrt.simulation.parameters.nuclei import NucleiParameters
 from cellrt.simulation.stack import SimulatedStack
 
 __all__ = [

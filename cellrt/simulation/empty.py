@@ -6,8 +6,9 @@ from dataclasses import asdict
 
 import numpy as np
 
-from cellrt.simulation.microscope.imaging import ImagingParameters, degrade
+from cellrt.simulation.microscope.imaging import degrade
 from cellrt.simulation.microscope.sampling import sampling_grid
+from cellrt.simulation.parameters.imaging import ImagingParameters
 from cellrt.simulation.random_fields import smooth_noise
 from cellrt.simulation.stack import SimulatedStack, json_seed
 

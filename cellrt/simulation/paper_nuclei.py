@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from cellrt.errors import UsageError
-from cellrt.simulation.microscope.imaging import ImagingParameters, degrade
+from cellrt.simulation.microscope.imaging import degrade
 from cellrt.simulation.microscope.sampling import sampling_grid
+from cellrt.simulation.parameters.imaging import ImagingParameters
 from cellrt.simulation.stack import SimulatedStack, json_seed
 from cellrt.simulation.structure.components import keep_largest_components
 from cellrt.simulation.structure.packing import keep_separate, push_apart

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from cellrt.errors import UsageError
 from cellrt.simulation.empty import simulate_empty
-from cellrt.simulation.membranes import MembraneParameters, simulate_membranes
-from cellrt.simulation.microscope.imaging import ImagingParameters
-from cellrt.simulation.nuclei import NucleiParameters, simulate_nuclei
+from cellrt.simulation.membranes import simulate_membranes
+from cellrt.simulation.nuclei import simulate_nuclei
 from cellrt.simulation.paper_nuclei import (
     PAPER_DIAMETER,
     PAPER_SHAPE,
     PAPER_VARIANTS,
     simulate_paper_nuclei,
 )
+from cellrt.simulation.parameters.imaging import ImagingParameters
+from cellrt.simulation.parameters.membranes import OUTLINES, MembraneParameters
+from cellrt.simulation.parameters.nuclei import NucleiParameters
 from cellrt.simulation.stack import SimulatedStack
 from cellrt.simulation.structure.packing import ARRANGEMENTS
-from cellrt.simulation.structure.tissue import OUTLINES
 
 KINDS = ("nuclei", "membranes")
 NOMINAL_DIAMETER = {"nuclei": 16.0, "membranes": 24.0}

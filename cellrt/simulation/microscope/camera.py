@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.simulation.microscope.optics import gaussian
-
-if TYPE_CHECKING:
-    from cellrt.simulation.microscope.imaging import ImagingParameters
+from cellrt.simulation.parameters.imaging import ImagingParameters
 
 
 def detect(

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from cellrt.simulation.parameters.nuclei import NucleiParameters
 from cellrt.simulation.random_fields import smooth_noise
-
-if TYPE_CHECKING:
-    from cellrt.simulation.nuclei import NucleiParameters
 
 
 def paint_nuclei(

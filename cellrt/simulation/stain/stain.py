@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from cellrt.simulation.microscope.optics import gaussian, interpolate
+from cellrt.simulation.parameters.membranes import MembraneParameters
 from cellrt.simulation.random_fields import smooth_noise
 from cellrt.simulation.stain.walls import deposit_walls
-
-if TYPE_CHECKING:
-    from cellrt.simulation.membranes import MembraneParameters
 
 
 def paint_membranes(

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import UsageError
+from cellrt.simulation.parameters.membranes import OUTLINES, MembraneParameters
 from cellrt.simulation.random_fields import smooth_noise
 from cellrt.simulation.structure.components import keep_largest_components
 from cellrt.simulation.structure.shapes import random_rotation
 from cellrt.simulation.structure.tessellation import relax, smooth_warp, tessellate
 
-if TYPE_CHECKING:
-    from cellrt.simulation.membranes import MembraneParameters
-
-OUTLINES = ("none", "ball", "cylinder", "half", "sheet", "shell")
 _SAMPLES_PER_CELL = 40
 
 SignedDistance = Callable[[NDArray[np.floating]], NDArray[np.floating]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cellrt.simulation.membranes import MembraneParameters
+from cellrt.simulation.parameters.membranes import MembraneParameters
 from cellrt.simulation.stain.stain import paint_membranes
 from cellrt.simulation.stain.walls import deposit_walls, pair_noise, pair_share
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellrt.errors import UsageError
-from cellrt.simulation.membranes import MembraneParameters
+from cellrt.simulation.parameters.membranes import OUTLINES, MembraneParameters
 from cellrt.simulation.structure.shapes import random_rotation
 from cellrt.simulation.structure.tessellation import relax, smooth_warp, tessellate
-from cellrt.simulation.structure.tissue import OUTLINES, draw_tissue, outline_distance
+from cellrt.simulation.structure.tissue import draw_tissue, outline_distance
 
 
 @settings(max_examples=25, deadline=None)

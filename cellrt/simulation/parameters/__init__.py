@@ -1,0 +1,1 @@
+"""Plain parameters of what is drawn and of the microscope; whatever draws takes them."""
