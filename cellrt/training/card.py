@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from cellrt.models.layers.network import Network
 from cellrt.runtime.model.card import OUTPUT, ModelCard, Normalisation, Output, Score, TrainingData
-from cellrt.training.methods import method_of
 from cellrt.training.recipe import Recipe
 
 
@@ -18,7 +17,7 @@ def make_card(net: Network, recipe: Recipe, name: str, scores: Sequence[Score] =
         TrainingData(f"{t.name} ({t.count} stacks)", "cellrt.simulation", "BSD-3-Clause")
         for t in recipe.simulate
     ]
-    method = method_of(recipe)
+    method = recipe.method()
     return ModelCard(
         name=name,
         summary=recipe.description,

@@ -9,7 +9,6 @@ import torch
 
 from cellrt.errors import InputError, first_line
 from cellrt.models.layers.network import Network
-from cellrt.training.methods import method_of
 from cellrt.training.recipe import Recipe
 
 
@@ -28,7 +27,7 @@ def load_checkpoint(path: str | Path) -> tuple[Network, Recipe]:
         # Only tensors and plain values: a checkpoint from elsewhere must not run code.
         stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         recipe = Recipe(**stored["cellrt_recipe"])
-        net = method_of(recipe).network()
+        net = recipe.method().network()
         net.load_state_dict(
             {
                 name.removeprefix("averaged."): value

@@ -17,7 +17,6 @@ from cellrt.runtime.model.file import open_model
 from cellrt.training.checkpoint import load_checkpoint
 from cellrt.training.data.patches import PatchDataset
 from cellrt.training.data.stacks import Stack
-from cellrt.training.methods import method_of
 from cellrt.training.recipe import Recipe
 
 _BATCHES = 8
@@ -52,7 +51,7 @@ def initial_network(recipe: Recipe, stacks: Sequence[Stack]) -> Network:
                 )
         return net
     path = open_model(file if file.suffix == ".onnx" else recipe.init).path
-    net = method_of(recipe).network()
+    net = recipe.method().network()
     data = PatchDataset(stacks, recipe)
     batches = [
         torch.stack([data[2 * batch][0], data[2 * batch + 1][0]]) for batch in range(_BATCHES)

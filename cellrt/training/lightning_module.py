@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from cellrt.models.layers.network import Network
-from cellrt.training.methods import method_of
 from cellrt.training.recipe import Recipe
 from cellrt.training.schedule import Progress, learning_rate
 
@@ -30,7 +29,7 @@ class TrainingModule(L.LightningModule):  # type: ignore[misc]
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.recipe = recipe
-        self._method = method_of(recipe)
+        self._method = recipe.method()
         self.net = self._method.network()
         self.averaged = copy.deepcopy(self.net).requires_grad_(False).eval()
         self.progress = Progress(recipe.optim)

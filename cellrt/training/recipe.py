@@ -9,14 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cellrt.errors import InputError
+from cellrt.models.base import Method
+from cellrt.models.tables import Positive, Table
 from cellrt.runtime.model.card import METHODS
-from cellrt.training.method_tables import (
-    LossTable,
-    ModelTable,
-    Positive,
-    Table,
-    TargetTable,
-)
+from cellrt.training.methods import LossTable, ModelTable, TargetTable, make_method
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -171,6 +167,10 @@ class Recipe(Table):
     """Decoder parameters that go into the model card."""
     folder: Path = Path(".")
     """Where the recipe lies; filled in by `load_recipe`."""
+
+    def method(self) -> Method:
+        """Return the method of ``[model]`` with the settings of this recipe."""
+        return make_method(self.model, self.targets, self.loss, self.decoder)
 
     @model_validator(mode="before")
     @classmethod

@@ -19,7 +19,6 @@ from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.training.card import make_card
 from cellrt.training.data.patches import PatchDataset
 from cellrt.training.data.stacks import Stack
-from cellrt.training.methods import method_of
 from cellrt.training.recipe import Recipe
 
 _LOSS_PATCHES = 8
@@ -122,7 +121,7 @@ class ScoreCallback(Callback):  # type: ignore[misc]
 
     def _patch_loss(self, net: Network) -> float:
         data = PatchDataset(self.stacks, self.recipe, augmented=False)
-        method = method_of(self.recipe)
+        method = self.recipe.method()
         device = next(net.parameters()).device
         total = 0.0
         for index in range(_LOSS_PATCHES):

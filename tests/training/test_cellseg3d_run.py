@@ -17,7 +17,6 @@ from cellrt.training.checkpoint import load_checkpoint  # noqa: E402
 from cellrt.training.data.patches import PatchDataset  # noqa: E402
 from cellrt.training.data.stacks import load_training_stacks  # noqa: E402
 from cellrt.training.loop import train  # noqa: E402
-from cellrt.training.methods import method_of  # noqa: E402
 from cellrt.training.recipe import Recipe, load_recipe  # noqa: E402
 
 RECIPE = """
@@ -82,7 +81,7 @@ def test_a_run_reports_its_losses_and_scores_and_goes_on(tmp_path: Path) -> None
 def test_one_patch_can_be_learnt_by_heart(tmp_path: Path, kind: str) -> None:
     torch.manual_seed(0)
     recipe = write_recipe(tmp_path, 1, loss=f"kind = '{kind}'")
-    method = method_of(recipe)
+    method = recipe.method()
     data = PatchDataset(load_training_stacks(recipe), recipe, augmented=False)
     image, targets, labels = (tensor[None] for tensor in data[0])
     assert {1.0, 2.0} <= set(targets[0, 0].unique().tolist())

@@ -11,7 +11,6 @@ from torch.utils.data import Dataset, Sampler
 
 from cellrt.training.data.augment import Geometry, acquire, draw_geometry, sample_patch
 from cellrt.training.data.stacks import Stack
-from cellrt.training.methods import method_of
 from cellrt.training.recipe import Recipe
 
 Sample = tuple[Tensor, Tensor, Tensor]
@@ -37,7 +36,7 @@ class PatchDataset(Dataset[Sample]):
         self.stacks = list(stacks)
         self.recipe = recipe
         self.augmented = augmented
-        self._method = method_of(recipe)
+        self._method = recipe.method()
         weights = np.array([stack.weight for stack in self.stacks])
         self._cumulated = np.cumsum(weights / weights.sum())
 

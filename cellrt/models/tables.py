@@ -1,0 +1,44 @@
+"""What the tables of every method have in common: ``[model]`` and ``[targets]`` of a recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+WIDTHS = (16, 32, 64, 128)
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Table(BaseModel):
+    """A table of a recipe: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CommonModelTable(Table):
+    """``[model]``: the grid that a network of any method works on."""
+
+    nominal_diameter_voxels: Positive = 16.0
+    voxel_size_um: Positive = 0.5
+    """First guess of the scale at inference when nobody gives a cell diameter."""
+    percentiles: tuple[float, float] = (1.0, 99.8)
+    two_dimensional: bool = False
+    """Whether single slices are accepted; say so only where it was measured."""
+    stored_weights: Literal["fp32", "fp16"] = "fp32"
+    """Precision of the weights in the exported file; fp16 halves it, and rounds them once."""
+
+    network_keys: ClassVar[tuple[str, ...]] = ("method",)
+    """What decides the weights' shapes: where these are equal, a run can start from another."""
+
+    @property
+    def patch_multiple(self) -> int:
+        """Patch sizes are multiples of this many voxels."""
+        return 1
+
+
+class CommonTargetTable(Table):
+    """``[targets]``: what a network of any method learns from a label image."""
+
+    margin_voxels: Annotated[int, Field(ge=0)] = 12
+    """Labels are seen this far beyond the patch, so that cut cells are known as a whole."""
