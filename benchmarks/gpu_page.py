@@ -9,7 +9,7 @@ from stacks import MEMBRANE_DIAMETER
 
 import cellrt
 from cellrt.evaluation.engine_runs import IOU
-from cellrt.export.precision_variant import TOLERANCES
+from cellrt.export.gate.tolerances import TOLERANCES
 from cellrt.runtime.network.engines.tensorrt.session import TOLERANCE
 
 AGREEMENT = TOLERANCES["fp16"].instances

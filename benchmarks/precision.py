@@ -29,7 +29,8 @@ from report import DATA, machine, table, write
 
 from cellrt.export.gate.compare import Parity, compare, onnxruntime_infer, openvino_infer
 from cellrt.export.gate.tiles import Tile, simulated_tiles, stack_tiles
-from cellrt.export.precision_variant import CALIBRATION_TILES, LAST_BLOCK, TOLERANCES
+from cellrt.export.gate.tolerances import TOLERANCES
+from cellrt.export.precision_variant import CALIBRATION_TILES, LAST_BLOCK
 from cellrt.graph.fp16_weights import load_exact
 from cellrt.graph.precision import convert, rounded
 from cellrt.runtime.decoding.registry import decoder_for

@@ -15,8 +15,9 @@ import numpy.typing as npt
 import torch
 
 from cellrt.errors import CellrtError, InputError, UsageError
-from cellrt.export.gate.against_torch import FP16_WEIGHTS, FP32, check_parity
+from cellrt.export.gate.against_torch import check_parity
 from cellrt.export.gate.compare import Parity
+from cellrt.export.gate.tolerances import FP16, FP32
 from cellrt.export.trace import build_graph
 from cellrt.graph.activations import activation_bytes
 from cellrt.graph.file import embed_card, write_graph
@@ -105,7 +106,7 @@ def export(
         graph,
         parity_tiles(recipe),
         partial(decode, decoder=decoder),
-        FP16_WEIGHTS if rounded else FP32,
+        FP16 if rounded else FP32,
     )
     card = replace(
         card,

@@ -17,7 +17,6 @@ from cellrt.export.gate.compare import (
     GateError,
     Infer,
     Parity,
-    Tolerance,
     compare,
     onnxruntime_infer,
     openvino_has_bf16,
@@ -25,6 +24,7 @@ from cellrt.export.gate.compare import (
     refuse_failures,
 )
 from cellrt.export.gate.tiles import Tile, simulated_tiles, stack_tiles
+from cellrt.export.gate.tolerances import GOLDEN_TOLERANCE, TOLERANCES
 from cellrt.graph.file import embed_card, write_graph
 from cellrt.graph.fp16_weights import load_exact
 from cellrt.graph.precision import Precision, convert, rounded
@@ -33,13 +33,6 @@ from cellrt.runtime.model.card import Golden, ModelCard, Score
 from cellrt.runtime.model.file import ModelFile, open_model
 from cellrt.runtime.model.golden import golden_input
 
-TOLERANCES = {
-    "fp16": Tolerance(voxel=0.02, share=0.001, mean=0.002, instances=0.98, iou=0.75),
-    "bf16": Tolerance(voxel=0.1, share=0.02, mean=0.02, instances=0.98, iou=0.75),
-    "int8": Tolerance(voxel=0.2, share=0.02, mean=0.03, instances=0.95, iou=0.75),
-}
-# Engines round at different places, and a mean over a small golden image does not average that out.
-GOLDEN_TOLERANCE = {"fp16": 1e-3, "bf16": 1e-2, "int8": 1e-2}
 CALIBRATION_TILES = 6
 GATE_TILES = 4
 # With fewer cells than this one lost cell decides about the gate.

@@ -13,18 +13,13 @@ from cellrt.export.gate.compare import (
     Fields,
     Infer,
     Parity,
-    Tolerance,
     compare,
     onnxruntime_infer,
     openvino_has_bf16,
     openvino_infer,
     refuse_failures,
 )
-
-FP32 = Tolerance()
-# For a file whose weights were rounded to fp16.
-FP16_WEIGHTS = Tolerance(voxel=0.02, share=0.001, mean=0.002, instances=0.98, iou=0.75)
-BF16 = Tolerance(voxel=0.1, share=0.02, mean=0.02, instances=0.9)
+from cellrt.export.gate.tolerances import BF16_ENGINE, FP32, Tolerance
 
 
 def check_parity(
@@ -72,5 +67,5 @@ def _engines(graph: onnx.ModelProto, tolerance: Tolerance) -> list[tuple[str, In
         ("openvino fp32", openvino_infer(serialised, "f32"), tolerance),
     ]
     if openvino_has_bf16():
-        engines.append(("openvino bf16", openvino_infer(serialised, "bf16"), BF16))
+        engines.append(("openvino bf16", openvino_infer(serialised, "bf16"), BF16_ENGINE))
     return engines

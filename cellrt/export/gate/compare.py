@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import CellrtError
+from cellrt.export.gate.tolerances import Tolerance
 from cellrt.runtime.network.engines.openvino import shared_core
 
 Fields = NDArray[np.float32]
@@ -19,31 +20,6 @@ Decode = Callable[[Fields], NDArray[np.int32]]
 
 class GateError(CellrtError):
     """A graph that does not compute what it should; nothing was written."""
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """How far an engine may be from the reference.
-
-    Attributes
-    ----------
-    voxel : float
-        Difference beyond which a voxel counts as deviating.
-    share : float
-        Largest share of deviating voxels.
-    mean : float
-        Largest mean absolute difference.
-    instances : float
-        Smallest AP between the label images decoded from both, over the cells of all tiles.
-    iou : float
-        IoU from which two cells count as the same.
-    """
-
-    voxel: float = 1e-3
-    share: float = 0.0
-    mean: float = 1e-4
-    instances: float = 0.99
-    iou: float = 0.9
 
 
 @dataclass(frozen=True)
