@@ -10,7 +10,7 @@ import typer
 def evaluate(
     labels: Annotated[
         str,
-        typer.Argument(help="Label image to score: TIFF, .npy, .npz or file.h5:dataset."),
+        typer.Argument(help="Label image to score: TIFF, .npy, .npz, file.h5:dataset or .zarr."),
     ],
     truth: Annotated[str, typer.Argument(help="Ground truth of the same shape, 0 = background.")],
     json: Annotated[
@@ -37,7 +37,8 @@ def evaluate(
     """Score a label image against ground truth, cell by cell and as a whole."""
     from cellrt.evaluation import IOU_THRESHOLDS
     from cellrt.evaluation import evaluate as score
-    from cellrt.runtime.image.formats.arrays import read_labels, without_single_axes
+    from cellrt.evaluation.overlap import without_single_axes
+    from cellrt.runtime.image.formats.arrays import read_labels
 
     image, true_image = without_single_axes(read_labels(labels), read_labels(truth))
     scores = score(

@@ -119,6 +119,13 @@ def overlap_table(prediction: ArrayLike, truth: ArrayLike) -> OverlapTable:
     )
 
 
+def without_single_axes(first: NDArray[Any], second: NDArray[Any]) -> tuple[Any, Any]:
+    """Drop axes of length 1 where only they keep two label images from having one shape."""
+    if first.shape != second.shape and first.squeeze().shape == second.squeeze().shape:
+        return first.squeeze(), second.squeeze()
+    return first, second
+
+
 def _sliceable(image: Any) -> Any:
     """Return the image itself when it can be sliced by itself, else as an array."""
     if hasattr(image, "shape") and hasattr(image, "dtype") and len(image.shape) > 0:

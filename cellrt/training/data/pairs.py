@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from cellrt.errors import InputError
+from cellrt.runtime.image.formats.arrays import ENDINGS, read_array, split_address
+from cellrt.runtime.image.formats.tiff import read_voxels
 from cellrt.training.recipe import DataTable
-
-_INSIDE = (".h5", ".hdf5", ".zarr", ".npz")
 
 
 def find_pairs(table: DataTable, folder: Path) -> list[tuple[str | None, str]]:
@@ -51,16 +50,7 @@ def expand(pattern: str, folder: Path, exclude: tuple[str, ...] = ()) -> list[st
     return [f"{path}:{inside}" if inside else str(path) for path in kept]
 
 
-def split_address(address: str) -> tuple[str, str]:
-    """Split ``file.h5:dataset`` into file and dataset; the second is empty when there is none."""
-    for suffix in _INSIDE:
-        head, mark, tail = address.rpartition(f"{suffix}:")
-        if mark:
-            return head + suffix, tail
-    return address, ""
-
-
-def read_array(address: str) -> npt.NDArray[Any]:
+def read_stack(address: str) -> npt.NDArray[Any]:
     """Read a ``(z, y, x)`` array; axes of length 1 in front are dropped.
 
     Raises
@@ -68,9 +58,9 @@ def read_array(address: str) -> npt.NDArray[Any]:
     InputError
         When the file cannot be read or is not three-dimensional.
     """
-    file, inside = split_address(address)
+    file, _ = split_address(address)
     try:
-        array = _read(Path(file), inside)
+        array = read_array(address) if file.lower().endswith(ENDINGS) else read_voxels(file)
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{address}: cannot be read: {error}") from error
     while array.ndim > 3 and array.shape[0] == 1:
@@ -78,23 +68,3 @@ def read_array(address: str) -> npt.NDArray[Any]:
     if array.ndim != 3:
         raise InputError(f"{address}: shape {array.shape}, expected three dimensions (z, y, x)")
     return array
-
-
-def _read(file: Path, inside: str) -> npt.NDArray[Any]:
-    suffix = file.suffix.lower()
-    if suffix in (".h5", ".hdf5"):
-        import h5py
-
-        with h5py.File(file, "r") as store:
-            return np.asarray(store[inside or next(iter(store))])
-    if suffix == ".zarr":
-        import zarr
-
-        store = zarr.open(str(file), mode="r")
-        return np.asarray(store[inside] if inside else store)  # type: ignore[index]
-    if suffix in (".npy", ".npz"):
-        loaded = np.load(file)
-        return np.asarray(loaded[inside or loaded.files[0]] if suffix == ".npz" else loaded)
-    from cellrt.runtime.image.formats.tiff import read_voxels
-
-    return read_voxels(file)

@@ -15,7 +15,7 @@ from cellrt.models.ground_truth import UNKNOWN
 from cellrt.runtime.grid.intensity import estimate_range, normalise
 from cellrt.runtime.model.card import Normalisation
 from cellrt.training.data.grid import median_diameter_um, zoom_image, zoom_labels
-from cellrt.training.data.pairs import find_pairs, read_array
+from cellrt.training.data.pairs import find_pairs, read_stack
 from cellrt.training.data.simulated import drawn_from_labels, simulated_stacks
 from cellrt.training.recipe import DataTable, Recipe
 
@@ -84,7 +84,7 @@ def load_validation_stacks(recipe: Recipe) -> list[Stack]:
 def load_table(table: DataTable, recipe: Recipe) -> Iterator[Stack]:
     """Yield the stacks of one table, on the model grid."""
     for image_address, label_address in find_pairs(table, recipe.folder):
-        labels = _clean_labels(read_array(label_address), table)
+        labels = _clean_labels(read_stack(label_address), table)
         name = f"{table.name}:{Path(label_address).name}"
         if image_address is None:
             for index, (image, drawn, voxel_size) in enumerate(
@@ -94,7 +94,7 @@ def load_table(table: DataTable, recipe: Recipe) -> Iterator[Stack]:
                 if stack is not None:
                     yield stack
             continue
-        image = _cropped(read_array(image_address), table)
+        image = _cropped(read_stack(image_address), table)
         if image.shape != labels.shape:
             raise InputError(
                 f"{image_address}: shape {image.shape}, its labels {labels.shape}; must be equal"

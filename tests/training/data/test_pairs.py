@@ -9,16 +9,10 @@ import tifffile
 pytest.importorskip("pydantic", reason="pydantic is not installed")
 
 from cellrt.errors import InputError
-from cellrt.training.data.pairs import find_pairs, read_array, split_address
+from cellrt.training.data.pairs import find_pairs, read_stack
 from cellrt.training.recipe import DataTable
 
 VOLUME = np.arange(24, dtype=np.uint16).reshape(2, 3, 4)
-
-
-def test_addresses_split_into_file_and_dataset() -> None:
-    assert split_address("a/b.h5:raw") == ("a/b.h5", "raw")
-    assert split_address("a/b.zarr:0/raw") == ("a/b.zarr", "0/raw")
-    assert split_address("a/b.tif") == ("a/b.tif", "")
 
 
 def test_every_format_gives_the_same_array(tmp_path: Path) -> None:
@@ -31,7 +25,7 @@ def test_every_format_gives_the_same_array(tmp_path: Path) -> None:
         store["group/raw"] = VOLUME
     zarr.save_array(str(tmp_path / "v.zarr"), VOLUME)
     for name in ("v.tif", "v.npy", "v.npz:arr_0", "v.h5:group/raw", "v.zarr"):
-        np.testing.assert_array_equal(read_array(str(tmp_path / name)), VOLUME)
+        np.testing.assert_array_equal(read_stack(str(tmp_path / name)), VOLUME)
 
 
 def test_pairs_are_sorted_excluded_and_checked(tmp_path: Path) -> None:
@@ -60,7 +54,7 @@ def test_unreadable_files_are_input_errors(tmp_path: Path) -> None:
     np.save(tmp_path / "flat.npy", VOLUME[0])
     for name in ("broken.tif", "missing.npy", "flat.npy"):
         with pytest.raises(InputError, match=name):
-            read_array(str(tmp_path / name))
+            read_stack(str(tmp_path / name))
 
 
 def test_compressed_labels_are_read(tmp_path: Path) -> None:
@@ -69,4 +63,4 @@ def test_compressed_labels_are_read(tmp_path: Path) -> None:
     planes = [np.full((8, 9), z, np.uint16) for z in range(3)]
     first, *others = (Image.fromarray(plane) for plane in planes)
     first.save(tmp_path / "a.tif", save_all=True, append_images=others, compression="tiff_lzw")
-    np.testing.assert_array_equal(read_array(str(tmp_path / "a.tif")), np.stack(planes))
+    np.testing.assert_array_equal(read_stack(str(tmp_path / "a.tif")), np.stack(planes))
