@@ -17,6 +17,10 @@ $(VENV)/.dev: $(VENV)/.lean
 	$(PIP) -e '.[train,onnxruntime,dev]'
 	@touch $@
 
+$(VENV)/.benchmarks: $(VENV)/.benchmarks
+	$(PIP) -e '.[benchmarks]'
+	@touch $@
+
 demo: $(VENV)/.lean
 	$(BIN)/cellrt simulate nuclei -o demo --count 1 --shape 64 192 192 --seed 7 --overwrite
 	$(BIN)/cellrt segment demo/nuclei_000.tif --model nuclei --overwrite
@@ -44,7 +48,7 @@ docs: $(VENV)/.dev
 wheel-check:
 	PYTHON=$(PYTHON) bash .ci/wheel-check
 
-benchmarks: $(VENV)/.dev
+benchmarks: $(VENV)/.benchmarks
 	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/decoder.py
 	$(BIN)/python benchmarks/tascan.py
