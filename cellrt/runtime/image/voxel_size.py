@@ -10,25 +10,20 @@ from cellrt.runtime.image.stored import Provenance, StatedSize
 
 PartialVoxelSize = tuple[float | None, float | None, float | None]
 
+UM_PER_INCH = 25_400.0
+# Every way to write a unit; prefixes and spellings of the metre are put together.
+_PREFIXES = {"pico": 1e-6, "nano": 1e-3, "micro": 1.0, "milli": 1e3, "centi": 1e4, "": 1e6}
 _UM_PER_UNIT = {
-    "µm": 1.0,
-    "um": 1.0,
-    "micron": 1.0,
-    "microns": 1.0,
-    "micrometer": 1.0,
-    "micrometers": 1.0,
-    "micrometre": 1.0,
-    "nm": 1e-3,
-    "nanometer": 1e-3,
-    "nanometers": 1e-3,
-    "pm": 1e-6,
-    "å": 1e-4,
-    "mm": 1e3,
-    "millimeter": 1e3,
-    "cm": 1e4,
-    "centimeter": 1e4,
-    "m": 1e6,
-    "meter": 1e6,
+    **{
+        f"{prefix}{metre}{plural}": um
+        for prefix, um in _PREFIXES.items()
+        for metre in ("meter", "metre")
+        for plural in ("", "s")
+    },
+    **{"pm": 1e-6, "nm": 1e-3, "µm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6},
+    **{"micron": 1.0, "microns": 1.0, "mikrometer": 1.0},
+    **{"å": 1e-4, "angstrom": 1e-4, "angstroms": 1e-4, "ångström": 1e-4},
+    **{"inch": UM_PER_INCH, "inches": UM_PER_INCH, "in": UM_PER_INCH, '"': UM_PER_INCH},
 }
 # What a light microscope can record; beyond, it is a printing resolution or nonsense.
 _SMALLEST_UM, _LARGEST_UM = 1e-3, 200.0
@@ -99,7 +94,7 @@ def believed_size(
 
 
 def um_per_unit(unit: str | None) -> float | None:
-    """Micrometres in one ``unit``; None where the unit is no length, or of print, or missing."""
+    """Micrometres in one ``unit``; None where the unit is no length or missing."""
     if unit is None:
         return None
     if "\\u" in unit:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellrt.errors import InputError
-from cellrt.runtime.image.volume import volume_from_array
+from cellrt.runtime.image.axes import example_axes
+from cellrt.runtime.image.volume import find_channel, volume_from_array
 
 LENGTHS = {"T": 2, "C": 3, "Z": 4, "Y": 5, "X": 6}
 
@@ -101,3 +102,26 @@ def test_nonfinite_voxels_of_other_channels_are_let_pass() -> None:
     array = np.zeros((2, 3, 5, 6))
     array[1] = np.nan
     assert volume_from_array(array, axes="CZYX", channel=1).segmented_channel == 0
+
+
+def test_a_channel_may_be_named_like_a_number() -> None:
+    names = ("488", "561", "2")
+    assert find_channel("561", names, "a") == 1
+    # A string is a name first, an integer never.
+    assert find_channel("2", names, "a") == 2
+    assert find_channel(2, names, "a") == 1
+    assert find_channel("1", names, "a") == 0
+    with pytest.raises(InputError, match="no channel 561"):
+        find_channel(561, names, "a")
+
+
+@settings(deadline=None)
+@given(shape=st.lists(st.integers(1, 40), min_size=2, max_size=5))
+def test_axes_given_as_an_example_fit_the_shape(shape: list[int]) -> None:
+    letters = example_axes(tuple(shape))
+    assert len(letters) == len(shape)
+    lengths = dict(zip(letters, shape, strict=True))
+    channel = 1 if "C" in lengths else None
+    time = 1 if "T" in lengths else None
+    volume = volume_from_array(np.zeros(shape), axes=letters, channel=channel, time=time)
+    assert volume.shape == (lengths.get("Z", 1), lengths["Y"], lengths["X"])

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,17 @@ from numpy.typing import NDArray
 
 from cellrt.errors import InputError
 from cellrt.runtime.image.formats.damage import damaged, raised_in
-from cellrt.runtime.image.formats.tiff_ome import channel_names, pixels_of
+from cellrt.runtime.image.formats.tiff_ome import (
+    channel_names,
+    file_with_description,
+    pixels_of,
+    refuse_missing_files,
+)
+from cellrt.runtime.image.formats.tiff_pages import (
+    as_far_as_written,
+    refuse_missing_bytes,
+    refuse_mixed_pages,
+)
 from cellrt.runtime.image.formats.tiff_through_pillow import read_with_pillow
 from cellrt.runtime.image.formats.tiff_voxel_size import stated_size
 from cellrt.runtime.image.stored import Stored
@@ -27,8 +38,11 @@ _DAMAGE = re.compile(
     r"TiffPages|corrupt|[Mm]issing|out of range|invalid TiffData|failed to re(ad|shape)"
     r"|series raised"
 )
-# No codec packs blank voxels tighter; a larger image is a damaged size that would take all memory.
-_LARGEST_COMPRESSION = 20_000
+# Told apart better by looking at the files and pages that there are.
+_NO_DAMAGE = re.compile(
+    r"OME series failed to read|ImageJ series metadata invalid"
+    r"|failed to read (summary|index map|display|comments)"
+)
 # A second image this much smaller than the first is a thumbnail or a label of the slide.
 _THUMBNAIL_FRACTION = 0.05
 
@@ -49,30 +63,55 @@ def read(path: Path, inside: str) -> Stored:
         one image, a compression whose codec is not installed.
     """
     with _open_tiff(path) as tif:
+        description = file_with_description(path, tif)
+        if description is None:
+            return _read_open(path, tif, inside)
+    if description.suffix.lower() in (".ome", ".xml"):
+        with _open_tiff(path, omexml=description.read_text(encoding="utf-8")) as tif:
+            stored = _read_open(path, tif, inside)
+    else:
+        with _open_tiff(description) as tif:
+            stored = _read_open(description, tif, inside)
+    warning = f"{path.name} is one file of an OME set: the whole set was read"
+    return replace(stored, warnings=(warning, *stored.warnings))
+
+
+def _read_open(path: Path, tif: tifffile.TiffFile, inside: str) -> Stored:
+    warnings: tuple[str, ...] = ()
+    cut_short = None if inside else as_far_as_written(path.name, tif)
+    if cut_short is None:
         series = _choose_series(tif, path, inside)
-        # Where all axes have one voxel the file's reader may name one twice.
-        axes = series.axes
-        if len(set(axes)) < len(axes):
-            axes = ("Q" * len(axes))[2:] + "YX"
-        pixels = pixels_of(tif, series)
-        return Stored(
-            _read_array(path, tif, series),
-            axes=axes,
-            axes_text=_axes_text(series),
-            size=stated_size(tif, series, pixels),
-            channel_names=None if pixels is None else channel_names(pixels),
-        )
+    else:
+        series, warnings = cut_short[0], cut_short[1:]
+    # Where all axes have one voxel the file's reader may name one twice.
+    axes = series.axes
+    if len(set(axes)) < len(axes):
+        axes = ("Q" * len(axes))[2:] + "YX"
+    pixels = pixels_of(tif, series)
+    if pixels is not None:
+        refuse_missing_files(path, pixels)
+    refuse_missing_bytes(path.name, series)
+    if inside or cut_short is not None:  # else it was looked at before it was chosen
+        refuse_mixed_pages(path.name, tif, series)
+    return Stored(
+        _read_array(path, tif, series),
+        axes=axes,
+        axes_text=_axes_text(series),
+        size=stated_size(tif, series, pixels),
+        channel_names=None if pixels is None else channel_names(pixels),
+        warnings=warnings,
+    )
 
 
 @contextmanager
-def _open_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
+def _open_tiff(path: Path, omexml: str | None = None) -> Iterator[tifffile.TiffFile]:
     """Open a TIFF file; whatever tifffile finds wrong inside, while decoding too, is one error."""
     complaints = _Complaints()
     logger = logging.getLogger("tifffile")
     propagate, logger.propagate = logger.propagate, False
     logger.addHandler(complaints)
     try:
-        with tifffile.TiffFile(path) as tif:
+        with tifffile.TiffFile(path, omexml=omexml) as tif:
             yield tif
         if complaints.damage:
             raise damaged(path.name, complaints.damage)
@@ -105,6 +144,8 @@ class _Complaints(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
+        if _NO_DAMAGE.search(message):
+            return
         tag = _TAG.search(message)
         if int(tag.group(1)) in _ESSENTIAL_TAGS if tag else _DAMAGE.search(message):
             self.damage = self.damage or message
@@ -127,13 +168,22 @@ def _choose_series(tif: tifffile.TiffFile, path: Path, wanted: str) -> tifffile.
             f"{path.name} has no image {wanted!r}; it holds {len(series)}, counted from 1: {listed}"
         )
     largest = max(series, key=lambda s: s.size)
-    rivals = [s for s in series if s is not largest and s.size > _THUMBNAIL_FRACTION * largest.size]
+    # An odd slice is said to be one, with its number, before it is taken for an image of its own.
+    refuse_mixed_pages(path.name, tif, largest)
+    rivals = [s for s in series if s is not largest and _rivals(s, largest)]
     if rivals:
         raise InputError(
             f"{path.name} holds {len(series)} images ({listed}) that are no parts of one stack; "
             f"choose one with --series 1 to --series {len(series)}"
         )
     return largest
+
+
+def _rivals(series: tifffile.TiffPageSeries, largest: tifffile.TiffPageSeries) -> bool:
+    """Whether this may be what the user wants, and is no thumbnail or label of the slide."""
+    lengths = zip(series.keyframe.shape, largest.keyframe.shape, strict=False)
+    like_its_slices = all(abs(mine - other) <= 0.1 * other for mine, other in lengths)
+    return like_its_slices or series.size > _THUMBNAIL_FRACTION * largest.size
 
 
 def _axes_text(series: tifffile.TiffPageSeries) -> str:
@@ -143,7 +193,6 @@ def _axes_text(series: tifffile.TiffPageSeries) -> str:
 def _read_array(
     path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries
 ) -> NDArray[np.generic]:
-    _refuse_missing_bytes(path, series)
     page = series.keyframe
     if series.dataoffset is not None and page.is_memmappable:
         mapped: NDArray[np.generic] = np.memmap(
@@ -175,28 +224,4 @@ def _missing_codec(error: Exception, page: tifffile.TiffPage) -> str:
     named = re.match(r"<\w+\.(\w+): \d+> requires the 'imagecodecs' package", str(error))
     if named:
         return named.group(1)
-    return str(page.compression.name) if isinstance(error, ImportError) else ""
-
-
-def _refuse_missing_bytes(path: Path, series: tifffile.TiffPageSeries) -> None:
-    """Compare where the voxels should be with the file's size: tifffile fills gaps with zeros.
-
-    An OME-TIFF may be spread over several files; each page knows the one it is in.
-    """
-    if series.dataoffset is not None:
-        end = series.dataoffset + series.nbytes
-        available = series.keyframe.parent.filehandle.size
-        if end > available:
-            raise damaged(path.name, f"{end - available} bytes are missing at its end")
-        return
-    if series.nbytes > _LARGEST_COMPRESSION * path.stat().st_size * max(1, len(series.pages)):
-        raise damaged(path.name, f"{series.nbytes} bytes of voxels cannot be in it")
-    for number, page in enumerate(series.pages, start=1):
-        if page is None:
-            raise damaged(path.name, f"page {number} of {len(series.pages)} is missing")
-        available = page.parent.filehandle.size
-        if len(page.dataoffsets) != len(page.databytecounts):
-            raise damaged(path.name, f"page {number} does not say where all of its parts are")
-        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
-            if offset + count > available:
-                raise damaged(path.name, f"page {number} reaches beyond its end")
+    return str(getattr(page.compression, "name", "")) if isinstance(error, ImportError) else ""

@@ -6,12 +6,23 @@ The package imagecodecs would do it too, but it is not part of the base install 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
 _ORIENTATION = 274
+_TURN_BACK: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    2: lambda page: page[:, ::-1],
+    3: lambda page: page[::-1, ::-1],
+    4: lambda page: page[::-1],
+    5: lambda page: page.swapaxes(0, 1),
+    6: lambda page: np.rot90(page, 1),
+    7: lambda page: np.rot90(page, 2).swapaxes(0, 1),
+    8: lambda page: np.rot90(page, -1),
+}
 
 
 def read_with_pillow(series: tifffile.TiffPageSeries) -> NDArray[np.generic] | None:
@@ -38,10 +49,12 @@ def read_with_pillow(series: tifffile.TiffPageSeries) -> NDArray[np.generic] | N
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         for plane, number in zip(planes, numbers, strict=True):
             file.seek(number)
-            # Pages are read as they are stored, whatever way up they are meant to be shown: so do
-            # Fiji and tifffile. Pillow would turn them.
-            file.getexif()[_ORIENTATION] = 1
+            orientation = file.getexif().get(_ORIENTATION, 1)
             values = np.asarray(file)
+            # Pillow turns pages the way up they are meant to be shown, and then takes that tag
+            # away; Fiji and tifffile read them as they are stored, and so it is done here.
+            if orientation in _TURN_BACK and _ORIENTATION not in file.getexif():
+                values = _TURN_BACK[orientation](values)
             if values.shape != plane.shape or values.dtype.kind == "b":
                 return None
             if values.dtype.itemsize < plane.dtype.itemsize:

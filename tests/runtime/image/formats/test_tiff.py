@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellrt.errors import InputError
-from cellrt.runtime.image.formats import read_volume
+from cellrt.runtime.image.formats import read_array, read_volume
 
 DATA = Path(__file__).parents[4].parent / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="real stacks (../shared/data) are absent")
@@ -370,7 +370,174 @@ def test_ome_tiff_spread_over_files_is_read_whole_or_refused(tmp_path: Path) -> 
     path = write_ome_in_two_files(tmp_path)
     np.testing.assert_array_equal(read_volume(path).image[:], STACK)
     (tmp_path / "b.ome.tif").unlink()
-    assert "truncated or damaged" in message(path)
+    assert "files are missing (b.ome.tif)" in message(path)
+
+
+@pytest.mark.parametrize("described_in", ["a.ome.tif", "set.companion.ome"])
+def test_a_member_of_an_ome_set_stands_for_the_whole_set(tmp_path: Path, described_in: str) -> None:
+    first = write_ome_in_two_files(tmp_path)
+    pointer = (
+        '<?xml version="1.0" encoding="UTF-8"?>'
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:2">'
+        f'<BinaryOnly MetadataFile="{described_in}" UUID="urn:uuid:1"/></OME>'
+    )
+    if described_in.endswith(".ome"):
+        with tifffile.TiffFile(first) as tif:
+            text = tif.ome_metadata.replace('UUID="urn:uuid:1">', 'UUID="urn:uuid:3">', 1)
+        (tmp_path / described_in).write_text(text, encoding="utf-8")
+    member = tmp_path / "b.ome.tif"
+    options = {"metadata": None, "compression": "zlib", "photometric": "minisblack"}
+    tifffile.imwrite(member, STACK[4:], description=pointer.encode(), **options)
+    volume = read_volume(member)
+    np.testing.assert_array_equal(volume.image[:], STACK)
+    assert volume.voxel_size_um == (None, None, 0.5)
+    assert "the whole set was read" in volume.warnings[0]
+    (tmp_path / described_in).unlink()
+    assert f"{described_in} that describes the set does not lie beside it" in message(member)
+
+
+def test_a_description_that_points_at_itself_is_refused(file: Path) -> None:
+    pointer = '<OME UUID="urn:uuid:2"><BinaryOnly MetadataFile="stack.tif" UUID="a"/></OME>'
+    tifffile.imwrite(file, STACK, description=pointer, metadata=None)
+    assert "does not lie beside it" in message(file)
+
+
+# Pages that are not what the first one and the description promise
+
+
+@pytest.mark.parametrize("odd", [0, 3, 6])
+@pytest.mark.parametrize("slices", [7, 30])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("kind", ["dtype", "shape"])
+def test_slices_of_another_kind_are_refused_with_their_number(
+    file: Path, odd: int, slices: int, compression: str | None, kind: str
+) -> None:
+    odd = slices - 1 if odd == 6 else odd
+    with tifffile.TiffWriter(file) as tif:
+        for z in range(slices):
+            plane = STACK[z % 7]
+            if z == odd:
+                plane = (plane // 256).astype(np.uint8) if kind == "dtype" else plane[:-1]
+            tif.write(plane, metadata=None, contiguous=False, compression=compression)
+    text = message(file)
+    if f"page {odd + 1} is" not in text:
+        # At the ends the odd one may be an image of its own.
+        assert odd in (0, slices - 1)
+        assert "2 images" in text
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize(
+    ("description", "held", "shape", "words"),
+    [
+        ("slices=10", 6, (6, 33, 45), "describes 10 images and holds 6, as when"),
+        ("channels=2\nslices=5\nhyperstack=true", 7, (3, 33, 45), "3 slices of 2 channels"),
+        ("frames=3\nslices=2\nhyperstack=true", 5, (2, 33, 45), "2 time points of 2 slices"),
+        ("frames=3\nslices=4\nhyperstack=true", 3, (3, 33, 45), "read: 3 slices"),
+        ("slices=5", 7, (5, 33, 45), "describes 5 images and holds 7; read: 5 slices"),
+    ],
+)
+def test_stacks_whose_recording_was_stopped_are_read_with_a_warning(
+    file: Path,
+    compression: str | None,
+    description: str,
+    held: int,
+    shape: tuple[int, ...],
+    words: str,
+) -> None:
+    text = f"ImageJ=1.53t\nimages=99\n{description}\nunit=um\nspacing=2.0\n"
+    with tifffile.TiffWriter(file) as tif:
+        for z in range(held):
+            tif.write(
+                STACK[z],
+                description=text if z == 0 else None,
+                metadata=None,
+                contiguous=False,
+                compression=compression,
+                resolution=(4, 4),
+            )
+    channel = 2 if "channels" in description else None
+    volume = read_volume(file, channel=channel, time=2 if "time points" in words else None)
+    assert volume.shape == shape
+    assert volume.voxel_size_um == (2.0, 0.25, 0.25)
+    assert words in volume.warnings[0]
+    first, step = (1, 2) if channel else (2 if "time points" in words else 0, 1)
+    np.testing.assert_array_equal(volume.image[:], STACK[first::step][: shape[0]])
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_one_page_of_many_is_a_damaged_file(file: Path, compression: str | None) -> None:
+    text = "ImageJ=1.53t\nimages=10\nslices=10\n"
+    tifffile.imwrite(file, STACK[0], description=text, metadata=None, compression=compression)
+    assert "truncated or damaged" in message(file)
+
+
+# Compression
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("compression", ["tiff_lzw", "raw"])
+def test_pages_are_read_as_they_are_stored_whatever_their_orientation(
+    file: Path, orientation: int, compression: str
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    pictures = [image.fromarray(plane) for plane in STACK]
+    pictures[0].save(
+        file,
+        save_all=True,
+        append_images=pictures[1:],
+        compression=compression,
+        tiffinfo={274: orientation},
+    )
+    np.testing.assert_array_equal(read_volume(file).image[:], STACK)
+
+
+@pytest.mark.parametrize("command", ["segment", "evaluate"])
+def test_a_codec_that_is_not_installed_is_named_with_what_brings_it(
+    file: Path, command: str
+) -> None:
+    try:
+        import imagecodecs  # noqa: F401
+    except ImportError:
+        pass
+    else:
+        pytest.skip("imagecodecs is installed")
+    tifffile.imwrite(file, STACK)
+    with tifffile.TiffFile(file) as tif:
+        places = [page.tags["Compression"].valueoffset for page in tif.pages]
+    content = bytearray(file.read_bytes())
+    for place in places:
+        content[place : place + 2] = (34887).to_bytes(2, "little")
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r"LERC, .* pip install 'cellrt\[codecs\]'"):
+        read_volume(file) if command == "segment" else read_array(file)
+
+
+def test_mistakes_of_ours_are_not_blamed_on_the_file(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistaken(*arguments: object) -> None:
+        raise KeyError("a mistake")
+
+    tifffile.imwrite(file, STACK)
+    monkeypatch.setattr("cellrt.runtime.image.formats.tiff.stated_size", mistaken)
+    with pytest.raises(KeyError, match="a mistake"):
+        read_volume(file)
+
+
+CASES = DATA.parent / "cases"
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="odd files (../shared/cases) are absent")
+def test_odd_files_that_users_met() -> None:
+    assert read_volume(CASES / "overview_first.ome.tif").voxel_size_um == (0.5, 0.5, 0.5)
+    assert read_volume(CASES / "overview_first.ome.tif").channel_names == ("DAPI",)
+    assert "stack_0.ome.tif" in message(CASES / "ome_member_binaryonly.ome.tif")
+    assert read_volume(CASES / "bioformats_export.tif").voxel_size_um == (None, 0.5, 0.5)
+    turned = [read_volume(CASES / f"orientation3_{kind}.tif").image[:] for kind in ("lzw", "None")]
+    np.testing.assert_array_equal(*turned)
+    assert read_array(CASES / "labels_lzw.tif").max() > 1
+    assert "page 6 is 80x80 uint8" in message(CASES / "mixed_dtype.tif")
 
 
 # Real files
