@@ -190,6 +190,8 @@ def test_hdf5_behind_a_user_block_and_under_another_name(tmp_path: Path) -> None
 def test_truncated_files_are_never_read_as_if_whole(
     tmp_path: Path, ending: str, share: float
 ) -> None:
+    if ending == ".zarr":
+        pytest.importorskip("zarr", minversion="3", reason="codecs of Zarr 2 notice nothing")
     path = tmp_path / f"v{ending}"
     write(path, STACK)
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
