@@ -12,6 +12,9 @@ from cellrt.errors import InputError
 Shape = tuple[int, int, int]
 """(z, y, x)."""
 
+Box = tuple[slice, slice, slice]
+"""The voxels from start to stop along (z, y, x)."""
+
 LabelArray = npt.NDArray[np.int32]
 
 Lines = tuple[int, int, int, int, int, int]

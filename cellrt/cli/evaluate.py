@@ -38,9 +38,9 @@ def evaluate(
     from cellrt.evaluation import IOU_THRESHOLDS
     from cellrt.evaluation import evaluate as score
     from cellrt.evaluation.overlap import without_single_axes
-    from cellrt.runtime.image.formats.arrays import read_labels
+    from cellrt.runtime.image.formats import read_array
 
-    image, true_image = without_single_axes(read_labels(labels), read_labels(truth))
+    image, true_image = without_single_axes(read_array(labels), read_array(truth))
     scores = score(
         image,
         true_image,

@@ -26,7 +26,7 @@ def export(
         str, typer.Option(help="fp32, fp16, bf16 or int8; written into the file.")
     ] = "fp32",
     calibrate: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             metavar="STACK",
             help="Real stack to calibrate int8 with and to judge with; repeatable [simulated].",
@@ -108,7 +108,7 @@ def _export_checkpoint(
 
 
 def _export_variant(
-    model: Path, output: Path, precision: str, stacks: list[Path], *, overwrite: bool
+    model: Path, output: Path, precision: str, stacks: list[str], *, overwrite: bool
 ) -> None:
     tools = variant_tools()
     if precision == "int8" and not stacks:

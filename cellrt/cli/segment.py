@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -20,7 +21,13 @@ Count = Optional[int]  # noqa: UP045
 
 
 def segment(
-    stack: Annotated[Path, typer.Argument(help="TIFF, BigTIFF, ImageJ hyperstack or OME-TIFF.")],
+    stack: Annotated[
+        str,
+        typer.Argument(
+            help="TIFF, ImageJ hyperstack, OME-TIFF, .npy, file.npz:array, file.h5:dataset or "
+            "store.zarr:array."
+        ),
+    ],
     model: Annotated[
         str, typer.Option("--model", "-m", help="Bundled model, or path of an .onnx file.")
     ] = "nuclei",
@@ -43,6 +50,10 @@ def segment(
         Text, typer.Option(help="Channel to segment, counted from 1, or its name.")
     ] = None,
     time: Annotated[Count, typer.Option(help="Time point, counted from 1.")] = None,
+    series: Annotated[
+        Text,
+        typer.Option(help="Image of a file that holds several, counted from 1, or its name."),
+    ] = None,
     axes: Annotated[Text, typer.Option(help="Axes of the file, such as ZCYX, if unclear.")] = None,
     engine: Annotated[
         Text,
@@ -84,7 +95,7 @@ def segment(
 
     from cellrt.cli.reporting import JsonEvents, Terminal
     from cellrt.files import atomic_outputs, check_outputs
-    from cellrt.runtime.image.formats.tiff import read_volume
+    from cellrt.runtime.image.formats import parse_address, read_volume
     from cellrt.runtime.job import Options
     from cellrt.runtime.model.file import open_model
     from cellrt.runtime.progress import StageClock
@@ -93,21 +104,25 @@ def segment(
     from cellrt.runtime.stages import prepare, run
 
     events: JsonEvents | Terminal = JsonEvents() if json else Terminal(quiet=quiet)
-    paths = result_paths(stack, output)
+    file, inside = parse_address(stack)
+    inside = series or inside
+    title = f"{file.name}:{inside}" if inside else file.name
+    paths = result_paths(file, output, inside=inside)
     if not preview:
         del paths["preview"]
     clock = StageClock(events)
     try:
         if not dry_run:
-            check_outputs(paths, overwrite=overwrite, inputs=[stack])
+            check_outputs(paths, overwrite=overwrite, inputs=[file])
         model_file = open_model(model)
         with clock.stage("read"):
             volume = read_volume(
                 stack,
                 axes=axes,
                 voxel_size_um=voxel_size,
-                channel=int(channel) if channel and channel.isdigit() else channel,
+                channel=channel,
                 time=time,
+                series=series,
             )
         options = Options(
             diameter=diameter,
@@ -125,10 +140,10 @@ def segment(
             _print_plan(job, events)
             return
         # Labels hardly ever compress to more than this; a picture and a table take the rest.
-        needed = 2 * volume.image.size + 10_000_000
+        needed = 2 * math.prod(volume.shape) + 10_000_000
         with (
             atomic_outputs(
-                paths, overwrite=overwrite, needed_bytes=needed, inputs=[stack]
+                paths, overwrite=overwrite, needed_bytes=needed, inputs=[file]
             ) as temporary,
             ThreadPoolExecutor(1, thread_name_prefix="compile") as compiler,
         ):
@@ -136,7 +151,7 @@ def segment(
             result = run(job)
             if compiling is not None:
                 compiling.result()
-            write_results(result, temporary, clock, title=stack.name)
+            write_results(result, temporary, clock, title=title)
     finally:
         if isinstance(events, Terminal):
             events.close()
@@ -172,7 +187,7 @@ def _print_plan(job: Job, events: JsonEvents | Terminal) -> None:
     seconds = estimate_seconds(job.plan, job.choice, job.model, job.options.precision)
     grid = job.plan.grid
     plan = {
-        "input": f"{job.volume.shape} voxels (z, y, x), {job.volume.data.dtype}",
+        "input": f"{job.volume.shape} voxels (z, y, x), {job.volume.dtype}",
         "axes": f"{job.volume.file_axes}, {job.volume.axes_source}",
         "channel": f"{job.volume.channel_names[job.volume.segmented_channel]}, "
         f"{job.volume.channel_source}",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cellrt.errors import CellrtError, EngineError
 from cellrt.evaluation.scores import evaluate
-from cellrt.runtime.image.formats.tiff import read_voxels
+from cellrt.runtime.image.formats import read_array
 from cellrt.runtime.machine.hardware import gpu_memory_bytes
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.ladder import LADDER, NVIDIA_ENGINES, choose_engine
@@ -158,7 +158,7 @@ def _measure(
                 error.exit_code = done.returncode
                 raise error
             results.append((wall, json.loads((Path(folder) / "run.run.json").read_text())))
-        cells = np.array(read_voxels(labels))  # the file goes with its folder
+        cells = np.array(read_array(labels))  # the file goes with its folder
         engine = results[0][1]["engine"]["name"]
         device_memory = _peak_device_memory(command) if engine in NVIDIA_ENGINES else None
     wall, record = sorted(results[1:], key=lambda result: result[0])[repeats // 2]

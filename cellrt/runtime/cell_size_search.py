@@ -15,13 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellrt.geometry import Shape
 from cellrt.runtime.decoding.base import Decoder
 from cellrt.runtime.grid.intensity import estimate_range
 from cellrt.runtime.grid.model_image import prepare_image
 from cellrt.runtime.grid.scale import CellScale
+from cellrt.runtime.image.source import Voxels
 from cellrt.runtime.model.card import ModelCard
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.base import Session
@@ -96,7 +96,7 @@ class Probe:
 
 
 def refine_scale(
-    image: NDArray[np.generic],
+    image: Voxels,
     start: CellScale | None,
     spacing: tuple[float, float, float],
     spacing_origin: str,
@@ -200,7 +200,7 @@ def _unknown(
     return CellScale(card.diameter_voxels, spacing, words, spacing_origin)
 
 
-def is_noise(image: NDArray[np.generic]) -> bool:
+def is_noise(image: Voxels) -> bool:
     """Whether neighbouring pixels of the busiest part have nothing in common."""
     size = tuple(min(n, p) for n, p in zip(image.shape, PROBE, strict=True))
     box = image[busiest_box(image, (size[0], size[1], size[2]))].astype(np.float64)
@@ -255,7 +255,7 @@ def _vertex(before: float, at: float, after: float) -> float:
 
 
 def _probe(
-    image: NDArray[np.generic],
+    image: Voxels,
     scale: CellScale,
     card: ModelCard,
     session: Session,
@@ -289,7 +289,7 @@ def _probe(
     return Probe(scale.diameter_pixels, len(volumes), pixels, agreement, decoder.size_weight)
 
 
-def busiest_box(image: NDArray[np.generic], size: Shape) -> tuple[slice, slice, slice]:
+def busiest_box(image: Voxels, size: Shape) -> tuple[slice, slice, slice]:
     """Box of a given size where the image varies most, found on a grid of candidate positions."""
     best, found = -1.0, tuple(slice(0, n) for n in size)
     for z in _positions(image.shape[0], size[0]):

@@ -73,6 +73,7 @@ def make_plan(
     decoder: Decoder,
     *,
     image_bytes: int,
+    resident_bytes: int | None = None,
     tile: Shape | None = None,
     halo: int | None = None,
 ) -> Plan:
@@ -86,7 +87,10 @@ def make_plan(
     decoder : Decoder
         Says what it takes and promises per voxel.
     image_bytes : int
-        Size of the input in memory.
+        Size of the input, wherever it lies: the tiles follow from it, so that the labels of a stack
+        do not depend on how its file is stored.
+    resident_bytes : int, optional
+        How much of that takes memory; all of it by default, nothing for a memory map.
     tile, halo : optional
         Override what the card and the search for the cheapest tiling say.
 
@@ -105,10 +109,11 @@ def make_plan(
             max_voxels=max_voxels,
             tile=tile,
         )
-        memory = BASE_BYTES + image_bytes + _working_bytes(shape, grid, decoder, card)
-        if memory <= 0.95 * promised:
+        working = BASE_BYTES + _working_bytes(shape, grid, decoder, card)
+        if working + image_bytes <= 0.95 * promised:
             break
-    return Plan(shape, grid, memory)
+    held = image_bytes if resident_bytes is None else resident_bytes
+    return Plan(shape, grid, working + held)
 
 
 def _working_bytes(shape: Shape, grid: TileGrid, decoder: Decoder, card: ModelCard) -> int:

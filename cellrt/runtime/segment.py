@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.runtime.image.formats.tiff import read_volume
+from cellrt.runtime.image.formats import read_volume
 from cellrt.runtime.image.volume import volume_from_array
 from cellrt.runtime.job import Options
 from cellrt.runtime.model.file import open_model
@@ -27,6 +27,7 @@ def segment(
     anisotropy: float | None = None,
     channel: int | str | None = None,
     time: int | None = None,
+    series: int | str | None = None,
     axes: str | None = None,
     engine: str | None = None,
     precision: str = "auto",
@@ -55,6 +56,8 @@ def segment(
         Channel to segment, counted from 1, or its name.
     time : int, optional
         Time point, counted from 1.
+    series : int or str, optional
+        Image to segment of a file that holds several, counted from 1, or its name.
     axes : str, optional
         One letter per dimension out of T, C, Z, Y, X.
     engine, precision, mode, tile, halo, decoder, min_area
@@ -89,7 +92,12 @@ def segment(
     with clock.stage("read"):
         if isinstance(source, (str, Path)):
             volume = read_volume(
-                source, axes=axes, voxel_size_um=voxel_size, channel=channel, time=time
+                source,
+                axes=axes,
+                voxel_size_um=voxel_size,
+                channel=channel,
+                time=time,
+                series=series,
             )
         else:
             volume = volume_from_array(

@@ -59,7 +59,7 @@ def prepare(volume: Volume, model: ModelFile, options: Options, clock: StageCloc
             f"the decoder {decoder.name} has no mode {options.mode!r}; "
             f"it has {', '.join(decoder.modes)}"
         )
-    warnings: list[str] = []
+    warnings = list(volume.warnings)
     with clock.stage("cell size"):
         start, spacing, spacing_origin = known_scale(
             volume, card, diameter=options.diameter, anisotropy=options.anisotropy
@@ -90,7 +90,8 @@ def prepare(volume: Volume, model: ModelFile, options: Options, clock: StageCloc
         model_shape,
         card,
         decoder,
-        image_bytes=volume.data.nbytes,
+        image_bytes=volume.nbytes,
+        resident_bytes=volume.nbytes_resident,
         tile=options.tile or choice.fixed_tile(model),
         halo=options.halo,
     )
@@ -132,7 +133,7 @@ def run(job: Job) -> Segmentation:
 
         table = measure(
             labels,
-            volume.data,
+            volume.channels,
             volume.full_voxel_size_um,
             anisotropy=job.scale.spacing[0],
         )

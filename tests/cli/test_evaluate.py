@@ -107,11 +107,11 @@ def test_axes_of_length_one_do_not_count(tmp_path, files, labels):
     ("name", "content", "message"),
     [
         ("absent.tif", None, "does not exist"),
-        ("empty.tif", b"", "cannot be read as TIF"),
-        ("text.tif", b"not an image at all", "cannot be read as TIF"),
-        ("broken.npy", b"\x93NUMPY", "cannot be read as NPY"),
-        ("broken.npz", b"PK", "cannot be read as NPZ"),
-        ("image.jpg", b"\xff\xd8", "ending '.jpg'"),
+        ("empty.tif", b"", "is empty"),
+        ("text.tif", b"not an image at all", "is not a TIFF file"),
+        ("broken.npy", b"\x93NUMPY", "truncated or damaged"),
+        ("broken.npz", b"PK", "truncated or damaged"),
+        ("image.jpg", b"\xff\xd8", "is of no format that is known"),
     ],
 )
 def test_unreadable_files_are_refused_in_one_line(tmp_path, files, name, content, message):
@@ -122,6 +122,15 @@ def test_unreadable_files_are_refused_in_one_line(tmp_path, files, name, content
         run(str(path), files[1])
     assert "\n" not in str(caught.value)
     assert name in str(caught.value)
+
+
+def test_compressed_labels_are_read_as_segment_reads_them(tmp_path, files, labels):
+    image = pytest.importorskip("PIL.Image")
+    first, *others = (image.fromarray(plane) for plane in labels[1])
+    path = tmp_path / "lzw.tif"
+    first.save(path, save_all=True, append_images=others, compression="tiff_lzw")
+    result = json.loads(run(files[0], str(path), "--json").stdout)
+    assert result["matching"] == json.loads(run(*files, "--json").stdout)["matching"]
 
 
 def test_truncated_tiff(tmp_path, files):

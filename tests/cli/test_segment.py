@@ -286,3 +286,37 @@ def test_help_imports_nothing_heavy(cellrt_process):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "heavy: []" in done.stdout, done.stdout + done.stderr
     assert "segment" in done.stdout
+
+
+@pytest.mark.parametrize("ending", [".h5", ".zarr", ".npz"])
+def test_an_array_inside_a_file_gives_results_beside_the_file(cellrt, tmp_path, ending):
+    image = np.zeros((8, 24, 24), np.uint16)
+    path = tmp_path / f"v{ending}"
+    if ending == ".npz":
+        np.savez(path, **{"volumes/raw": image})
+    elif ending == ".h5":
+        h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+        with h5py.File(path, "w") as file:
+            file["volumes/raw"] = image
+    else:
+        zarr = pytest.importorskip("zarr", reason="zarr is not installed")
+        zarr.open_group(str(path), mode="w")["volumes/raw"] = image
+    done = cellrt("segment", f"{path}:volumes/raw", "--diameter", "8")
+    assert done.code == 0, done.err
+    names = {p.name for p in tmp_path.iterdir()} - {path.name}
+    endings = (".labels.tif", ".cells.csv", ".preview.png", ".run.json")
+    assert names == {f"v.volumes.raw{ending}" for ending in endings}
+    record = json.loads((tmp_path / "v.volumes.raw.run.json").read_text())
+    assert record["input"]["path"] == f"{path}:volumes/raw"
+
+
+def test_one_of_several_images_is_chosen_by_its_number(cellrt, tmp_path):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as tif:
+        tif.write(np.zeros((8, 24, 24), np.uint16), metadata={"axes": "ZYX"})
+        tif.write(np.zeros((8, 20, 24), np.uint16), metadata={"axes": "ZYX"})
+    done = cellrt("segment", path, "--diameter", "8")
+    assert done.code == 3
+    assert "--series 1 to --series 2" in done.err
+    assert cellrt("segment", path, "--diameter", "8", "--series", "2").code == 0
+    assert tifffile.imread(tmp_path / "a.2.labels.tif").shape == (8, 20, 24)

@@ -33,3 +33,16 @@ def test_a_plan_that_does_not_fit_is_refused_with_both_numbers(monkeypatch):
         plan.check_memory()
     monkeypatch.setattr(plans, "available_memory_bytes", lambda: None)
     plan.check_memory()
+
+
+def test_how_a_file_is_stored_changes_the_memory_but_not_the_tiles():
+    voxels = 400**3
+    plans_ = [
+        make_plan(
+            (400,) * 3, (400,) * 3, CARD, DECODER, image_bytes=2 * voxels, resident_bytes=resident
+        )
+        for resident in (None, 2 * voxels, 0)
+    ]
+    assert len({plan.grid.tile for plan in plans_}) == 1
+    assert plans_[0] == plans_[1]
+    assert plans_[1].memory_bytes - plans_[2].memory_bytes == 2 * voxels

@@ -15,7 +15,7 @@ from cellrt.runtime.cell_size_search import refine_scale
 from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.grid.model_image import ModelImage, prepare_image
 from cellrt.runtime.grid.scale import known_scale
-from cellrt.runtime.image.formats.tiff import read_volume
+from cellrt.runtime.image.formats import read_volume
 from cellrt.runtime.model.card import ModelCard
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.ladder import choose_engine
@@ -52,7 +52,7 @@ def stack_tiles(paths: Sequence[str | Path], model: ModelFile) -> list[Tile]:
     """
     tiles: list[Tile] = []
     for path in paths:
-        image = _model_image(Path(path), model)
+        image = _model_image(path, model)
         edge = _edge(model.card)
         starts = itertools.product(*(range(0, max(1, n - edge // 2), edge) for n in image.shape))
         found = []
@@ -105,12 +105,12 @@ def _edge(card: ModelCard) -> int:
     return math.ceil(EDGE / card.multiple) * card.multiple
 
 
-def _model_image(path: Path, model: ModelFile) -> ModelImage:
+def _model_image(path: str | Path, model: ModelFile) -> ModelImage:
     """Read a stack and bring it to the model's grid; the scale is found as for segmenting."""
     card = model.card
     volume = read_volume(path)
     if volume.is_2d:
-        raise InputError(f"{path.name} has one slice; calibrate with stacks (z, y, x)")
+        raise InputError(f"{path} has one slice; calibrate with stacks (z, y, x)")
     scale, spacing, origin = known_scale(volume, card)
     warnings: list[str] = []
     scale = refine_scale(
@@ -126,5 +126,5 @@ def _model_image(path: Path, model: ModelFile) -> ModelImage:
     )
     image = prepare_image(volume.image, scale.model_shape(volume.shape, card), card.normalisation)
     if image.intensity.is_constant:
-        raise InputError(f"{path.name} is constant; calibrate with stacks that show cells")
+        raise InputError(f"{path} is constant; calibrate with stacks that show cells")
     return image

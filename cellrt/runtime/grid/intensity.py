@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cellrt.runtime.image.source import Voxels
 from cellrt.runtime.model.card import Normalisation
 
 # A strided sample this large puts the 99.8th percentile within a fraction of a grey level.
@@ -26,15 +27,13 @@ class IntensityRange:
         return not self.high - self.low > 1e-5 * max(abs(self.low), abs(self.high))
 
 
-def estimate_range(
-    image: NDArray[np.generic], normalisation: Normalisation | None = None
-) -> IntensityRange:
+def estimate_range(image: Voxels, normalisation: Normalisation | None = None) -> IntensityRange:
     """Percentiles of the whole image, from a strided sample where the image is large.
 
     Parameters
     ----------
-    image : ndarray, any real dtype, shape (z, y, x)
-        May be memory-mapped; only the sample is read.
+    image : ndarray or VoxelSource, any real dtype, shape (z, y, x)
+        Only the sample is kept of what is read.
     normalisation : Normalisation, optional
         Percentiles; the default is 1 and 99.8.
     """

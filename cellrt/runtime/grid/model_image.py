@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cellrt.geometry import Shape
 from cellrt.runtime.grid.intensity import IntensityRange, estimate_range, normalise
 from cellrt.runtime.grid.resample import resample_planes
+from cellrt.runtime.image.source import Voxels
 from cellrt.runtime.model.card import Normalisation
 
 # Planes of the model's grid that are resampled to measure the intensity range.
@@ -24,7 +25,7 @@ class ModelImage:
     one, straight from the file), else a resampled and normalised float16 copy.
     """
 
-    source: NDArray[np.generic]
+    source: Voxels
     intensity: IntensityRange
     ready: bool
 
@@ -50,9 +51,7 @@ class ModelImage:
         return np.ascontiguousarray(image)
 
 
-def prepare_image(
-    image: NDArray[np.generic], shape: Shape, normalisation: Normalisation
-) -> ModelImage:
+def prepare_image(image: Voxels, shape: Shape, normalisation: Normalisation) -> ModelImage:
     """Bring an image to the model's grid and measure its intensity range there.
 
     The range is measured after resampling, as in training: averaging takes noise away, and with it
@@ -60,7 +59,7 @@ def prepare_image(
 
     Parameters
     ----------
-    image : ndarray, any real dtype, shape (z, y, x)
+    image : ndarray or VoxelSource, any real dtype, shape (z, y, x)
     shape : (int, int, int)
         Shape on the model's grid.
     normalisation : Normalisation

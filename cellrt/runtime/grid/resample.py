@@ -16,10 +16,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cellrt.geometry import Shape
+from cellrt.runtime.image.source import Voxels
 from cellrt.threads import usable_cores
 
 
-def resample(image: NDArray[np.generic], shape: Shape) -> NDArray[np.float32]:
+def resample(image: Voxels, shape: Shape) -> NDArray[np.float32]:
     """Resample a whole image.
 
     Parameters
@@ -39,14 +40,14 @@ def resample(image: NDArray[np.generic], shape: Shape) -> NDArray[np.float32]:
 
 
 def resample_planes(
-    image: NDArray[np.generic], shape: Shape, planes: Iterable[int] | None = None
+    image: Voxels, shape: Shape, planes: Iterable[int] | None = None
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Resample plane by plane, so that no more than a few planes are in memory.
 
     Parameters
     ----------
-    image : ndarray, any real dtype, shape (z, y, x)
-        May be memory-mapped; only the planes that are needed are read.
+    image : ndarray or VoxelSource, any real dtype, shape (z, y, x)
+        Only the planes that are needed are read.
     shape : (int, int, int)
         Shape of the whole result.
     planes : iterable of int, optional

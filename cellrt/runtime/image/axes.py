@@ -6,10 +6,8 @@ Q and I a dimension without a meaning in the file.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
 
 from cellrt.errors import InputError
 
@@ -31,6 +29,15 @@ _AXIS_NAMES = {
     "M": "mosaic",
     "N": "number",
     "E": "wavelength",
+}
+_LETTERS = {
+    **{letter: letter.upper() for letter in "tczyx"},
+    "time": "T",
+    "channel": "C",
+    "channels": "C",
+    "depth": "Z",
+    "height": "Y",
+    "width": "X",
 }
 
 
@@ -76,15 +83,16 @@ def resolve_axes(
     if len(counted) > 1 or "Z" in file_axes or any(c in file_axes for c in "CTS"):
         raise InputError(
             f"{where}: {described} voxels, and the file does not say what its axes mean; "
-            f"say it with --axes, for example --axes {_example_axes(len(shape))}"
+            f"say it with --axes, for example --axes {example_axes(shape)}"
         )
     letters = list(file_axes)
     for i in unknown:
         letters[i] = "Z" if (not counted and i == unknown[-1]) or i in counted else "T"
-    if counted and (shape[counted[0]] < _FEWEST_SLICES or shape[-1] < _FEWEST_SLICES):
+    few_last = shape[-1] < _FEWEST_SLICES
+    if counted and (shape[counted[0]] < _FEWEST_SLICES or few_last):
         raise InputError(
             f"{where}: {described} voxels without axes in the file could be slices or channels; "
-            "say which with --axes ZYX, --axes CYX or --axes YXC"
+            f"say which with --axes ZYX or --axes {'YXC' if few_last else 'CYX'}"
         )
     return Axes(
         "".join(letters),
@@ -93,23 +101,16 @@ def resolve_axes(
     )
 
 
-def to_czyx(array: NDArray[np.generic], letters: str, time: int | None) -> NDArray[np.generic]:
-    """View an array with axes ``letters`` as (c, z, y, x), one time point; no copy.
+def axes_from_names(names: Sequence[str | None]) -> str:
+    """Letters for the names that a file gives its axes, Q for those that mean nothing here.
 
-    ``time`` counts from 0 and must be given when the T axis is longer than 1.
+    Examples
+    --------
+    >>> axes_from_names(["channel", "z", "Y", None])
+    'CZYQ'
     """
-    if "T" in letters:
-        index: list[slice | int] = [slice(None)] * array.ndim
-        index[letters.index("T")] = time or 0
-        array = array[tuple(index)]
-        letters = letters.replace("T", "")
-    order = [letters.index(letter) for letter in "CZYX" if letter in letters]
-    array = array.transpose(order)
-    if "Z" not in letters:
-        array = array[..., np.newaxis, :, :]
-    if "C" not in letters:
-        array = array[np.newaxis]
-    return array
+    letters = [_LETTERS.get((name or "").strip().lower(), "Q") for name in names]
+    return "".join(letters)
 
 
 def _checked_user_axes(user_axes: str, shape: tuple[int, ...], where: str) -> str:
@@ -122,7 +123,7 @@ def _checked_user_axes(user_axes: str, shape: tuple[int, ...], where: str) -> st
     ):
         raise InputError(
             f"axes {user_axes!r} make no image: use each of T, C, Z, Y, X at most once, "
-            f"Y and X always, for example --axes {_example_axes(len(shape))}"
+            f"Y and X always, for example --axes {example_axes(shape)}"
         )
     if len(letters) != len(shape):
         raise InputError(
@@ -150,5 +151,24 @@ def _samples_as_channels(letters: str, shape: tuple[int, ...], where: str) -> st
     return letters
 
 
-def _example_axes(dimensions: int) -> str:
-    return {2: "YX", 3: "ZYX", 4: "ZCYX"}.get(dimensions, "TZCYX")
+def example_axes(shape: tuple[int, ...]) -> str:
+    """Axes that an array of this shape may well have, for messages.
+
+    The shortest axis is taken for channels, and of what is left the longest for z.
+
+    Examples
+    --------
+    >>> example_axes((20, 2, 64, 64)), example_axes((2, 64, 64, 3)), example_axes((3, 30, 64, 64))
+    ('ZCYX', 'ZYXC', 'CZYX')
+    """
+    if len(shape) <= 3:
+        return "ZYX"[-max(2, len(shape)) :]
+    last = len(shape) - 1
+    # Colours are stored last; no image is so narrow.
+    colours_last = shape[last] < _FEWEST_SLICES and shape[last] < min(shape[last - 2 : last])
+    plane = {last - 2: "Y", last - 1: "X"} if colours_last else {last - 1: "Y", last: "X"}
+    others = [i for i in range(len(shape)) if i not in plane]
+    channel = last if colours_last else min(others, key=lambda i: (shape[i], -i))
+    z = max((i for i in others if i != channel), key=lambda i: (shape[i], i))
+    letters = {**plane, channel: "C", z: "Z"}
+    return "".join(letters.get(i, "T") for i in range(len(shape)))

@@ -6,32 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from cellrt.errors import InputError
-from cellrt.runtime.image.axes import resolve_axes, to_czyx
-
-PartialVoxelSize = tuple[float | None, float | None, float | None]
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where a piece of metadata comes from.
-
-    Attributes
-    ----------
-    origin : {"file", "user", "assumed", "unknown"}
-    text : str
-        Which metadata it was, in words for a user.
-    """
-
-    origin: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.origin}: {self.text}"
+from cellrt.runtime.image.axes import Axes, example_axes, resolve_axes
+from cellrt.runtime.image.source import SlabCache, StoredArray, VoxelSource, make_source
+from cellrt.runtime.image.stored import Provenance, StatedSize, Stored
+from cellrt.runtime.image.voxel_size import PartialVoxelSize, believed_size, check_voxel_size
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,22 +24,25 @@ class Volume:
 
     Attributes
     ----------
-    data : ndarray, shape (c, z, y, x)
-        Voxels in the file's own dtype and byte order. A memory map where the file allows it: take
-        blocks out of it with ``np.asarray(block, dtype=...)`` before computing.
+    channels : tuple of VoxelSource, each of shape (z, y, x)
+        Voxels in the file's own dtype and byte order, read box by box from where they lie.
     file_axes : str
         Axes of the file in its own order, such as ``"ZCYX"``.
     voxel_size_um : (z, y, x) in µm, or None
         A component is None where only the others are known; None where nothing is known.
     segmented_channel : int
-        Index (from 0) into ``data`` of the channel to segment.
+        Index (from 0) into ``channels`` of the one to segment.
     channel_names : tuple of str
     axes_source, voxel_size_source, channel_source : Provenance
     path : Path or None
         The file, None for an array.
+    inside : str
+        Name of the array in the file, for files that hold several.
+    warnings : tuple of str
+        What a user should know about how the file was read.
     """
 
-    data: NDArray[np.generic]
+    channels: tuple[VoxelSource, ...]
     file_axes: str
     voxel_size_um: PartialVoxelSize | None
     segmented_channel: int
@@ -64,12 +51,33 @@ class Volume:
     voxel_size_source: Provenance
     channel_source: Provenance
     path: Path | None = None
+    inside: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def image(self) -> VoxelSource:
+        """The channel to segment, shape (z, y, x)."""
+        return self.channels[self.segmented_channel]
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Number of voxels along (z, y, x)."""
-        _, z, y, x = self.data.shape
-        return z, y, x
+        return self.image.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the voxels, the same in all channels."""
+        return self.image.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all channels' voxels, wherever they lie."""
+        return len(self.channels) * math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def nbytes_resident(self) -> int:
+        """Memory that the voxels take: nothing for what is read from a file as it is needed."""
+        return sum(channel.nbytes_resident for channel in self.channels)
 
     @property
     def is_2d(self) -> bool:
@@ -77,10 +85,11 @@ class Volume:
         return self.shape[0] == 1
 
     @property
-    def image(self) -> NDArray[np.generic]:
-        """The channel to segment, shape (z, y, x), a view."""
-        view: NDArray[np.generic] = self.data[self.segmented_channel]
-        return view
+    def address(self) -> str | None:
+        """The file, with the name of the array inside where there is one; None for an array."""
+        if self.path is None:
+            return None
+        return f"{self.path}:{self.inside}" if self.inside else str(self.path)
 
     @property
     def full_voxel_size_um(self) -> tuple[float, float, float] | None:
@@ -95,15 +104,14 @@ class Volume:
             return None
         return (y if z is None else z), y, x
 
-    def channel(self, channel: int | str) -> NDArray[np.generic]:
+    def channel(self, channel: int | str) -> VoxelSource:
         """One channel by number, counted from 1 as ImageJ does, or by name; shape (z, y, x)."""
-        index = find_channel(channel, self.channel_names, str(self.path or "array"))
-        view: NDArray[np.generic] = self.data[index]
-        return view
+        index = find_channel(channel, self.channel_names, self.address or "array")
+        return self.channels[index]
 
 
 def volume_from_array(
-    array: NDArray[np.generic],
+    array: ArrayLike | StoredArray,
     *,
     axes: str | None = None,
     voxel_size_um: Sequence[float] | None = None,
@@ -114,14 +122,16 @@ def volume_from_array(
 
     Parameters
     ----------
-    array : ndarray, 2 to 5 dimensions, any real dtype
+    array : array, 2 to 5 dimensions, any real dtype
+        Of NumPy, or anything with a shape and a dtype that is indexed like one, such as an HDF5
+        dataset, a Zarr or a Dask array: it is then read box by box.
     axes : str, optional
         One letter per dimension out of T, C, Z, Y, X. Without it, two dimensions are (y, x), three
         are (z, y, x), and more are refused.
     voxel_size_um : sequence of 3 floats, optional
         (z, y, x) in µm.
     channel : int or str, optional
-        Channel to segment, counted from 1; needed when there are several.
+        Channel to segment, counted from 1, or its name; needed when there are several.
     time : int, optional
         Time point, counted from 1; needed when there are several.
 
@@ -131,58 +141,48 @@ def volume_from_array(
         Wrong number of dimensions, ambiguous axes, no channel chosen, bad voxel size, empty or
         complex arrays, NaN or infinite voxels in the channel to segment.
     """
-    array = np.asanyarray(array)
-    where = "array"
-    if axes is None and array.ndim in (2, 3):
-        letters = "YX" if array.ndim == 2 else "ZYX"
-        axes_source = Provenance("assumed", f"an array of {array.ndim} dimensions is {letters}")
+    size = StatedSize(reason="none given with the array")
+    if _reads_when_indexed(array):
+        stored = Stored(array, size=size, chunks=_chunks_of(array))  # type: ignore[arg-type]
     else:
-        if not 2 <= array.ndim <= 5:
-            raise InputError(dimensions_message(where, array.shape))
-        resolved = resolve_axes(array.shape, "Q" * array.ndim, "", axes, where)
-        letters, axes_source = resolved.letters, Provenance(resolved.origin, resolved.text)
-    size, size_source = None, Provenance("unknown", "none given with the array")
-    if voxel_size_um is not None:
-        size = check_voxel_size(voxel_size_um)
-        size_source = Provenance("user", "given by the user")
-    return assemble(
-        array,
-        letters=letters,
-        axes_source=axes_source,
-        voxel_size_um=size,
-        voxel_size_source=size_source,
-        channel_names=None,
-        channel=channel,
-        time=time,
-        path=None,
-    )
+        stored = Stored(np.asanyarray(array), size=size)
+    return assemble(stored, axes=axes, voxel_size_um=voxel_size_um, channel=channel, time=time)
 
 
 def assemble(
-    array: NDArray[np.generic],
+    stored: Stored,
     *,
-    letters: str,
-    axes_source: Provenance,
-    voxel_size_um: PartialVoxelSize | None,
-    voxel_size_source: Provenance,
-    channel_names: Sequence[str] | None,
-    channel: int | str | None,
-    time: int | None,
-    path: Path | None,
+    axes: str | None = None,
+    voxel_size_um: Sequence[float] | None = None,
+    channel: int | str | None = None,
+    time: int | None = None,
+    path: Path | None = None,
+    inside: str = "",
 ) -> Volume:
-    """Check an array whose axes are known and make it a `Volume`; used by every reader."""
+    """Decide what an array's axes, channels and voxel size are and make it a `Volume`, or refuse.
+
+    Used by every reader; parameters as for `volume_from_array`, with the file in ``path`` and the
+    name of the array in it.
+
+    Raises
+    ------
+    InputError
+        As `volume_from_array`.
+    """
     where = "array" if path is None else path.name
-    if array.size == 0:
-        raise InputError(f"{where}: holds no voxels (shape {array.shape}); expected an image")
-    if array.dtype == np.bool_:
-        array = array.view(np.uint8)
-    if array.dtype.kind not in "uif":
-        kind = "complex numbers" if array.dtype.kind == "c" else f"{array.dtype} values"
-        raise InputError(
-            f"{where}: holds {kind}; expected grey values (integers or floats), "
-            "for example the magnitude of a complex image"
-        )
-    times = array.shape[letters.index("T")] if "T" in letters else 1
+    user_size = None if voxel_size_um is None else check_voxel_size(voxel_size_um)
+    array = stored.array
+    shape = tuple(int(n) for n in array.shape)
+    resolved = _resolve(stored, shape, axes, where)
+    letters = resolved.letters
+    _refuse_non_grey(np.dtype(array.dtype), shape, where)
+    lengths = dict(zip(letters, shape, strict=True))
+    times, count = lengths.get("T", 1), lengths.get("C", 1)
+    size, size_source = (
+        (user_size, Provenance("user", "given by the user"))
+        if user_size is not None
+        else believed_size(stored.size, where, lengths.get("Z", 1))
+    )
     hint = "" if "Z" in letters else "; if they are slices, say so with --axes"
     if times > 1 and time is None:
         raise InputError(
@@ -190,38 +190,45 @@ def assemble(
         )
     if time is not None and not 1 <= time <= times:
         raise InputError(f"{where}: has no time point {time}; there are {times}, counted from 1")
-    data = to_czyx(array, letters, None if time is None else time - 1)
-    count = data.shape[0]
-    if not channel_names or len(channel_names) != count:
-        channel_names = tuple(f"channel {i + 1}" for i in range(count))
-    index, channel_source = _choose_channel(channel, tuple(channel_names), where, letters)
-    _refuse_nonfinite(data[index], where, None if count == 1 else channel_names[index])
+    names = tuple(stored.channel_names or ())
+    if len(names) != count:
+        names = tuple(f"channel {i + 1}" for i in range(count))
+    index, channel_source = _choose_channel(channel, names, where, letters)
+    slabs = SlabCache()
+    channels = tuple(
+        make_source(
+            array,
+            letters,
+            channel=i,
+            time=(time or 1) - 1,
+            chunks=stored.chunks,
+            where=where,
+            slabs=slabs,
+        )
+        for i in range(count)
+    )
+    _refuse_nonfinite(channels[index], where, None if count == 1 else names[index])
     return Volume(
-        data=data,
+        channels=channels,
         file_axes=letters,
-        voxel_size_um=voxel_size_um,
+        voxel_size_um=size,
         segmented_channel=index,
-        channel_names=tuple(channel_names),
-        axes_source=axes_source,
-        voxel_size_source=voxel_size_source,
+        channel_names=names,
+        axes_source=Provenance(resolved.origin, resolved.text),
+        voxel_size_source=size_source,
         channel_source=channel_source,
         path=path,
+        inside=inside,
+        warnings=stored.warnings,
     )
 
 
-def check_voxel_size(voxel_size_um: Sequence[float]) -> tuple[float, float, float]:
-    """Three positive, finite numbers, or an `InputError`."""
-    values = tuple(float(v) for v in voxel_size_um)
-    if len(values) != 3 or not all(math.isfinite(v) and v > 0 for v in values):
-        raise InputError(
-            f"voxel size {' '.join(f'{v:g}' for v in values)} is not possible; "
-            "expected three numbers above 0, z y x in µm"
-        )
-    return values[0], values[1], values[2]
-
-
 def find_channel(channel: int | str, names: Sequence[str], where: str) -> int:
-    """Index from 0 of a channel given by its number from 1 or its name."""
+    """Index from 0 of a channel given by its name or its number from 1.
+
+    A string is a name where a channel has it, such as ``"561"`` for a laser line, and else a
+    number; an integer is always a number.
+    """
     if isinstance(channel, str):
         if channel in names:
             return list(names).index(channel)
@@ -240,7 +247,7 @@ def find_channel(channel: int | str, names: Sequence[str], where: str) -> int:
     return number - 1
 
 
-def dimensions_message(where: str, shape: tuple[int, ...]) -> str:
+def _dimensions_message(where: str, shape: tuple[int, ...]) -> str:
     """Text of the error for an array that is no image."""
     return (
         f"{where}: has {len(shape)} dimensions {shape}; expected an image (y, x), a stack "
@@ -268,13 +275,56 @@ def _list_channels(names: Sequence[str], most: int = 6) -> str:
     return ", ".join(shown) + (", ..." if len(names) > most else "")
 
 
-def _refuse_nonfinite(image: NDArray[np.generic], where: str, channel_name: str | None) -> None:
+def _resolve(stored: Stored, shape: tuple[int, ...], axes: str | None, where: str) -> Axes:
+    """Which axis is which: said by the user or the file, or the convention for arrays."""
+    if len(shape) < 2 or (stored.axes is None and len(shape) > 5):
+        raise InputError(_dimensions_message(where, shape))
+    if stored.axes is not None:
+        return resolve_axes(shape, stored.axes, stored.axes_text, axes, where)
+    if axes is None and len(shape) in (2, 3):
+        letters = example_axes(shape)
+        return Axes(letters, "assumed", f"an array of {len(shape)} dimensions is {letters}")
+    return resolve_axes(shape, "Q" * len(shape), "", axes, where)
+
+
+def _refuse_non_grey(dtype: np.dtype[Any], shape: tuple[int, ...], where: str) -> None:
+    if 0 in shape:
+        raise InputError(f"{where}: holds no voxels (shape {shape}); expected an image")
+    if dtype.kind not in "uifb":
+        kind = "complex numbers" if dtype.kind == "c" else f"{dtype} values"
+        raise InputError(
+            f"{where}: holds {kind}; expected grey values (integers or floats), "
+            "for example the magnitude of a complex image"
+        )
+
+
+def _refuse_nonfinite(image: VoxelSource, where: str, channel_name: str | None) -> None:
+    """Read the whole channel, slice by slice: one NaN would spread over the image's range."""
     if image.dtype.kind != "f":
         return
-    bad = sum(int(np.count_nonzero(~np.isfinite(np.asarray(plane)))) for plane in image)
+    bad = sum(int(np.count_nonzero(~np.isfinite(plane))) for plane in image)
     if bad:
         of_channel = "" if channel_name is None else f" of {channel_name}"
         raise InputError(
-            f"{where}: {bad} of {image.size} voxels{of_channel} are NaN or infinite; "
+            f"{where}: {bad} of {math.prod(image.shape)} voxels{of_channel} are NaN or infinite; "
             "replace them, for example by 0, and save the image again"
         )
+
+
+def _reads_when_indexed(array: object) -> bool:
+    """Whether this is an array of another kind than NumPy's that can be read part by part."""
+    if isinstance(array, np.ndarray) or not hasattr(array, "__getitem__"):
+        return False
+    try:
+        np.dtype(getattr(array, "dtype", "no type"))
+        return all(int(n) >= 0 for n in array.shape)  # type: ignore[attr-defined]
+    except (TypeError, ValueError, AttributeError):
+        return False
+
+
+def _chunks_of(array: object) -> tuple[int, ...] | None:
+    """Chunks of an HDF5, Zarr or Dask array; Dask says the length of each, the first counts."""
+    chunks = getattr(array, "chunks", None)
+    if not isinstance(chunks, tuple):
+        return None
+    return tuple(int(n[0] if isinstance(n, tuple) else n) for n in chunks)

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from cellrt.runtime.image.source import Voxels
 from cellrt.runtime.results.surface_weights import DIRECTIONS
 from cellrt.threads import in_threads
 
@@ -71,9 +72,7 @@ def crossing_sums(
     return total
 
 
-def intensity_sums(
-    labels: NDArray[np.int32], image: NDArray[np.generic], largest: int
-) -> NDArray[np.float64]:
+def intensity_sums(labels: NDArray[np.int32], image: Voxels, largest: int) -> NDArray[np.float64]:
     """Reference value, count, sum and sum of squares relative to it, minimum, maximum per label.
 
     The reference is the label's first value: without it squares of bright, even cells would lose

@@ -44,9 +44,9 @@ def run_record(
         "cellrt": __version__,
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "input": {
-            "path": str(volume.path) if volume.path else None,
+            "path": volume.address,
             "shape_zyx": list(volume.shape),
-            "dtype": str(volume.data.dtype),
+            "dtype": str(volume.dtype),
             "axes": volume.file_axes,
             "axes_source": str(volume.axes_source),
             "voxel_size_um": list(volume.voxel_size_um) if volume.voxel_size_um else None,

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
+from cellrt.runtime.image.formats import known_suffixes
 from cellrt.runtime.progress import StageClock
 from cellrt.runtime.results.label_tiff import write_labels
 from cellrt.runtime.results.segmentation import Segmentation
 
 
-def result_paths(stack: Path, output: Path | None) -> dict[str, Path]:
+def result_paths(stack: Path, output: Path | None, *, inside: str = "") -> dict[str, Path]:
     """Final paths of all results.
+
+    Parameters
+    ----------
+    stack : Path
+        The results go beside it where no output is named.
+    output : Path or None
+        The label file; the others go beside it.
+    inside : str
+        Name of the array in the file, for files that hold several: part of the results' names.
 
     Examples
     --------
@@ -19,8 +30,11 @@ def result_paths(stack: Path, output: Path | None) -> dict[str, Path]:
     ['a.labels.tif', 'a.cells.csv', 'a.preview.png', 'a.run.json']
     >>> [p.name for p in result_paths(Path("a.tif"), Path("out/b.tif")).values()]
     ['b.tif', 'b.cells.csv', 'b.preview.png', 'b.run.json']
+    >>> result_paths(Path("c.h5"), None, inside="volumes/raw")["labels"].name
+    'c.volumes.raw.labels.tif'
     """
-    labels = output or stack.with_name(f"{_stem(stack)}.labels.tif")
+    named = "." + re.sub(r"[^\w.-]+", ".", inside) if inside else ""
+    labels = output or stack.with_name(f"{_stem(stack)}{named}.labels.tif")
     stem = _stem(labels).removesuffix(".labels")
     return {
         "labels": labels,
@@ -70,9 +84,9 @@ def write_results(
 
 
 def _stem(path: Path) -> str:
-    """File name without its TIFF endings."""
+    """File name without the ending of its format."""
     name = path.name
-    for ending in (".tif", ".tiff", ".btf", ".tf8", ".lsm", ".ome"):
+    for ending in (*known_suffixes(), ".ome"):
         if name.lower().endswith(ending):
             name = name[: -len(ending)]
     return name

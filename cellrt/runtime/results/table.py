@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellrt.runtime.image.source import Voxels
 from cellrt.runtime.results.label_sums import crossing_sums, intensity_sums, shape_sums
 from cellrt.runtime.results.surface_weights import perimeter_weights, surface_weights
 
@@ -48,7 +49,7 @@ class CellTable:
 
 def measure(
     labels: NDArray[np.integer[Any]],
-    intensity: NDArray[np.generic] | None = None,
+    intensity: Iterable[Voxels] | None = None,
     voxel_size_um: Sequence[float] | None = None,
     *,
     anisotropy: float = 1.0,
@@ -59,8 +60,8 @@ def measure(
     ----------
     labels : ndarray of int, shape (z, y, x)
         0 is background; ids need not be consecutive.
-    intensity : ndarray, any real dtype, shape (c, z, y, x), optional
-        May be memory-mapped; read slice by slice.
+    intensity : one ndarray or VoxelSource of shape (z, y, x) per channel, any real dtype, optional
+        Read slice by slice.
     voxel_size_um : (z, y, x) in µm, optional
         Without it all measures are in voxels.
     anisotropy : float

@@ -8,8 +8,7 @@ from typing import Any
 import numpy.typing as npt
 
 from cellrt.errors import InputError
-from cellrt.runtime.image.formats.arrays import ENDINGS, read_array, split_address
-from cellrt.runtime.image.formats.tiff import read_voxels
+from cellrt.runtime.image.formats import read_array, split_address
 from cellrt.training.recipe import DataTable
 
 
@@ -51,18 +50,14 @@ def expand(pattern: str, folder: Path, exclude: tuple[str, ...] = ()) -> list[st
 
 
 def read_stack(address: str) -> npt.NDArray[Any]:
-    """Read a ``(z, y, x)`` array; axes of length 1 in front are dropped.
+    """Read a whole ``(z, y, x)`` array; axes of length 1 in front are dropped.
 
     Raises
     ------
     InputError
         When the file cannot be read or is not three-dimensional.
     """
-    file, _ = split_address(address)
-    try:
-        array = read_array(address) if file.lower().endswith(ENDINGS) else read_voxels(file)
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{address}: cannot be read: {error}") from error
+    array = read_array(address)
     while array.ndim > 3 and array.shape[0] == 1:
         array = array[0]
     if array.ndim != 3:

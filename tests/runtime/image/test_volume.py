@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellrt.errors import InputError
-from cellrt.runtime.image.volume import volume_from_array
+from cellrt.runtime.image.axes import example_axes
+from cellrt.runtime.image.volume import find_channel, volume_from_array
 
 LENGTHS = {"T": 2, "C": 3, "Z": 4, "Y": 5, "X": 6}
 
@@ -39,9 +40,9 @@ def test_any_order_of_axes_is_viewed_as_czyx(letters: str, time: int, channel: i
         if letter not in ordered:
             full = np.expand_dims(full, "CTXYZ".index(letter))
     expected = full[:, time - 1 if "T" in letters else 0].transpose(0, 3, 2, 1)
-    np.testing.assert_array_equal(volume.data, expected)
-    np.testing.assert_array_equal(volume.image, expected[channel - 1 if "C" in letters else 0])
-    assert np.shares_memory(volume.data, array)
+    np.testing.assert_array_equal(np.stack([source[:] for source in volume.channels]), expected)
+    np.testing.assert_array_equal(volume.image[:], expected[channel - 1 if "C" in letters else 0])
+    assert np.shares_memory(volume.image[:], array)
     assert volume.file_axes == letters
 
 
@@ -57,8 +58,8 @@ def test_two_and_three_dimensions_need_no_axes() -> None:
 def test_boolean_arrays_become_numbers_without_a_copy() -> None:
     mask = np.eye(5, dtype=bool)
     volume = volume_from_array(mask)
-    assert volume.data.dtype == np.uint8
-    assert np.shares_memory(volume.data, mask)
+    assert volume.dtype == np.uint8
+    assert np.shares_memory(volume.image[:], mask)
 
 
 def test_full_voxel_size_ignores_z_of_one_slice() -> None:
@@ -74,8 +75,8 @@ def test_full_voxel_size_ignores_z_of_one_slice() -> None:
         (np.zeros(5), {}, "has 1 dimensions"),
         (np.zeros(()), {}, "has 0 dimensions"),
         (np.zeros((1,) * 6), {}, "has 6 dimensions"),
-        (np.zeros((2, 3, 4, 5)), {}, "--axes ZCYX"),
-        (np.zeros((2, 3, 4, 5, 6)), {}, "--axes TZCYX"),
+        (np.zeros((2, 3, 4, 5)), {}, "--axes CZYX"),
+        (np.zeros((4, 3, 2, 5, 6)), {}, "--axes ZTCYX"),
         (np.zeros((0, 5, 6)), {}, "no voxels"),
         (np.zeros((5, 0)), {}, "no voxels"),
         (np.zeros((3, 5, 6), complex), {}, "complex"),
@@ -101,3 +102,26 @@ def test_nonfinite_voxels_of_other_channels_are_let_pass() -> None:
     array = np.zeros((2, 3, 5, 6))
     array[1] = np.nan
     assert volume_from_array(array, axes="CZYX", channel=1).segmented_channel == 0
+
+
+def test_a_channel_may_be_named_like_a_number() -> None:
+    names = ("488", "561", "2")
+    assert find_channel("561", names, "a") == 1
+    # A string is a name first, an integer never.
+    assert find_channel("2", names, "a") == 2
+    assert find_channel(2, names, "a") == 1
+    assert find_channel("1", names, "a") == 0
+    with pytest.raises(InputError, match="no channel 561"):
+        find_channel(561, names, "a")
+
+
+@settings(deadline=None)
+@given(shape=st.lists(st.integers(1, 40), min_size=2, max_size=5))
+def test_axes_given_as_an_example_fit_the_shape(shape: list[int]) -> None:
+    letters = example_axes(tuple(shape))
+    assert len(letters) == len(shape)
+    lengths = dict(zip(letters, shape, strict=True))
+    channel = 1 if "C" in lengths else None
+    time = 1 if "T" in lengths else None
+    volume = volume_from_array(np.zeros(shape), axes=letters, channel=channel, time=time)
+    assert volume.shape == (lengths.get("Z", 1), lengths["Y"], lengths["X"])

@@ -1,1 +1,340 @@
-"""File formats, one module each."""
+"""One reader for every command: a registry of formats, each a module loaded when it is needed.
+
+An array inside a file is addressed as ``file.h5:dataset`` or ``store.zarr:array``; the name can be
+left out where the file holds one. A format from outside the package is added with
+`register_format`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellrt.errors import InputError, ResourceError
+from cellrt.runtime.image.stored import Stored
+from cellrt.runtime.image.volume import Volume, assemble
+from cellrt.runtime.image.voxel_size import check_voxel_size
+
+Reader = Callable[[Path, str], Stored]
+"""Reads a file, or the array of that name in it; the name is empty where none was given.
+
+Raises `cellrt.errors.InputError` where the file is damaged or the name is missing or wrong.
+"""
+
+# So much of a file tells what it is: HDF5 may have something else in front.
+_HEAD_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format; see `register_format` for the attributes."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    reader: Reader | str
+    starts_with: tuple[bytes, ...] = ()
+    starts_at: tuple[int, ...] = (0,)
+    folder_holds: tuple[str, ...] = ()
+    holds_several: bool = False
+    needs: str = ""
+    install: str = ""
+
+    def matches_content(self, path: Path, head: bytes) -> bool:
+        """Whether a file's first bytes, or the names in a folder, are those of this format."""
+        if path.is_dir():
+            return any((path / name).exists() for name in self.folder_holds)
+        return any(
+            head[at:].startswith(start) for start in self.starts_with for at in self.starts_at
+        )
+
+    def read(self, path: Path, inside: str) -> Stored:
+        """Load the reader and call it.
+
+        Raises
+        ------
+        InputError
+            The package that reads this format is not installed, or what the reader raises.
+        """
+        try:
+            reader = self.reader
+            if isinstance(reader, str):
+                module, function = reader.split(":")
+                reader = getattr(import_module(module), function)
+            return reader(path, inside)
+        except ModuleNotFoundError as error:
+            if not self.needs or (error.name or "").split(".")[0] != self.needs:
+                raise
+            raise InputError(
+                f"{path.name} is {self.name}, which needs the package {self.needs}; "
+                f"install it with: {self.install or f'pip install {self.needs}'}"
+            ) from error
+        except MemoryError as error:
+            raise ResourceError(
+                f"{path.name} does not fit into memory ({error}); use a crop"
+            ) from error
+
+
+_FORMATS: dict[str, Format] = {}
+
+
+def register_format(
+    name: str,
+    suffixes: Sequence[str],
+    reader: Reader | str,
+    *,
+    starts_with: Sequence[bytes] = (),
+    starts_at: Sequence[int] = (0,),
+    folder_holds: Sequence[str] = (),
+    holds_several: bool = False,
+    needs: str = "",
+    install: str = "",
+) -> None:
+    """Let every command read one more format.
+
+    Parameters
+    ----------
+    name : str
+        In words for a user, such as ``"HDF5"``.
+    suffixes : sequence of str
+        Endings of such files, with the dot.
+    reader : callable or str
+        Takes the path and the name of the array inside (empty where none was given) and returns a
+        `Stored`. ``"package.module:function"`` is imported when the first such file is read.
+    starts_with : sequence of bytes
+        What such files begin with: a file that does not is refused, and one with an ending that
+        nobody knows is recognised by it.
+    starts_at : sequence of int
+        Where in the file that may stand.
+    folder_holds : sequence of str
+        For formats that are folders: names of which one is in each.
+    holds_several : bool
+        Whether ``file:name`` addresses an array inside.
+    needs, install : str
+        Package that reads the format, and what installs it, for the error where it is missing.
+
+    Raises
+    ------
+    ValueError
+        Another format has this name or one of the endings.
+
+    Examples
+    --------
+    >>> register_format("raw bytes", [".raw8"], "my_package.raw8:read")  # doctest: +SKIP
+    """
+    taken = {suffix for other in _FORMATS.values() for suffix in other.suffixes}
+    clash = sorted(taken & {suffix.lower() for suffix in suffixes})
+    if name in _FORMATS or clash:
+        raise ValueError(f"the format {name!r} or its endings {clash} are registered already")
+    _FORMATS[name] = Format(
+        name,
+        tuple(suffix.lower() for suffix in suffixes),
+        reader,
+        tuple(starts_with),
+        tuple(starts_at),
+        tuple(folder_holds),
+        holds_several,
+        needs,
+        install,
+    )
+
+
+def read_volume(
+    address: str | os.PathLike[str],
+    *,
+    axes: str | None = None,
+    voxel_size_um: Sequence[float] | None = None,
+    channel: int | str | None = None,
+    time: int | None = None,
+    series: int | str | None = None,
+) -> Volume:
+    """Describe one time point of a file, all channels; voxels stay in the file where they can.
+
+    Axes, voxel size and channels come from the file's metadata unless given here. What the file
+    does not say stays unknown, and the provenance of each says where it came from.
+
+    Parameters
+    ----------
+    address : str or path
+        TIFF, BigTIFF, ImageJ hyperstack or OME-TIFF (plain pages, tiled, compressed or pyramidal,
+        of which the full resolution is read), ``stack.npy``, ``stack.npz:array``,
+        ``stack.h5:dataset``, ``store.zarr:array``, or a format of `register_format`.
+    axes : str, optional
+        One letter per dimension of the file out of T, C, Z, Y, X, such as ``"ZCYX"``.
+    voxel_size_um : sequence of 3 floats, optional
+        (z, y, x) in µm.
+    channel : int or str, optional
+        Channel to segment by number, counted from 1 as ImageJ does, or by name; needed when the
+        file holds several.
+    time : int, optional
+        Time point, counted from 1; needed when the file holds several.
+    series : int or str, optional
+        Image or array to read where the file holds several: what the address says after the colon.
+
+    Returns
+    -------
+    Volume
+
+    Raises
+    ------
+    InputError
+        Missing, truncated or damaged file, one of no known format, ambiguous axes, several
+        channels or time points with none chosen, impossible voxel size, NaN or infinite voxels in
+        the channel to segment, empty or complex images, a package that is not installed.
+    ResourceError
+        Not enough memory for a file that has to be read whole.
+    """
+    if voxel_size_um is not None:
+        check_voxel_size(voxel_size_um)
+    path, inside, file_format = _locate(address)
+    if series is not None:
+        inside = str(series)
+    return assemble(
+        file_format.read(path, inside),
+        axes=axes,
+        voxel_size_um=voxel_size_um,
+        channel=channel,
+        time=time,
+        path=path,
+        inside=inside,
+    )
+
+
+def read_array(address: str | os.PathLike[str]) -> NDArray[Any]:
+    """Read a whole array as it is stored, for those who know what its axes are.
+
+    Whole, because training keeps its stacks in memory and scores compare all voxels of two label
+    images.
+
+    Parameters
+    ----------
+    address : str or path
+        As for `read_volume`.
+
+    Returns
+    -------
+    ndarray
+        The stored values in their stored type and shape; memory-mapped where the file allows it.
+
+    Raises
+    ------
+    InputError, ResourceError
+        As `read_volume`, without what concerns the meaning of axes.
+    """
+    path, inside, file_format = _locate(address)
+    array = file_format.read(path, inside).array
+    if isinstance(array, np.ndarray):
+        return array
+    from cellrt.runtime.image.source import read_stored
+
+    return read_stored(array, ..., path.name)
+
+
+def split_address(address: str) -> tuple[str, str]:
+    """Split ``file.h5:dataset`` into file and dataset; the second is empty when there is none.
+
+    Examples
+    --------
+    >>> split_address("a/b.zarr:0/raw"), split_address("C:/b.tif")
+    (('a/b.zarr', '0/raw'), ('C:/b.tif', ''))
+    """
+    lower = address.lower()
+    for known in _FORMATS.values():
+        for suffix in known.suffixes if known.holds_several else ():
+            at = lower.rfind(f"{suffix}:")
+            if at >= 0:
+                end = at + len(suffix)
+                return address[:end], address[end + 1 :].strip("/")
+    return address, ""
+
+
+def parse_address(address: str | os.PathLike[str]) -> tuple[Path, str]:
+    """File and name inside of an address; a file that is called like the whole address wins."""
+    text = os.fspath(address)
+    file, inside = (text, "") if os.path.exists(text) else split_address(text)
+    return Path(file), inside
+
+
+def known_suffixes() -> tuple[str, ...]:
+    """Endings of all formats."""
+    return tuple(suffix for known in _FORMATS.values() for suffix in known.suffixes)
+
+
+def _locate(address: str | os.PathLike[str]) -> tuple[Path, str, Format]:
+    """File, name inside and format of an address."""
+    path, inside = parse_address(address)
+    head = _head(path)
+    suffix = path.suffix.lower()
+    named = next((known for known in _FORMATS.values() if suffix in known.suffixes), None)
+    if named is not None and (not path.is_dir() or named.folder_holds):
+        if path.is_dir() or not named.starts_with or named.matches_content(path, head):
+            return path, inside, named
+        raise InputError(
+            f"{path.name} is not a {named.name} file, whatever its ending says; "
+            "save the image as TIFF or OME-TIFF, for example with Fiji"
+        )
+    found = next((known for known in _FORMATS.values() if known.matches_content(path, head)), None)
+    if found is not None:
+        return path, inside, found
+    expected = ", ".join(known.name for known in _FORMATS.values())
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; expected one image file, or a Zarr store")
+    raise InputError(
+        f"{path.name} is of no format that is known; expected {expected}: "
+        "save the image as TIFF or OME-TIFF, for example with Fiji"
+    )
+
+
+def _head(path: Path) -> bytes:
+    """Return a file's first bytes, nothing for a folder; refuse what cannot be read at all."""
+    if not os.path.exists(path):  # unlike Path.exists false for names that are too long, too
+        raise InputError(f"{path} does not exist; expected an image file: check the path")
+    if path.is_dir():
+        return b""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}); check its permissions"
+        ) from error
+    if not head:
+        raise InputError(f"{path} is empty (0 bytes); copy or save it again")
+    return head
+
+
+register_format(
+    "TIFF",
+    [".tif", ".tiff", ".btf", ".tf8", ".tf2", ".lsm", ".stk"],
+    "cellrt.runtime.image.formats.tiff:read",
+    starts_with=[b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"],
+)
+register_format(
+    "NumPy", [".npy"], "cellrt.runtime.image.formats.npy:read_npy", starts_with=[b"\x93NUMPY"]
+)
+register_format("NPZ", [".npz"], "cellrt.runtime.image.formats.npy:read_npz", holds_several=True)
+register_format(
+    "HDF5",
+    [".h5", ".hdf5", ".hdf", ".he5"],
+    "cellrt.runtime.image.formats.hdf5:read",
+    starts_with=[b"\x89HDF\r\n\x1a\n"],
+    starts_at=(0, 512, 1024, 2048),
+    holds_several=True,
+    needs="h5py",
+    install="pip install 'cellrt[hdf5]'",
+)
+register_format(
+    "Zarr",
+    [".zarr"],
+    "cellrt.runtime.image.formats.zarr:read",
+    folder_holds=[".zarray", ".zgroup", "zarr.json"],
+    holds_several=True,
+    needs="zarr",
+    install="pip install 'cellrt[zarr]'",
+)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from cellrt.runtime.grid.intensity import IntensityRange, estimate_range
+from cellrt.runtime.image.source import Voxels
 from cellrt.runtime.model.card import Normalisation
 from cellrt.runtime.results.preview.panels import Plane, project, render_from_above, render_plane
 from cellrt.runtime.results.preview.text import draw_text, text_width
@@ -48,7 +49,7 @@ class _Panel:
 
 def write_preview(
     path: str | Path,
-    image: NDArray[np.generic],
+    image: Voxels,
     labels: NDArray[np.int32],
     voxel_size_um: Sequence[float] | None = None,
     *,
@@ -66,8 +67,8 @@ def write_preview(
     ----------
     path : str or Path
         Written as PNG whatever its ending.
-    image : ndarray, any real dtype, shape (z, y, x)
-        May be memory-mapped; read slice by slice.
+    image : ndarray or VoxelSource, any real dtype, shape (z, y, x)
+        Read slice by slice.
     labels : ndarray of int32, shape (z, y, x)
     voxel_size_um : (z, y, x) in µm, optional
         Without it the scale bar counts voxels.
@@ -117,7 +118,7 @@ def _count_labels(labels: NDArray[np.int32]) -> int:
 
 
 def _image_panels(
-    image: NDArray[np.generic], labels: NDArray[np.int32], spacing: tuple[float, float, float]
+    image: Voxels, labels: NDArray[np.int32], spacing: tuple[float, float, float]
 ) -> list[_Panel]:
     extents = [n * s for n, s in zip(labels.shape, spacing, strict=True)]
     scale = _BLOCK / max(extents[1:])
@@ -134,7 +135,7 @@ def _image_panels(
 
 
 def _stack_panels(
-    image: NDArray[np.generic], labels: NDArray[np.int32], spacing: tuple[float, float, float]
+    image: Voxels, labels: NDArray[np.int32], spacing: tuple[float, float, float]
 ) -> list[_Panel]:
     """Slices xy, beside it zy, below it xz, all at one scale; projections in the rest.
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cellrt.runtime.grid.intensity import IntensityRange
+from cellrt.runtime.image.source import Voxels
 
 # Outlines are drawn at twice the size and shrunk, which smooths their steps.
 _OVERSAMPLING = 2
@@ -48,7 +49,7 @@ def render_plane(
     return Image.alpha_composite(picture.convert("RGBA"), lines).convert("RGB")
 
 
-def project(image: NDArray[np.generic], labels: NDArray[np.int32]) -> tuple[Plane, float]:
+def project(image: Voxels, labels: NDArray[np.int32]) -> tuple[Plane, float]:
     """Brightest value along z, and of each column the label of its longest run.
 
     Reads slice by slice. The longest run shows each cell where it is thickest, which neither hides

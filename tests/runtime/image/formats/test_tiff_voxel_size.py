@@ -10,8 +10,8 @@ import pytest
 import tifffile
 
 from cellrt.errors import InputError
-from cellrt.runtime.image.formats.tiff import read_volume
-from cellrt.runtime.image.formats.tiff_voxel_size import um_per_unit
+from cellrt.runtime.image.formats import read_volume
+from cellrt.runtime.image.voxel_size import um_per_unit
 
 STACK = np.random.default_rng(0).integers(0, 60_000, (7, 33, 45)).astype(np.uint16)
 
@@ -26,7 +26,27 @@ def test_names_of_the_micrometre(unit: str) -> None:
     assert um_per_unit(unit) == 1.0
 
 
-@pytest.mark.parametrize("unit", [None, "", "pixel", "inch", "sec", "reference frame"])
+@pytest.mark.parametrize(
+    ("unit", "um"),
+    [
+        ("micrometres", 1.0),
+        ("Micrometre", 1.0),
+        ("millimeters", 1e3),
+        ("millimetre", 1e3),
+        ("nanometers", 1e-3),
+        ("centimetres", 1e4),
+        ("metres", 1e6),
+        ("inch", 25_400.0),
+        ("inches", 25_400.0),
+        ("Å", 1e-4),
+        ("angstroms", 1e-4),
+    ],
+)
+def test_units_in_every_spelling(unit: str, um: float) -> None:
+    assert um_per_unit(unit) == pytest.approx(um)
+
+
+@pytest.mark.parametrize("unit", [None, "", "pixel", "sec", "reference frame"])
 def test_units_that_measure_nothing(unit: str | None) -> None:
     assert um_per_unit(unit) is None
 
@@ -53,6 +73,8 @@ def test_imagej_units(file: Path, unit: str, factor: float) -> None:
         ({"unit": "um", "spacing": float("nan")}, (5, 5), (None, 0.2, 0.2), "not possible"),
         ({"unit": "um", "spacing": 1.0}, (1, 1), None, "exactly 1 µm"),
         ({"unit": "inch", "spacing": 1.0}, (72, 72), None, "'inch'"),
+        ({"unit": "inch", "spacing": 1.0}, (300, 300), None, "printing resolution"),
+        ({"unit": "inch", "spacing": 2e-4}, (50_800, 50_800), (5.08, 0.5, 0.5), "ImageJ"),
         ({"unit": "pixel", "spacing": 2.0}, (5, 5), None, "'pixel'"),
         ({"spacing": 2.0}, (5, 5), None, "no unit"),
         ({}, (1, 1), None, "no unit"),
@@ -116,7 +138,7 @@ def test_the_z_size_of_a_single_slice_does_not_matter(file: Path) -> None:
     assert read_volume(file).voxel_size_um == (None, 0.3, 0.3)
 
 
-@pytest.mark.parametrize("size", [-1.0, 1e9])
+@pytest.mark.parametrize("size", [float("nan"), 1e9])
 def test_impossible_ome_sizes_are_unknown(file: Path, size: float) -> None:
     metadata = {"axes": "ZYX", "PhysicalSizeZ": size, "PhysicalSizeY": 0.3, "PhysicalSizeX": 0.3}
     tifffile.imwrite(file, STACK, ome=True, metadata=metadata)
@@ -137,6 +159,7 @@ def test_ome_placeholder_is_unknown(file: Path) -> None:
         ("CENTIMETER", 20_000, (None, 0.5, 0.5)),
         ("CENTIMETER", 28.35, None),
         ("INCH", 300, None),
+        ("INCH", 50_800, (None, 0.5, 0.5)),
         ("NONE", 5, None),
     ],
 )
@@ -164,3 +187,135 @@ def test_impossible_user_sizes_are_refused(file: Path, size: tuple[float, ...]) 
     tifffile.imwrite(file, STACK)
     with pytest.raises(InputError, match="three numbers above 0, z y x in µm"):
         read_volume(file, voxel_size_um=size)
+
+
+# Several places that know it, and programs with places of their own
+
+
+def test_tags_are_a_second_source_where_imagejs_description_has_no_unit(file: Path) -> None:
+    # As Bio-Formats exports it.
+    tifffile.imwrite(
+        file,
+        STACK,
+        description="ImageJ=\nhyperstack=true\nimages=7\nchannels=1\nslices=7\nframes=1",
+        metadata=None,
+        resolution=(20_000, 20_000),
+        resolutionunit="CENTIMETER",
+    )
+    volume = read_volume(file)
+    assert volume.voxel_size_um == (None, 0.5, 0.5)
+    assert volume.voxel_size_source.text == "TIFF resolution tags; z missing"
+
+
+def test_tags_are_a_second_source_where_ome_xml_has_no_sizes(file: Path) -> None:
+    options = {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(file, STACK, ome=True, metadata={"axes": "ZYX"}, **options)
+    assert read_volume(file).voxel_size_um == (None, 0.5, 0.5)
+
+
+def test_a_unit_that_is_no_length_is_a_word_on_the_tags_too(file: Path) -> None:
+    tifffile.imwrite(
+        file,
+        STACK,
+        description="ImageJ=1.53t\nimages=7\nslices=7\nunit=pixel",
+        metadata=None,
+        resolution=(20_000, 20_000),
+        resolutionunit="CENTIMETER",
+    )
+    volume = read_volume(file)
+    assert volume.voxel_size_um is None
+    assert "'pixel'" in volume.voxel_size_source.text
+
+
+def test_sizes_are_those_of_the_image_that_is_read(file: Path) -> None:
+    with tifffile.TiffWriter(file, ome=True) as tif:
+        for name, image, size in (("overview", STACK[0, ::2, ::2], 8.0), ("stack", STACK, 0.5)):
+            sizes = {f"PhysicalSize{axis}": size for axis in "XYZ"}
+            channels = {"Channel": {"Name": [f"{name}'s channel"]}}
+            axes = "ZYX"[-image.ndim :]
+            tif.write(image, metadata={"axes": axes, "Name": name, **sizes, **channels})
+    volume = read_volume(file)
+    assert volume.voxel_size_um == (0.5, 0.5, 0.5)
+    assert volume.channel_names == ("stack's channel",)
+    overview = read_volume(file, series=1)
+    assert overview.shape == (1, 17, 23)
+    assert overview.voxel_size_um == (8.0, 8.0, 8.0)
+    assert read_volume(file, series="overview").channel_names == ("overview's channel",)
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+@pytest.mark.parametrize("upwards", [True, False])
+def test_metaseries_pages_describe_themselves(file: Path, calibrated: bool, upwards: bool) -> None:
+    with tifffile.TiffWriter(file) as tif:
+        for z, plane in enumerate(STACK):
+            properties = {
+                "spatial-calibration-state": "on" if calibrated else "off",
+                "spatial-calibration-x": "0.325",
+                "spatial-calibration-y": "0.325",
+                "spatial-calibration-units": "um",
+                "z-position": str(100 + 1.5 * (z if upwards else -z)),
+            }
+            lines = "".join(
+                f'<prop id="{name}" type="float" value="{value}"/>'
+                for name, value in properties.items()
+            )
+            tif.write(
+                plane,
+                description=f"<MetaData><PlaneInfo>{lines}</PlaneInfo></MetaData>",
+                software="MetaSeries",
+                metadata=None,
+                contiguous=False,
+            )
+    volume = read_volume(file)
+    assert volume.voxel_size_um == ((1.5, 0.325, 0.325) if calibrated else None)
+    assert ("MetaSeries" if calibrated else "not calibrated") in volume.voxel_size_source.text
+
+
+def test_metamorph_stacks_have_their_own_tags(file: Path) -> None:
+    import struct
+
+    def fractions(*values: tuple[int, int]) -> bytes:
+        return b"".join(struct.pack("<II", *value) for value in values)
+
+    planes = len(STACK)
+    tags = [
+        (33629, 5, planes, fractions(*[(3, 2), (2_459_000, 0), (2_459_000, 0)] * planes), True),
+        (33628, 4, 3, struct.pack("<6I", 4, 0, 5, 0, 6, 0), True),
+    ]
+    # One page describes all slices, which follow each other.
+    tifffile.imwrite(file, STACK[0], metadata=None, extratags=tags, photometric="minisblack")
+    with tifffile.TiffFile(file) as tif:
+        calibration, distances = (tif.pages.first.tags[code] for code in (33628, 33629))
+    content = bytearray(file.read_bytes()) + STACK[1:].tobytes()
+    # Calibration lies behind offsets.
+    end = len(content)
+    at = calibration.valueoffset
+    content[at : at + 24] = struct.pack("<6I", 4, end, 5, end + 8, 6, end + 16)
+    content += fractions((1, 4), (1, 4)) + struct.pack("<I", 3) + b"um\0"
+    # MetaMorph counts entries and slices, not numbers.
+    for tag, count in ((calibration, 3), (distances, planes)):
+        content[tag.offset + 4 : tag.offset + 8] = struct.pack("<I", count)
+    file.write_bytes(content)
+    volume = read_volume(file)
+    np.testing.assert_array_equal(volume.image[:], STACK)
+    assert volume.voxel_size_um == (1.5, 0.25, 0.25)
+    assert "MetaMorph" in volume.voxel_size_source.text
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"PixelSizeUm": 0.25, "z-step_um": -0.5}, (0.5, 0.25, 0.25)),
+        ({"PixelSizeUm": 0.25}, (None, 0.25, 0.25)),
+        ({"PixelSizeUm": 0, "z-step_um": 0}, None),
+        ({"PixelSizeUm": 1.0}, None),
+        ("no JSON", None),
+    ],
+)
+def test_micro_managers_metadata_are_read(file: Path, facts: Any, expected: Any) -> None:
+    import json
+
+    text = facts if isinstance(facts, str) else json.dumps(facts)
+    tifffile.imwrite(file, STACK, metadata=None, extratags=[(51123, 2, 0, text, True)])
+    volume = read_volume(file)
+    assert volume.voxel_size_um == expected

@@ -1,0 +1,55 @@
+"""Arrays that NumPy saved: ``.npy``, which is memory-mapped, and ``.npz``, which is read whole."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from cellrt.runtime.image.formats.damage import damaged
+from cellrt.runtime.image.formats.inside import choose_array
+from cellrt.runtime.image.stored import StatedSize, Stored
+
+_SIZE = StatedSize(reason="NumPy files hold no voxel size")
+# What NumPy and zipfile raise on files that are not whole.
+_DAMAGE = (OSError, EOFError, ValueError, KeyError, struct.error, zlib.error, zipfile.BadZipFile)
+
+
+def read_npy(path: Path, inside: str) -> Stored:
+    """Map an array into memory; ``inside`` means nothing here.
+
+    Raises
+    ------
+    InputError
+        A damaged file, or one with Python objects instead of numbers.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except _DAMAGE as error:
+        raise damaged(path.name, str(error)) from error
+    return Stored(array, size=_SIZE)
+
+
+def read_npz(path: Path, inside: str) -> Stored:
+    """Read the array named ``inside``, or the only one.
+
+    Raises
+    ------
+    InputError
+        A damaged file, several arrays and none named, no array of that name.
+    """
+    try:
+        file = np.load(path, allow_pickle=False)
+        names = list(file.files)
+    except (*_DAMAGE, AttributeError) as error:  # one array that is no archive has no names
+        raise damaged(path.name, str(error)) from error
+    with file:
+        name = choose_array(names, inside, path.name)
+        try:
+            array = file[name]
+        except _DAMAGE as error:
+            raise damaged(path.name, str(error)) from error
+    return Stored(array, size=_SIZE)

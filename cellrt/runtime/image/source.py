@@ -1,0 +1,451 @@
+"""Voxels of one channel, read box by box: nobody after the reader holds a whole file.
+
+What is read may lie in memory, in a memory map, or in an HDF5 file, a Zarr store or a Dask array
+whose values are fetched when they are asked for. All of them look alike here: (z, y, x), a dtype,
+chunks where there are any, and ``read(box)``.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any, NoReturn, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellrt.errors import InputError
+from cellrt.geometry import Box, Shape
+
+# Held of a chunked array so that slices one after the other do not unpack each chunk again.
+SLAB_BYTES = 64_000_000
+# Read at once for a box with steps, of which most voxels are then dropped.
+STRIDED_BYTES = 32_000_000
+# Read of a memory map before its pages are given back.
+MAPPED_BYTES = 128_000_000
+
+
+class StoredArray(Protocol):
+    """What arrays of NumPy, h5py, Zarr and Dask have in common: basic indexing reads that part."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+@runtime_checkable
+class VoxelSource(Protocol):
+    """One channel at one time point, as (z, y, x).
+
+    Attributes
+    ----------
+    shape : (int, int, int)
+        Voxels along (z, y, x).
+    dtype : dtype
+        Unsigned or signed integers or floats, in the byte order of the file.
+    chunks : (int, int, int) or None
+        Boxes in which the voxels are stored and best read; None where any box is as good.
+    nbytes_resident : int
+        Memory that the voxels take all the time: 0 for what stays in a file.
+    """
+
+    @property
+    def shape(self) -> Shape: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    @property
+    def chunks(self) -> Shape | None: ...
+
+    @property
+    def nbytes_resident(self) -> int: ...
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Voxels of a box, shape as the box; maybe a view, so it must not be written to."""
+        ...
+
+    def __getitem__(self, index: Any, /) -> NDArray[Any]:
+        """Read ``source[z]``, ``source[z, y0:y1, x0:x1]`` or ``source[box]``, as NumPy does."""
+        ...
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        """Slices (y, x) in order of z."""
+        ...
+
+
+Voxels = NDArray[Any] | VoxelSource
+"""What is read slice by slice or box by box: an array (z, y, x), or a source."""
+
+
+class ArraySource:
+    """One channel at one time point of an array in memory or a memory map; reading is a view.
+
+    Parameters
+    ----------
+    array : array
+        Any order of axes.
+    letters : str
+        One letter per axis of the array; Z, Y and X are kept.
+    channel, time : int
+        Index from 0 along C and T. Axes with other letters have one voxel.
+    """
+
+    def __init__(
+        self, array: StoredArray, letters: str, *, channel: int = 0, time: int = 0
+    ) -> None:
+        self._array = array
+        self._letters = letters
+        self._at = {"C": channel, "T": time}
+        lengths = dict(zip(letters, array.shape, strict=True))
+        z, y, x = (int(lengths.get(axis, 1)) for axis in "ZYX")
+        self._shape = (z, y, x)
+        stored = np.dtype(array.dtype)
+        self._dtype = np.dtype(np.uint8) if stored == np.bool_ else stored
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.shape}, {self.dtype})"
+
+    @property
+    def shape(self) -> Shape:
+        """Voxels along (z, y, x)."""
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values as stored; booleans are read as bytes 0 and 1."""
+        return self._dtype
+
+    @property
+    def chunks(self) -> Shape | None:
+        """Boxes in which the voxels are stored."""
+        return None
+
+    @property
+    def nbytes_resident(self) -> int:
+        """Memory that the voxels take; none where they are mapped from a file."""
+        return 0 if is_memory_map(self._array) else self.dtype.itemsize * int(np.prod(self.shape))
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Voxels of a box (z, y, x)."""
+        return self._fetch(box)
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        """Read what basic indexing of NumPy would give: integers, slices, one ellipsis."""
+        box, dropped = as_box(index, self.shape)
+        part = self.read(box)
+        kept: NDArray[Any] = part[tuple(0 if drop else slice(None) for drop in dropped)]
+        return kept
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return (self[z] for z in range(self.shape[0]))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        """Refuse: NumPy would read everything without anybody having asked for it."""
+        raise TypeError("a source of voxels is no array; read a box of it, or all of it with [:]")
+
+    def _fetch(self, box: Box) -> NDArray[Any]:
+        kept = [axis for axis in self._letters if axis in "ZYX"]
+        index = tuple(
+            box["ZYX".index(axis)] if axis in kept else self._at.get(axis, 0)
+            for axis in self._letters
+        )
+        part = self._get(index)
+        if part.dtype == np.bool_:
+            part = part.view(np.uint8)
+        part = part.transpose([kept.index(axis) for axis in "ZYX" if axis in kept])
+        volume: NDArray[Any] = part if "Z" in kept else part[np.newaxis][box[0]]
+        return volume
+
+    def _get(self, index: tuple[slice | int, ...]) -> NDArray[Any]:
+        part: NDArray[Any] = self._array[index]
+        return part
+
+
+class MappedSource(ArraySource):
+    """One channel at one time point of a memory map, of which little stays in memory.
+
+    Pages of a file that were read count as memory of the process until the system needs them for
+    something else, which limits of containers and batch systems do not wait for.
+    """
+
+    def __init__(
+        self, array: np.memmap[Any, Any], letters: str, *, channel: int = 0, time: int = 0
+    ) -> None:
+        super().__init__(array, letters, channel=channel, time=time)
+        self._map = array._mmap  # type: ignore[attr-defined]
+        self._touched = 0
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Voxels of a box (z, y, x)."""
+        z, y, x = _clipped(box, self.shape)
+        wanted = math.prod(len(range(s.start, s.stop, s.step)) for s in (z, y, x))
+        plane = max(0, y.stop - y.start) * self.shape[2]
+        if not wanted or 2 * wanted > plane * max(0, z.stop - z.start):
+            self._count(plane * max(0, z.stop - z.start))
+            return self._fetch((z, y, x))
+        # Few voxels of many pages are copied, slice by slice, so that the pages can go.
+        positions = range(z.start, z.stop, z.step)
+        out = np.empty(
+            (len(positions), *(len(range(s.start, s.stop, s.step)) for s in (y, x))), self.dtype
+        )
+        for to, at in enumerate(positions):
+            self._count(plane)
+            out[to] = self._fetch((slice(at, at + 1, 1), y, x))[0]
+        return out
+
+    def _count(self, voxels: int) -> None:
+        """Give the pages read so far back when they are many; views that are left read again."""
+        self._touched += voxels * self.dtype.itemsize
+        if self._touched > MAPPED_BYTES:
+            self._touched = 0
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+
+class SlabCache:
+    """The slabs of slices read last, shared by the channels of one array."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._slabs: OrderedDict[tuple[object, ...], NDArray[Any]] = OrderedDict()
+
+    def get(self, key: tuple[object, ...], source: LazySource, box: Box) -> NDArray[Any]:
+        """Return a slab, reading it where it is not held; two are held, the ones used last."""
+        # One at a time: threads that want neighbouring slices want the same slab.
+        with self._lock:
+            slab = self._slabs.get(key)
+            if slab is None:
+                slab = source.read_directly(box)
+                slab.flags.writeable = False
+                self._slabs[key] = slab
+            self._slabs.move_to_end(key)
+            while len(self._slabs) > 2:
+                self._slabs.popitem(last=False)
+            return slab
+
+
+class LazySource(ArraySource):
+    """One channel at one time point of an array that is fetched from where it is stored.
+
+    Slices are taken out of slabs as thick as a chunk, so that a walk along z unpacks each chunk
+    once and not once a slice.
+
+    Parameters
+    ----------
+    array, letters, channel, time
+        As for `ArraySource`.
+    chunks : tuple of int, optional
+        Of the array, one length per axis.
+    where : str
+        Name for messages.
+    slabs : SlabCache, optional
+        Shared by the channels of an array.
+    """
+
+    def __init__(
+        self,
+        array: StoredArray,
+        letters: str,
+        *,
+        channel: int = 0,
+        time: int = 0,
+        chunks: tuple[int, ...] | None = None,
+        where: str = "array",
+        slabs: SlabCache | None = None,
+    ) -> None:
+        super().__init__(array, letters, channel=channel, time=time)
+        self._where = where
+        self._slabs = slabs or SlabCache()
+        self._chunks: Shape | None = None
+        if chunks is not None:
+            lengths = dict(zip(letters, chunks, strict=True))
+            z, y, x = (
+                max(1, min(n, lengths.get(axis, 1)))
+                for n, axis in zip(self.shape, "ZYX", strict=True)
+            )
+            self._chunks = (z, y, x)
+        self._plane_bytes = self.dtype.itemsize * self.shape[1] * self.shape[2]
+        depth = self._chunks[0] if self._chunks else 1
+        self._slab_depth = max(1, min(depth, SLAB_BYTES // max(1, self._plane_bytes)))
+
+    @property
+    def chunks(self) -> Shape | None:
+        """Boxes in which the voxels are stored."""
+        return self._chunks
+
+    @property
+    def nbytes_resident(self) -> int:
+        """Nothing: values are fetched when they are asked for."""
+        return 0
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Voxels of a box (z, y, x), with steps where the slices have them."""
+        z, y, x = _clipped(box, self.shape)
+        if any(part.step != 1 for part in (z, y, x)):
+            return self._read_with_steps((z, y, x))
+        if any(part.stop <= part.start for part in (z, y, x)):
+            return np.empty([len(range(s.start, s.stop)) for s in (z, y, x)], self.dtype)
+        thin = z.stop - z.start < self._slab_depth
+        if thin and (y.stop - y.start) * (x.stop - x.start) * 2 > self.shape[1] * self.shape[2]:
+            return self._read_from_slabs(z, y, x)
+        return self.read_directly((z, y, x))
+
+    def read_directly(self, box: Box) -> NDArray[Any]:
+        """Voxels of a box without steps, past the slabs that are held."""
+        return self._fetch(box)
+
+    def _read_from_slabs(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
+        parts = []
+        begin = z.start
+        while begin < z.stop:
+            # Slabs end where chunks do, so that no chunk is unpacked for two of them.
+            depth = self._chunks[0] if self._chunks else 1
+            chunk = begin - begin % depth
+            start = begin - (begin - chunk) % self._slab_depth
+            stop = min(start + self._slab_depth, chunk + depth, self.shape[0])
+            whole = (slice(start, stop), slice(0, self.shape[1]), slice(0, self.shape[2]))
+            slab = self._slabs.get((*self._at.values(), start), self, whole)
+            parts.append(slab[begin - start : min(z.stop, stop) - start, y, x])
+            begin = stop
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _read_with_steps(self, box: Box) -> NDArray[Any]:
+        """Read chunks whole and drop voxels afterwards: files are slow at picking single ones."""
+        out = np.empty([len(range(s.start, s.stop, s.step)) for s in box], self.dtype)
+        pieces = [_pieces(s, extent) for s, extent in zip(box, self._extents(), strict=True)]
+        for z, to_z in pieces[0]:
+            for y, to_y in pieces[1]:
+                for x, to_x in pieces[2]:
+                    block = self.read((z, y, x))
+                    out[to_z, to_y, to_x] = block[:: box[0].step, :: box[1].step, :: box[2].step]
+        return out
+
+    def _extents(self) -> Shape:
+        """A box of whole chunks, of `STRIDED_BYTES` where chunks are smaller than that."""
+        depth, height, width = self._chunks or (1, 1, self.shape[2])
+        row = max(1, self.dtype.itemsize * depth * height)
+        width = min(self.shape[2], max(1, STRIDED_BYTES // (row * width)) * width)
+        plane = max(1, self.dtype.itemsize * depth * width)
+        height = min(self.shape[1], max(1, STRIDED_BYTES // (plane * height)) * height)
+        return depth, max(1, height), max(1, width)
+
+    def _get(self, index: tuple[slice | int, ...]) -> NDArray[Any]:
+        return read_stored(self._array, index, self._where)
+
+
+def read_stored(array: StoredArray, index: Any, where: str) -> NDArray[Any]:
+    """Fetch a part of an array that is stored in a file.
+
+    Raises
+    ------
+    InputError
+        That part is damaged, or packed in a way that the library cannot unpack.
+    """
+    try:
+        part: NDArray[Any] = np.asarray(array[index])
+    # What HDF5 and codecs raise on damage; the statement above holds nothing of ours.
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise InputError(
+            f"{where}: voxels cannot be read ({reason}): the file is damaged, or packed "
+            "in a way that needs a further package; copy or save it again"
+        ) from error
+    return part
+
+
+def make_source(
+    array: StoredArray,
+    letters: str,
+    *,
+    channel: int = 0,
+    time: int = 0,
+    chunks: tuple[int, ...] | None = None,
+    where: str = "array",
+    slabs: SlabCache | None = None,
+) -> VoxelSource:
+    """Choose the source that fits how an array is stored; parameters as for `LazySource`."""
+    # Only of a map that nobody can write to: pages of others may hold what is in no file.
+    if isinstance(array, np.memmap) and array.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):
+        return MappedSource(array, letters, channel=channel, time=time)
+    if isinstance(array, np.ndarray):
+        return ArraySource(array, letters, channel=channel, time=time)
+    return LazySource(
+        array, letters, channel=channel, time=time, chunks=chunks, where=where, slabs=slabs
+    )
+
+
+def is_memory_map(array: object) -> bool:
+    """Whether an array's values lie in a file that is mapped into memory."""
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap):
+            return True
+        array = array.base
+    return isinstance(array, mmap.mmap)
+
+
+def as_box(index: Any, shape: Shape) -> tuple[Box, tuple[bool, bool, bool]]:
+    """Bring an index of NumPy's basic indexing to a box, and say which axes it drops.
+
+    Raises
+    ------
+    IndexError
+        Out of range, more than three axes, steps below 1, lists or masks.
+
+    Examples
+    --------
+    >>> as_box((-1, slice(2, 9)), (4, 5, 6))
+    ((slice(3, 4, 1), slice(2, 5, 1), slice(0, 6, 1)), (True, False, False))
+    """
+    parts = list(index) if isinstance(index, tuple) else [index]
+    if any(part is Ellipsis for part in parts):
+        at = next(i for i, part in enumerate(parts) if part is Ellipsis)
+        parts[at : at + 1] = [slice(None)] * (len(shape) - len(parts) + 1)
+    if len(parts) > len(shape):
+        raise IndexError(f"{len(parts)} indices for the three axes z, y, x")
+    parts += [slice(None)] * (len(shape) - len(parts))
+    slices, dropped = [], []
+    for part, length in zip(parts, shape, strict=True):
+        dropped.append(not isinstance(part, slice))
+        if isinstance(part, slice):
+            start, stop, step = part.indices(length)
+            if step < 1:
+                raise IndexError("boxes of voxels have steps of at least 1")
+            slices.append(slice(start, max(start, stop), step))
+            continue
+        if not isinstance(part, (int, np.integer)) or isinstance(part, bool):
+            raise IndexError("voxels are indexed by integers and slices only")
+        if not -length <= part < length:
+            raise IndexError(f"index {part} is out of range for {length} voxels")
+        at = int(part) % length
+        slices.append(slice(at, at + 1, 1))
+    z, y, x = slices
+    return (z, y, x), (dropped[0], dropped[1], dropped[2])
+
+
+def _clipped(box: Box, shape: Shape) -> Box:
+    z, y, x = (slice(*part.indices(n)) for part, n in zip(box, shape, strict=True))
+    return z, y, x
+
+
+def _pieces(part: slice, extent: int) -> list[tuple[slice, slice]]:
+    """Cut a slice with a step at multiples of ``extent``: what to read, and where it goes."""
+    found = []
+    first = 0
+    positions = range(part.start, part.stop, part.step)
+    while first < len(positions):
+        end = (positions[first] // extent + 1) * extent
+        count = min(len(positions) - first, -(-(end - positions[first]) // part.step))
+        last = positions[first + count - 1]
+        found.append((slice(positions[first], last + 1, 1), slice(first, first + count)))
+        first += count
+    return found

@@ -1,0 +1,102 @@
+"""Which voxel sizes are believed: one rule for all formats and for what a user gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from cellrt.errors import InputError
+from cellrt.runtime.image.stored import Provenance, StatedSize
+
+PartialVoxelSize = tuple[float | None, float | None, float | None]
+
+UM_PER_INCH = 25_400.0
+# Every way to write a unit; prefixes and spellings of the metre are put together.
+_PREFIXES = {"pico": 1e-6, "nano": 1e-3, "micro": 1.0, "milli": 1e3, "centi": 1e4, "": 1e6}
+_UM_PER_UNIT = {
+    **{
+        f"{prefix}{metre}{plural}": um
+        for prefix, um in _PREFIXES.items()
+        for metre in ("meter", "metre")
+        for plural in ("", "s")
+    },
+    **{"pm": 1e-6, "nm": 1e-3, "µm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6},
+    **{"micron": 1.0, "microns": 1.0, "mikrometer": 1.0},
+    **{"å": 1e-4, "angstrom": 1e-4, "angstroms": 1e-4, "ångström": 1e-4},
+    **{"inch": UM_PER_INCH, "inches": UM_PER_INCH, "in": UM_PER_INCH, '"': UM_PER_INCH},
+}
+# What a light microscope can record; beyond, it is a printing resolution or nonsense.
+_SMALLEST_UM, _LARGEST_UM = 1e-3, 200.0
+
+
+def check_voxel_size(voxel_size_um: Sequence[float]) -> tuple[float, float, float]:
+    """Three positive, finite numbers, or an `InputError`."""
+    values = tuple(float(v) for v in voxel_size_um)
+    if len(values) != 3 or not all(math.isfinite(v) and v > 0 for v in values):
+        raise InputError(
+            f"voxel size {' '.join(f'{v:g}' for v in values)} is not possible; "
+            "expected three numbers above 0, z y x in µm"
+        )
+    return values[0], values[1], values[2]
+
+
+def believed_size(
+    stated: StatedSize, where: str, slices: int
+) -> tuple[PartialVoxelSize | None, Provenance]:
+    """Voxel size (z, y, x) in µm, with components that are unknown as None, and its source.
+
+    Impossible components and placeholders are dropped, and the source says so.
+
+    Parameters
+    ----------
+    stated : StatedSize
+    where : str
+        The file's name, for messages.
+    slices : int
+        Length of the z axis; the z size of a single slice means nothing.
+
+    Raises
+    ------
+    InputError
+        The file says that a size is 0: then its other figures cannot be trusted either.
+    """
+    if stated.reason:
+        return None, Provenance("unknown", stated.reason)
+    for axis, size in zip("zyx", stated.um, strict=True):
+        if size == 0 and (axis != "z" or slices > 1):
+            raise InputError(
+                f"{where}: its voxel size along {axis} is 0 µm ({stated.source}), expected a "
+                "length; give the true size with --voxel-size z y x"
+            )
+    notes = []
+    kept: list[float | None] = []
+    for axis, size in zip("zyx", stated.um, strict=True):
+        # A stage that moves towards the sample makes the spacing negative; its length is meant.
+        length = abs(size) if axis == "z" and size is not None else size
+        if length is None or (math.isfinite(length) and _SMALLEST_UM <= length <= _LARGEST_UM):
+            kept.append(length)
+        else:
+            notes.append(f"{axis} size {size:g} µm is not possible and ignored")
+            kept.append(None)
+    if all(size is None for size in kept):
+        nothing = f"none in the file ({stated.source})" if stated.source else "none in the file"
+        return None, Provenance("unknown", "; ".join(notes) or nothing)
+    if not stated.trusted and all(size is None or size == 1.0 for size in kept):
+        return None, Provenance(
+            "unknown",
+            f"the file says exactly 1 µm ({stated.source}), which is what software writes when it "
+            "does not know; if it is true, say so with --voxel-size",
+        )
+    missing = [axis for axis, size in zip("zyx", kept, strict=True) if size is None]
+    if missing and not notes:
+        notes.append(f"{', '.join(missing)} missing")
+    return (kept[0], kept[1], kept[2]), Provenance("file", "; ".join([stated.source, *notes]))
+
+
+def um_per_unit(unit: str | None) -> float | None:
+    """Micrometres in one ``unit``; None where the unit is no length or missing."""
+    if unit is None:
+        return None
+    if "\\u" in unit:
+        unit = unit.encode("ascii", "backslashreplace").decode("unicode_escape")
+    return _UM_PER_UNIT.get(unit.strip().strip("\x00").lower().replace("μ", "µ"))
