@@ -31,7 +31,12 @@ from cellrt.runtime.network.engines.gpu_session import (
 )
 from cellrt.runtime.network.engines.tensorrt.build import Profile
 from cellrt.runtime.network.engines.tensorrt.cache import EngineCache, EngineKey, default_cache
-from cellrt.runtime.network.engines.tensorrt.library import LEAN, TensorRT, open_runtime
+from cellrt.runtime.network.engines.tensorrt.library import (
+    LEAN,
+    TensorRT,
+    no_collection,
+    open_runtime,
+)
 from cellrt.runtime.network.engines.tensorrt.provide import (
     Builder,
     engine_key,
@@ -250,8 +255,9 @@ class TensorRTSession(DeviceSession):
         self._library = library
         trt = library.api
         library.logger.errors = []
-        self._runtime = trt.Runtime(library.logger)
-        self._engine = self._runtime.deserialize_cuda_engine(engine)
+        with no_collection():
+            self._runtime = trt.Runtime(library.logger)
+            self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
             raise EngineError(
                 f"{library.flavour.name} {library.version} cannot load the engine: "
