@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from cellrt.cli.reporting import JsonEvents, Terminal
     from cellrt.runtime.job import Job
+    from cellrt.runtime.model.file import ModelFile
     from cellrt.runtime.results.segmentation import Segmentation
 
 Triple = Optional[tuple[float, float, float]]  # noqa: UP045 (evaluated on Python 3.10)
@@ -47,17 +48,24 @@ def segment(
     engine: Annotated[
         Text,
         typer.Option(
-            help="tensorrt, tensorrt-rtx, onnxruntime-cuda, openvino-gpu, openvino or onnxruntime; "
-            "obeyed or refused [the best]."
+            help="Engine by its name, of which `cellrt doctor` has a list; obeyed or refused "
+            "[the best]."
         ),
     ] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32, fp16, bf16 or int8.")] = "auto",
     decoder: Annotated[
-        Text, typer.Option(help="tascan, watershed or dbscan, where it fits [the model's].")
+        Text, typer.Option(help="Another decoder that fits the model, by its name [the model's].")
+    ] = None,
+    param: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Parameter of the decoder, repeatable; `--param help` lists them [the model's].",
+        ),
     ] = None,
     min_area: Annotated[
         Count,
-        typer.Option(help="tascan: voxel faces in which parts of one cell touch [the model's]."),
+        typer.Option(help="The same as --param min_area=N, which the decoder tascan has."),
     ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Trace every voxel on its own: slower, for comparison.")
@@ -84,6 +92,7 @@ def segment(
 
     from cellrt.cli.reporting import JsonEvents, Terminal
     from cellrt.files import atomic_outputs, check_outputs
+    from cellrt.runtime.decoding.parameters import split_settings
     from cellrt.runtime.image.formats.tiff import read_volume
     from cellrt.runtime.job import Options
     from cellrt.runtime.model.file import open_model
@@ -97,7 +106,12 @@ def segment(
     if not preview:
         del paths["preview"]
     clock = StageClock(events)
+    words = [*(param or ()), *([] if min_area is None else [f"min_area={min_area}"])]
     try:
+        if "help" in words:
+            _print_parameters(open_model(model), decoder)
+            return
+        parameters = split_settings(words)
         if not dry_run:
             check_outputs(paths, overwrite=overwrite, inputs=[stack])
         model_file = open_model(model)
@@ -118,7 +132,7 @@ def segment(
             tile=tile,
             halo=halo,
             decoder=decoder,
-            min_area=min_area,
+            decoder_parameters=parameters,
         )
         job = prepare(volume, model_file, options, clock)
         if dry_run:
@@ -141,6 +155,17 @@ def segment(
         if isinstance(events, Terminal):
             events.close()
     _print_result(result, paths, events, quiet=quiet)
+
+
+def _print_parameters(model: ModelFile, name: str | None) -> None:
+    """Print what ``--param`` can set, and to what it is set without it."""
+    from cellrt.runtime.decoding.parameters import parameter_lines
+    from cellrt.runtime.decoding.registry import decoder_for
+
+    decoder = decoder_for(model.card, name)
+    typer.echo(f"parameters of the decoder {decoder.name} for {model.card.name}:")
+    for line in parameter_lines(decoder.parameters):
+        typer.echo(f"  {line}")
 
 
 def _print_result(
