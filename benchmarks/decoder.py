@@ -35,7 +35,7 @@ HEAT_PARAMETERS = FlowParameters(radius_range=(2.5, 100.0), target="heat")
 # times 5: a unit field is handed to it times 5, so that a voxel moves one voxel a step.
 CELLPOSE_FACTOR = 5.0
 FIRST_USE = """\
-from cellrt.runtime.decoding.registry import FlowDecoder
+from cellrt.runtime.decoding.flows.decoder import FlowDecoder
 from cellrt.runtime.decoding.flows.cells import FlowParameters
 FlowDecoder(FlowParameters(wall_thickness=2.0)).warm_up()"""
 

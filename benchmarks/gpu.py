@@ -52,10 +52,8 @@ from cellrt.runtime.machine.hardware import nvidia_gpus
 from cellrt.runtime.model.file import ModelFile, open_model
 from cellrt.runtime.network.engines.base import Session
 from cellrt.runtime.network.engines.gpu_session import LARGEST_BATCH, DeviceSession, SpreadSession
-from cellrt.runtime.network.engines.ladder import NVIDIA_ENGINES, choose_engine
+from cellrt.runtime.network.engines.ladder import choose_engine
 from cellrt.runtime.network.engines.tensorrt.cache import FOLDER_VARIABLE
-from cellrt.runtime.network.engines.tensorrt.library import FLAVOURS
-from cellrt.runtime.network.engines.tensorrt.session import build_seconds
 from cellrt.simulation import simulate_nuclei
 
 ON_GPU = Sizes(MEMBRANES, (512, 512, 512), tiles=LARGEST_BATCH, calls=10, repeats=5)
@@ -96,9 +94,7 @@ def check_engines(engines: list[str], pairs: list[tuple[ModelFile, ModelFile]]) 
                         scores.average_precision,
                         float(difference),
                         len(result.table),
-                        build_seconds(engine, file, full.card.tile, "auto")
-                        if engine in FLAVOURS
-                        else None,
+                        choose_engine(engine).build_seconds(file, full.card.tile, "auto"),
                     )
                 )
     return found
@@ -224,7 +220,8 @@ def main() -> None:
     options = parser.parse_args()
     gpu = torch.cuda.is_available() and not options.cpu
     sizes, device = (ON_GPU, torch.device("cuda")) if gpu else (ON_CPU, torch.device("cpu"))
-    engines = [name for name in working_engines() if (name in NVIDIA_ENGINES) == gpu]
+    needs = "nvidia" if gpu else ""
+    engines = [name for name in working_engines() if choose_engine(name).spec.needs == needs]
     engines = [name for name in engines if name in (options.engine or engines)]
     if not engines or len(engines) < len(options.engine or ()):
         sys.exit("no engine, or not every one, works on this device; run `cellrt doctor`")

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from cellrt.export.gate.tolerances import TOLERANCES
 from cellrt.export.precision_variant import CALIBRATION_TILES, LAST_BLOCK
 from cellrt.graph.fp16_weights import load_exact
 from cellrt.graph.precision import convert, rounded
+from cellrt.runtime.decoding.base import decode_fields
 from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.model.file import ModelFile, bundled_models, open_model
 from cellrt.runtime.network.engines.openvino import shared_core
@@ -103,13 +105,7 @@ def judge(
     """Compare with fp32; of several engines the one that agrees least."""
     reference = onnxruntime_infer(exact.SerializeToString())
     decoder = decoder_for(model.card, keep_to_cpu="precision is what is compared")
-
-    def decode(fields: Any) -> Any:
-        shape = fields.shape[1:]
-        kept = decoder.empty(shape)
-        decoder.store(kept, slice(shape[0]), slice(shape[1]), fields)
-        return decoder.decode(kept, mode="fast")
-
+    decode = partial(decode_fields, decoder=decoder)
     tolerance = TOLERANCES[candidate.precision]
     engines = []
     for serialised in candidate.judged:

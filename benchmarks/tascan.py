@@ -46,7 +46,7 @@ from cellrt.runtime.decoding.classes.class_map import (
     ClassMap,
     class_map_of,
 )
-from cellrt.runtime.decoding.classes.decoder import SupervoxelDecoder
+from cellrt.runtime.decoding.classes.decoder import TASCAN
 from cellrt.runtime.decoding.classes.supervoxels import climb_to_maxima
 from cellrt.runtime.decoding.classes.tascan import TascanParameters, decode_supervoxels
 from cellrt.runtime.decoding.classes.touching import touching_areas
@@ -57,9 +57,8 @@ from cellrt.runtime.plan import PROMISED_BYTES
 MODEL = "membranes-3dcellseg"
 HOLES = 0.0005  # share of membrane voxels that are the centre of a hole
 FIRST_USE = """\
-from cellrt.runtime.decoding.registry import SupervoxelDecoder
-from cellrt.runtime.decoding.classes.tascan import TascanParameters
-SupervoxelDecoder(TascanParameters()).warm_up()"""
+from cellrt.runtime.decoding.classes.decoder import TASCAN
+TASCAN.make(TASCAN.parameters(), "").warm_up()"""
 DECODERS: dict[str, tuple[Callable[..., np.ndarray], Any]] = {
     "TASCAN": (decode_supervoxels, TascanParameters(min_radius=SMALLEST)),
     "watershed": (decode_watershed, WatershedParameters(min_radius=SMALLEST)),
@@ -198,7 +197,8 @@ def whole_run(image: np.ndarray, repeats: int) -> list[list[Any]]:
             result = json.loads(runs[-1][2].splitlines()[-1])
             seconds = statistics.median(run[0] for run in runs)
             peak = max(run[1] for run in runs)
-            limit = SupervoxelDecoder.promised_bytes * tiled.size + PROMISED_BYTES
+            decoder = TASCAN.make(TASCAN.parameters(), "")
+            limit = decoder.promised_bytes * tiled.size + PROMISED_BYTES
             cells = result["record"]["seconds"]["cells"]
             row = [str(shape), result["cells"], seconds, cells, peak / 1e6, limit / 1e6]
             rows.append(row)

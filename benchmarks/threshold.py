@@ -17,7 +17,6 @@ import argparse
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,12 +66,13 @@ def main() -> None:
         fields, _ = network_fields(on_grid, job.plan.grid, session, job.decoder)
         for pair in pairs:
             changed = dict(zip(names, pair, strict=True))
-            parameters = {**model.card.decoder_parameters, **changed}
-            decoder = decoder_for(replace(model.card, decoder_parameters=parameters))
-            labels = decoder.decode(fields.copy(), mode="fast")
-            if labels.shape != truth.shape:
-                labels = decoder.upsample(labels, fields, truth.shape)
-            found = evaluate(labels, truth, ignore_unlabelled=stack.sparse, thresholds=(0.5,))
+            decoder = decoder_for(model.card, parameters=changed)
+            decoded = decoder.decode(fields, mode="fast")
+            if decoded.labels.shape != truth.shape:
+                decoded = decoder.to_grid(decoded, fields, truth.shape)
+            found = evaluate(
+                decoded.labels, truth, ignore_unlabelled=stack.sparse, thresholds=(0.5,)
+            )
             precision = found.at(0.5).average_precision
             scores[stack.group, pair].append((found.mean_dice, precision))
     groups = list(dict.fromkeys(group for group, _ in scores))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -11,9 +10,11 @@ import typer
 if TYPE_CHECKING:
     from cellrt.cli.reporting import JsonEvents, Terminal
     from cellrt.runtime.job import Job
+    from cellrt.runtime.model.file import ModelFile
     from cellrt.runtime.results.segmentation import Segmentation
 
 Triple = Optional[tuple[float, float, float]]  # noqa: UP045 (evaluated on Python 3.10)
+Pair = Optional[tuple[float, float]]  # noqa: UP045
 IntTriple = Optional[tuple[int, int, int]]  # noqa: UP045
 Text = Optional[str]  # noqa: UP045
 Number = Optional[float]  # noqa: UP045
@@ -55,20 +56,35 @@ def segment(
         typer.Option(help="Image of a file that holds several, counted from 1, or its name."),
     ] = None,
     axes: Annotated[Text, typer.Option(help="Axes of the file, such as ZCYX, if unclear.")] = None,
+    intensity: Annotated[
+        Pair,
+        typer.Option(
+            "--intensity",
+            metavar="LOW HIGH",
+            help="Grey values of background and of a typical cell [measured].",
+        ),
+    ] = None,
     engine: Annotated[
         Text,
         typer.Option(
-            help="tensorrt, tensorrt-rtx, onnxruntime-cuda, openvino-gpu, openvino or onnxruntime; "
-            "obeyed or refused [the best]."
+            help="Engine by its name, of which `cellrt doctor` has a list; obeyed or refused "
+            "[the best]."
         ),
     ] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32, fp16, bf16 or int8.")] = "auto",
     decoder: Annotated[
-        Text, typer.Option(help="tascan, watershed or dbscan, where it fits [the model's].")
+        Text, typer.Option(help="Another decoder that fits the model, by its name [the model's].")
+    ] = None,
+    param: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Parameter of the decoder, repeatable; `--param help` lists them [the model's].",
+        ),
     ] = None,
     min_area: Annotated[
         Count,
-        typer.Option(help="tascan: voxel faces in which parts of one cell touch [the model's]."),
+        typer.Option(help="The same as --param min_area=N, which the decoder tascan has."),
     ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Trace every voxel on its own: slower, for comparison.")
@@ -95,13 +111,15 @@ def segment(
 
     from cellrt.cli.reporting import JsonEvents, Terminal
     from cellrt.files import atomic_outputs, check_outputs
-    from cellrt.runtime.image.formats import parse_address, read_volume
+    from cellrt.runtime.decoding.parameters import split_settings
+    from cellrt.runtime.image.formats import parse_address
     from cellrt.runtime.job import Options
     from cellrt.runtime.model.file import open_model
     from cellrt.runtime.progress import StageClock
     from cellrt.runtime.results.preview.page import warm_up
-    from cellrt.runtime.results.save import result_paths, write_results
-    from cellrt.runtime.stages import prepare, run
+    from cellrt.runtime.results.save import needed_bytes, result_paths, write_results
+    from cellrt.runtime.segment import read, run
+    from cellrt.runtime.stages import load, prepare
 
     events: JsonEvents | Terminal = JsonEvents() if json else Terminal(quiet=quiet)
     file, inside = parse_address(stack)
@@ -111,15 +129,20 @@ def segment(
     if not preview:
         del paths["preview"]
     clock = StageClock(events)
+    words = [*(param or ()), *([] if min_area is None else [f"min_area={min_area}"])]
     try:
+        if "help" in words:
+            _print_parameters(open_model(model), decoder)
+            return
+        parameters = split_settings(words)
         if not dry_run:
             check_outputs(paths, overwrite=overwrite, inputs=[file])
         model_file = open_model(model)
         with clock.stage("read"):
-            volume = read_volume(
+            volume = read(
                 stack,
                 axes=axes,
-                voxel_size_um=voxel_size,
+                voxel_size=voxel_size,
                 channel=channel,
                 time=time,
                 series=series,
@@ -127,28 +150,27 @@ def segment(
         options = Options(
             diameter=diameter,
             anisotropy=anisotropy,
+            intensity=intensity,
             engine=engine,
             precision=precision,
             mode="exact" if exact else "fast",
             tile=tile,
             halo=halo,
             decoder=decoder,
-            min_area=min_area,
+            decoder_parameters=parameters,
         )
-        job = prepare(volume, model_file, options, clock)
+        job = prepare(volume, load(model_file, options), options, clock)
         if dry_run:
             _print_plan(job, events)
             return
-        # Labels hardly ever compress to more than this; a picture and a table take the rest.
-        needed = 2 * math.prod(volume.shape) + 10_000_000
         with (
             atomic_outputs(
-                paths, overwrite=overwrite, needed_bytes=needed, inputs=[file]
+                paths, overwrite=overwrite, needed_bytes=needed_bytes(volume), inputs=[file]
             ) as temporary,
             ThreadPoolExecutor(1, thread_name_prefix="compile") as compiler,
         ):
             compiling = compiler.submit(warm_up) if preview else None
-            result = run(job)
+            result = run(job, clock)
             if compiling is not None:
                 compiling.result()
             write_results(result, temporary, clock, title=title)
@@ -156,6 +178,17 @@ def segment(
         if isinstance(events, Terminal):
             events.close()
     _print_result(result, paths, events, quiet=quiet)
+
+
+def _print_parameters(model: ModelFile, name: str | None) -> None:
+    """Print what ``--param`` can set, and to what it is set without it."""
+    from cellrt.runtime.decoding.parameters import parameter_lines
+    from cellrt.runtime.decoding.registry import decoder_for
+
+    decoder = decoder_for(model.card, name)
+    typer.echo(f"parameters of the decoder {decoder.name} for {model.card.name}:")
+    for line in parameter_lines(decoder.parameters):
+        typer.echo(f"  {line}")
 
 
 def _print_result(
@@ -184,8 +217,8 @@ def _print_plan(job: Job, events: JsonEvents | Terminal) -> None:
     from cellrt.cli.reporting import JsonEvents
     from cellrt.runtime.plan import estimate_seconds
 
-    seconds = estimate_seconds(job.plan, job.choice, job.model, job.options.precision)
-    grid = job.plan.grid
+    seconds = estimate_seconds(job.plan, job.network)
+    grid, model = job.plan.grid, job.network.model
     plan = {
         "input": f"{job.volume.shape} voxels (z, y, x), {job.volume.dtype}",
         "axes": f"{job.volume.file_axes}, {job.volume.axes_source}",
@@ -193,11 +226,12 @@ def _print_plan(job: Job, events: JsonEvents | Terminal) -> None:
         f"{job.volume.channel_source}",
         "voxel size": f"{job.volume.voxel_size_um or 'unknown'} µm, {job.volume.voxel_size_source}",
         "cell diameter": f"{job.scale.diameter_pixels:.3g} pixels, {job.scale.diameter_origin}",
-        "model": f"{job.model.card.name}, sha256 {job.model.sha256[:12]}",
+        "model": f"{model.card.name}, sha256 {model.sha256[:12]}",
+        "intensity": job.findings.line(),
         "decoder": job.decoder.name,
         "model grid": f"{grid.shape} voxels",
         "tiles": f"{len(grid)} of {grid.tile}, {job.plan.overhead:.2f} voxels computed per voxel",
-        "engine": job.choice.reason,
+        "engine": job.network.choice.reason,
         "memory": f"about {job.plan.memory_bytes / 1e9:.1f} GB at the peak",
         "time": f"about {seconds:.0f} s",
     }

@@ -21,9 +21,7 @@ from cellrt.evaluation.scores import evaluate
 from cellrt.runtime.image.formats import read_array
 from cellrt.runtime.machine.hardware import gpu_memory_bytes
 from cellrt.runtime.model.file import ModelFile
-from cellrt.runtime.network.engines.ladder import LADDER, NVIDIA_ENGINES, choose_engine
-from cellrt.runtime.network.engines.tensorrt.library import FLAVOURS
-from cellrt.runtime.network.engines.tensorrt.session import build_seconds
+from cellrt.runtime.network.engines.ladder import EngineChoice, choose_engine, ladder
 
 IOU = 0.75
 
@@ -70,12 +68,12 @@ class EngineRun:
 def working_engines() -> list[str]:
     """Engines of the ladder that load here, best first."""
     found = []
-    for name in LADDER:
+    for spec in ladder():
         try:
-            choose_engine(name)
+            choose_engine(spec.name)
         except EngineError:
             continue
-        found.append(name)
+        found.append(spec.name)
     return found
 
 
@@ -123,9 +121,9 @@ def compare_engines(
         for engine in engines:
             seen: set[str] = set()
             for precision in ("fp32", "auto"):
-                words = ["--engine", engine, "--precision", precision, *arguments]
+                words = ["--precision", precision, *arguments]
                 try:
-                    run, labels = _measure(stack, model, words, repeats)
+                    run, labels = _measure(stack, model, choose_engine(engine), words, repeats)
                 except CellrtError:
                     if reference is None:
                         raise
@@ -142,12 +140,13 @@ def compare_engines(
 
 
 def _measure(
-    stack: Path, model: ModelFile, words: Sequence[str], repeats: int
+    stack: Path, model: ModelFile, choice: EngineChoice, words: Sequence[str], repeats: int
 ) -> tuple[EngineRun, NDArray[np.generic]]:
     with tempfile.TemporaryDirectory() as folder:
         labels = Path(folder) / "run.labels.tif"
         command = [sys.executable, "-m", "cellrt", "segment", str(stack), "-o", str(labels)]
-        command += ["--model", str(model.path), "--overwrite", "--quiet", *words]
+        command += ["--model", str(model.path), "--engine", choice.name, *words]
+        command += ["--overwrite", "--quiet"]
         results: list[tuple[float, dict[str, Any]]] = []
         for _ in range(repeats + 1):
             begin = time.perf_counter()
@@ -159,21 +158,18 @@ def _measure(
                 raise error
             results.append((wall, json.loads((Path(folder) / "run.run.json").read_text())))
         cells = np.array(read_array(labels))  # the file goes with its folder
-        engine = results[0][1]["engine"]["name"]
-        device_memory = _peak_device_memory(command) if engine in NVIDIA_ENGINES else None
+        on_gpu = choice.spec.needs == "nvidia"
+        device_memory = _peak_device_memory(command) if on_gpu else None
     wall, record = sorted(results[1:], key=lambda result: result[0])[repeats // 2]
     inside = statistics.median(r["seconds"]["network_inside_engine"] for _, r in results[1:])
     grid = np.prod(record["scale"]["model_grid_zyx"])
     computed = float(grid * record["tiles"]["computed_voxels_per_voxel"])
     voxels = float(np.prod(record["input"]["shape_zyx"]))
-    built_in = None
-    if engine in FLAVOURS:
-        depth, height, width = record["tiles"]["shape_zyx"]
-        asked = record["options"]["precision"]
-        built_in = build_seconds(engine, model, (depth, height, width), asked)
+    depth, height, width = record["tiles"]["shape_zyx"]
+    asked = record["options"]["precision"]
     run = EngineRun(
         model=record["model"]["name"],
-        engine=engine,
+        engine=choice.name,
         precision=record["engine"]["precision"],
         device=record["engine"]["device"],
         network_voxels_per_second=computed / max(inside, 1e-9),
@@ -182,7 +178,7 @@ def _measure(
         peak_memory_bytes=record["peak_memory_bytes"],
         cells=record["cells"],
         peak_device_memory_bytes=device_memory,
-        build_seconds=built_in,
+        build_seconds=choice.build_seconds(model, (depth, height, width), asked),
     )
     return run, cells
 

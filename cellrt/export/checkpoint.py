@@ -24,13 +24,13 @@ from cellrt.graph.file import embed_card, write_graph
 from cellrt.graph.fp16_weights import store_as_fp16
 from cellrt.models.layers.fold import fold_batch_norm
 from cellrt.models.layers.network import Network
+from cellrt.runtime.decoding.base import decode_fields
 from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.model.card import Golden, ModelCard, Score
 from cellrt.runtime.model.golden import golden_input
 from cellrt.training.card import make_card
 from cellrt.training.checkpoint import load_checkpoint
 from cellrt.training.recipe import Recipe, load_recipe
-from cellrt.training.validation import decode
 
 MAX_BYTES = 8_000_000
 _TILE = 64
@@ -105,7 +105,7 @@ def export(
         net,
         graph,
         parity_tiles(recipe),
-        partial(decode, decoder=decoder),
+        partial(decode_fields, decoder=decoder),
         FP16 if rounded else FP32,
     )
     card = replace(

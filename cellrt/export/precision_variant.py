@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from cellrt.errors import CellrtError, InputError, UsageError
 from cellrt.export.gate.compare import (
-    Fields,
     GateError,
     Infer,
     Parity,
@@ -28,6 +27,7 @@ from cellrt.export.gate.tolerances import GOLDEN_TOLERANCE, TOLERANCES
 from cellrt.graph.file import embed_card, write_graph
 from cellrt.graph.fp16_weights import load_exact
 from cellrt.graph.precision import Precision, convert, rounded
+from cellrt.runtime.decoding.base import decode_fields
 from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.model.card import Golden, ModelCard, Score
 from cellrt.runtime.model.file import ModelFile, open_model
@@ -190,13 +190,7 @@ def check_variant(
     """
     reference = onnxruntime_infer(exact.SerializeToString())
     expected = [reference(tile) for tile in tiles]
-    decoder = decoder_for(card)
-
-    def decode(fields: Fields) -> NDArray[np.int32]:
-        kept = decoder.empty((fields.shape[1], fields.shape[2], fields.shape[3]))
-        decoder.store(kept, slice(fields.shape[1]), slice(fields.shape[2]), fields)
-        return decoder.decode(kept, mode="fast")
-
+    decode = partial(decode_fields, decoder=decoder_for(card))
     tolerance = TOLERANCES[precision]
     engines = [(n, infer, tolerance) for n, infer in _engines(exact, graph, precision)]
     results = compare(engines, tiles, expected, decode)

@@ -276,15 +276,15 @@ def _probe(
     grid = plan_tiles((shape[0], shape[1], shape[2]), halo=0, multiple=card.multiple, tile=tile)
     prepared = prepare_image(crop, grid.shape, card.normalisation)
     kept, _ = network_fields(prepared, grid, session, decoder)
-    labels = decoder.decode(kept, mode="fast")
-    volumes = np.sort(np.bincount(labels.ravel())[1:])
+    decoded = decoder.decode(kept, mode="fast")
+    volumes = np.sort(np.bincount(decoded.labels.ravel())[1:])
     if not len(volumes):
         return Probe(scale.diameter_pixels, 0, math.nan, 0.0)
     # The cell in which the median voxel lies: debris and fragments hardly count.
     share = np.cumsum(volumes)
     typical = volumes[np.searchsorted(share, share[-1] / 2)]
     diameter = float(np.cbrt(typical * 6 / math.pi))
-    agreement = decoder.agreement(labels, kept)
+    agreement = decoder.agreement(decoded, kept)
     pixels = diameter / card.diameter_voxels * scale.diameter_pixels
     return Probe(scale.diameter_pixels, len(volumes), pixels, agreement, decoder.size_weight)
 

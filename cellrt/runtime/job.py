@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from cellrt.runtime.decoding.base import Decoder
 from cellrt.runtime.grid.scale import CellScale
@@ -38,9 +39,9 @@ class Options:
     decoder : str, optional
         Another decoder that fits the model's outputs, with its own default parameters; see
         :func:`cellrt.runtime.decoding.registry.decoder_for`.
-    min_area : int, optional
-        For the decoder ``"tascan"``: voxel faces on the model's grid in which two supervoxels of
-        one cell touch at least.
+    decoder_parameters : mapping of str to Any
+        Parameters of the decoder by name, instead of the model card's or the default ones, such as
+        ``{"min_area": 40}`` for ``"tascan"``.
     """
 
     diameter: float | None = None
@@ -51,7 +52,7 @@ class Options:
     tile: tuple[int, int, int] | None = None
     halo: int | None = None
     decoder: str | None = None
-    min_area: int | None = None
+    decoder_parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass

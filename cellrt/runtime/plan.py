@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cellrt.errors import ResourceError
 from cellrt.geometry import Shape
-from cellrt.runtime.decoding.base import Decoder
+from cellrt.runtime.decoding.base import Decoder, check_size
 from cellrt.runtime.machine.memory import available_memory_bytes
 from cellrt.runtime.model.card import ModelCard
 from cellrt.runtime.model.file import ModelFile
@@ -98,7 +98,10 @@ def make_plan(
     ------
     UsageError
         Tile and halo do not fit together.
+    InputError
+        The model's grid has 2**31 voxels or more, which no decoder can take at once.
     """
+    check_size(model_shape)
     promised = PROMISED_BYTES + decoder.promised_bytes * math.prod(shape)
     for max_voxels in TILE_VOXELS:
         grid = plan_tiles(
@@ -121,7 +124,7 @@ def _working_bytes(shape: Shape, grid: TileGrid, decoder: Decoder, card: ModelCa
     voxels, model_voxels = math.prod(shape), math.prod(grid.shape)
     resampled = 0 if shape == grid.shape else 2 * model_voxels
     network = resampled + decoder.kept_bytes * model_voxels
-    network += len(card.outputs[0].channels) * _buffer_bytes(grid)
+    network += len(card.outputs[0].channels[decoder.merged]) * _buffer_bytes(grid)
     network += (card.activation_bytes + ENGINE_BYTES_PER_TILE_VOXEL) * math.prod(grid.tile)
     decoding = decoder.working_bytes * model_voxels
     if shape != grid.shape:

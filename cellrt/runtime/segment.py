@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ def segment(
     tile: tuple[int, int, int] | None = None,
     halo: int | None = None,
     decoder: str | None = None,
-    min_area: int | None = None,
+    decoder_parameters: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Segmentation:
     """Segment the cells of a stack.
@@ -60,7 +60,7 @@ def segment(
         Image to segment of a file that holds several, counted from 1, or its name.
     axes : str, optional
         One letter per dimension out of T, C, Z, Y, X.
-    engine, precision, mode, tile, halo, decoder, min_area
+    engine, precision, mode, tile, halo, decoder, decoder_parameters
         See :class:`cellrt.runtime.job.Options`.
     progress : Progress, optional
         Receives stages, progress and notes; silent by default.
@@ -87,7 +87,17 @@ def segment(
     >>> len(result.table), result.labels.shape
     (0, (8, 32, 32))
     """
-    options = Options(diameter, anisotropy, engine, precision, mode, tile, halo, decoder, min_area)
+    options = Options(
+        diameter=diameter,
+        anisotropy=anisotropy,
+        engine=engine,
+        precision=precision,
+        mode=mode,
+        tile=tile,
+        halo=halo,
+        decoder=decoder,
+        decoder_parameters=decoder_parameters or {},
+    )
     clock = StageClock(progress or Silent())
     with clock.stage("read"):
         if isinstance(source, (str, Path)):

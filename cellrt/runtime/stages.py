@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellrt.errors import InputError, UsageError
 from cellrt.runtime.cell_size_search import refine_scale
+from cellrt.runtime.decoding.base import Decoded, Place
 from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.grid.model_image import prepare_image
 from cellrt.runtime.grid.scale import known_scale
@@ -51,9 +52,12 @@ def prepare(volume: Volume, model: ModelFile, options: Options, clock: StageCloc
     decoder = decoder_for(
         card,
         options.decoder,
-        min_area=options.min_area,
+        options.decoder_parameters,
         keep_to_cpu=f"as --engine {choice.name} was asked for" if choice.spares_gpu else "",
     )
+    # The record has what was asked for as it was read, also where texts were given.
+    asked = {name: getattr(decoder.parameters, name) for name in options.decoder_parameters}
+    options = replace(options, decoder_parameters=asked)
     if options.mode not in decoder.modes:
         raise UsageError(
             f"the decoder {decoder.name} has no mode {options.mode!r}; "
@@ -105,6 +109,7 @@ def run(job: Job) -> Segmentation:
     with clock.stage("prepare image"):
         image = prepare_image(volume.image, job.plan.grid.shape, card.normalisation)
     network_seconds, precision, device = 0.0, "", ""
+    place = Place("CPU", "nothing was decoded")
     if image.intensity.is_constant:
         job.warnings.append("the image is constant: there is nothing to segment")
         labels = np.zeros(volume.shape, np.int32)
@@ -124,10 +129,11 @@ def run(job: Job) -> Segmentation:
             del session, image
             compiling.result()
         with clock.stage("cells"):
-            labels = _decode(job, kept)
+            decoded = _decode(job, kept)
         del kept
-        if job.decoder.place.fell_back:
-            job.warnings.append(job.decoder.place.reason)
+        labels, place = decoded.labels, decoded.place
+        if place.fell_back:
+            job.warnings.append(place.reason)
     with clock.stage("measure"):
         from cellrt.runtime.results.table import measure
 
@@ -142,7 +148,12 @@ def run(job: Job) -> Segmentation:
     for text in job.warnings:
         clock.progress.note(text, warning=True)
     record = run_record(
-        job, cells=len(table), network_seconds=network_seconds, precision=precision, device=device
+        job,
+        cells=len(table),
+        place=place,
+        network_seconds=network_seconds,
+        precision=precision,
+        device=device,
     )
     flat = volume.is_2d and "Z" not in volume.file_axes
     return Segmentation(labels[0] if flat else labels, table, record, volume)
@@ -156,9 +167,9 @@ def _warm_up(job: Job) -> None:
     table.warm_up()
 
 
-def _decode(job: Job, kept: NDArray[Any]) -> NDArray[np.int32]:
-    """Labels on the input's grid."""
-    labels = job.decoder.decode(kept, mode=job.options.mode)
-    if labels.shape == job.volume.shape:
-        return labels
-    return job.decoder.upsample(labels, kept, job.volume.shape)
+def _decode(job: Job, kept: Any) -> Decoded:
+    """Cells on the input's grid."""
+    decoded = job.decoder.decode(kept, mode=job.options.mode)
+    if decoded.labels.shape == job.volume.shape:
+        return decoded
+    return job.decoder.to_grid(decoded, kept, job.volume.shape)

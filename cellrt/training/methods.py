@@ -17,11 +17,11 @@ ModelTable = Annotated[Cellpose3DModel | CellSeg3DModel, Field(discriminator="me
 TargetTable = Annotated[Cellpose3DTargets | CellSeg3DTargets, Field(discriminator="method")]
 LossTable = Annotated[Cellpose3DLoss | CellSeg3DLoss, Field(discriminator="method")]
 
-_METHODS: dict[str, Callable[..., Method]] = {"cellpose3d": Cellpose3D, "cellseg3d": CellSeg3D}
+METHODS: dict[str, Callable[..., Method]] = {"cellpose3d": Cellpose3D, "cellseg3d": CellSeg3D}
 
 
 def make_method(
     model: ModelTable, targets: TargetTable, loss: LossTable, decoder: Mapping[str, Any]
 ) -> Method:
     """Make the method that a recipe's ``[model]`` names; its tables are all of that method."""
-    return _METHODS[model.method](model, targets, loss, decoder)
+    return METHODS[model.method](model, targets, loss, decoder)

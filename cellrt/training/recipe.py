@@ -11,8 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from cellrt.errors import InputError
 from cellrt.models.base import Method
 from cellrt.models.tables import Positive, Table
-from cellrt.runtime.model.card import METHODS
-from cellrt.training.methods import LossTable, ModelTable, TargetTable, make_method
+from cellrt.training.methods import METHODS, LossTable, ModelTable, TargetTable, make_method
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -179,7 +178,7 @@ class Recipe(Table):
         tables = {key: recipe.get(key, {}) for key in ("model", "targets", "loss")}
         model = tables["model"]
         named = model.get("method") if isinstance(model, dict) else getattr(model, "method", None)
-        method = METHODS[0] if named is None else named
+        method = next(iter(METHODS)) if named is None else named
         return recipe | {
             key: {"method": method, **table} if isinstance(table, dict) else table
             for key, table in tables.items()

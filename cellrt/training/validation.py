@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from torch.nn import functional as F
 
 from cellrt.models.layers.network import Network
-from cellrt.runtime.decoding.base import Decoder
+from cellrt.runtime.decoding.base import decode_fields
 from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.training.card import make_card
 from cellrt.training.data.patches import PatchDataset
@@ -46,14 +46,6 @@ def predict_stack(net: Network, image: npt.NDArray[Any]) -> npt.NDArray[np.float
         fields = net(pixels)[0]
     z, y, x = image.shape
     return np.ascontiguousarray(fields[:, :z, :y, :x].float().cpu().numpy())
-
-
-def decode(fields: npt.NDArray[np.float32], decoder: Decoder) -> npt.NDArray[np.int32]:
-    """Turn the fields (channels, z, y, x) of a whole stack into labels, as the runtime does."""
-    _, z, y, x = fields.shape
-    kept = decoder.empty((z, y, x))
-    decoder.store(kept, slice(z), slice(y), fields)
-    return decoder.decode(kept, mode="fast")
 
 
 def score_labels(
@@ -101,7 +93,7 @@ class ScoreCallback(Callback):  # type: ignore[misc]
         if chosen:
             decoder = decoder_for(make_card(net, self.recipe, self.recipe.name))
             results = [
-                score_labels(decode(predict_stack(net, stack.image), decoder), stack.labels)
+                score_labels(decode_fields(predict_stack(net, stack.image), decoder), stack.labels)
                 for stack in chosen
             ]
         text = f"validation: loss {loss:.4f}"

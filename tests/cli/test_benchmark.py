@@ -14,7 +14,7 @@ import tifffile
 from cellrt.cli.benchmark import _row
 from cellrt.evaluation import engine_runs as module
 from cellrt.runtime.machine.hardware import gpu_memory_bytes
-from cellrt.runtime.network.engines.ladder import NVIDIA_ENGINES
+from cellrt.runtime.network.engines.ladder import choose_engine
 from cellrt.simulation import simulate_nuclei
 
 
@@ -37,7 +37,7 @@ def test_every_working_engine_has_a_row_with_figures(cellrt, stack):
         assert 0 < run["voxels_per_second"] < run["network_voxels_per_second"]
         assert run["peak_memory_bytes"] > 1e8
         assert run["seconds"]["network"] > 0
-        if run["engine"] in NVIDIA_ENGINES:
+        if choose_engine(run["engine"]).spec.needs == "nvidia":
             continue
         assert run["peak_device_memory_bytes"] is None
         assert run["build_seconds"] is None
@@ -48,10 +48,12 @@ def test_an_engine_that_cannot_run_a_model_has_no_row(stack, monkeypatch):
     from cellrt.errors import CellrtError
     from cellrt.runtime.model.file import open_model
 
-    def measure(stack, model, words, repeats):
-        if "onnxruntime" in words:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is an extra")
+
+    def measure(stack, model, choice, words, repeats):
+        if choice.name == "onnxruntime":
             raise CellrtError("it cannot run this model")
-        run = module.EngineRun("nuclei", words[1], "fp32", "CPU", 2.0, 1.0, {}, 1, 0)
+        run = module.EngineRun("nuclei", choice.name, "fp32", "CPU", 2.0, 1.0, {}, 1, 0)
         return run, np.zeros((4, 4, 4), np.int32)
 
     monkeypatch.setattr(module, "_measure", measure)
@@ -98,13 +100,13 @@ def test_the_peak_of_the_device_memory_is_that_of_the_process_and_not_of_others(
         for process in /proc/[0-9]*; do
             echo "${{process#/proc/}}, 100"; echo "${{process#/proc/}}, $used"
         done""")
-    words = ["--engine", "openvino"]
-    here, _ = module._measure(stack, open_model("nuclei"), words, 1)
+    choice = choose_engine("openvino")
+    here, _ = module._measure(stack, open_model("nuclei"), choice, [], 1)
     assert here.peak_device_memory_bytes is None
     assert not (tmp_path / "count").exists()  # the driver is asked about engines on GPUs only
 
-    monkeypatch.setattr(module, "NVIDIA_ENGINES", ("openvino",))
-    there, _ = module._measure(stack, open_model("nuclei"), words, 1)
+    choice = dataclasses.replace(choice, spec=dataclasses.replace(choice.spec, needs="nvidia"))
+    there, _ = module._measure(stack, open_model("nuclei"), choice, [], 1)
     assert there.peak_device_memory_bytes == 600 * 2**20
     assert there.build_seconds is None
 
@@ -131,18 +133,18 @@ def test_the_build_time_is_that_of_the_engine_which_the_gpu_would_load(
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is an extra")
     from cellrt.runtime.model.file import open_model
     from cellrt.runtime.network.engines.tensorrt.cache import FOLDER_VARIABLE, default_cache
-    from cellrt.runtime.network.engines.tensorrt.session import build_seconds
+    from cellrt.runtime.network.engines.tensorrt.session import TENSORRT_RTX
 
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "engines"))
     fake_driver("echo 'NVIDIA RTX 4090, 24564 MiB, 580.95, 8.9'")
     for target in ("sm86", "sm89"):
         assert cellrt("build", "nuclei", "--target", target, "--quiet").code == 0
     built = {entry.key.compute_capability: entry for entry in default_cache().entries()}
-    model, engine = open_model("nuclei"), "tensorrt-rtx"
+    model = open_model("nuclei")
     tile = model.card.tile
-    assert build_seconds(engine, model, tile, "auto") == built["sm89"].build_seconds > 0
-    assert build_seconds(engine, model, tile, "fp16") is None
-    assert build_seconds(engine, model, (32, 32, 32), "auto") is None
+    assert TENSORRT_RTX.build_seconds(model, tile, "auto") == built["sm89"].build_seconds > 0
+    assert TENSORRT_RTX.build_seconds(model, tile, "fp16") is None
+    assert TENSORRT_RTX.build_seconds(model, (32, 32, 32), "auto") is None
 
 
 def test_a_row_has_gpu_memory_and_build_time_only_where_there_are_any():

@@ -1,4 +1,4 @@
-"""``cellrt segment --decoder`` and ``--min-area``, with small class-map models made here."""
+"""``cellrt segment --decoder`` and ``--param``, with small class-map models made here."""
 
 from __future__ import annotations
 
@@ -117,9 +117,22 @@ def test_the_cards_decoder_runs_and_is_recorded(cellrt, stack, model):
 
 def test_min_area_decides_whether_a_hole_joins_two_cells(cellrt, stack, model):
     for area, cells in ((25, 2), (24, 1)):
-        assert segment(cellrt, stack, model, "--min-area", area).code == 0
-        assert record_of(stack)["cells"] == cells
-        assert record_of(stack)["decoder"]["parameters"]["min_area"] == area
+        for words in (("--min-area", area), ("--param", f"min_area={area}")):
+            assert segment(cellrt, stack, model, *words).code == 0
+            record = record_of(stack)
+            assert record["cells"] == cells
+            assert record["decoder"]["parameters"]["min_area"] == area
+            assert record["options"]["decoder_parameters"] == {"min_area": area}
+
+
+def test_the_parameters_are_listed_with_the_cards_values(cellrt, stack, model):
+    done = segment(cellrt, stack, model, "--param", "help")
+    assert done.code == 0, done.err
+    assert "parameters of the decoder tascan" in done.out
+    assert "min_area=30  (a whole number)" in done.out
+    other = segment(cellrt, stack, model, "--decoder", "watershed", "--param", "help")
+    assert "seed_distance=2" in other.out
+    assert not stack.with_name("stack.labels.tif").exists()
 
 
 @pytest.mark.parametrize("name", ["watershed", "dbscan"])
@@ -153,7 +166,14 @@ def test_a_decoder_that_does_not_fit_is_refused_by_name(cellrt, stack, model):
         (("--decoder", "abacus"), "no decoder 'abacus'"),
         (("--min-area", "0"), "at least 1"),
         (("--min-area", "-5"), "at least 1"),
-        (("--decoder", "watershed", "--min-area", "30"), "not for watershed"),
+        (("--decoder", "watershed", "--min-area", "30"), "watershed has no parameter 'min_area'"),
+        (("--param", "min_aera=30"), "it has min_radius, reach, min_area; did you mean min_area?"),
+        (("--param", "min_area=many"), "min_area is 'many'; expected a whole number"),
+        (("--param", "min_area=2.5"), "expected a whole number"),
+        (("--param", "reach=64"), "reach is 64.0; expected a number from 0 to 63"),
+        (("--param", "min_area"), "is no name=value"),
+        (("--param", "reach=3", "--param", "reach=4"), "given twice"),
+        (("--param", "min_area=3", "--min-area", "4"), "given twice"),
         (("--exact",), "tascan has no mode 'exact'"),
     ],
 )
@@ -168,7 +188,7 @@ def test_options_that_make_no_sense_are_wrong_usage(cellrt, stack, model, argume
 def test_min_area_is_refused_for_a_flow_model(cellrt, stack):
     done = segment(cellrt, stack, "nuclei", "--min-area", 30)
     assert done.code == 2
-    assert "not for flows" in done.err
+    assert "flows has no parameter 'min_area'; it has step, iterations" in done.err
 
 
 def test_dbscan_without_scikit_learn_says_what_to_install(cellrt, stack, model, monkeypatch):
@@ -202,13 +222,14 @@ def test_python_takes_the_same_options(model):
     truth, classes = class_map(4)
     image = image_of(classes)
     assert package.segment(image, model, diameter=DIAMETER).labels.max() == 2
-    joined = package.segment(image, model, diameter=DIAMETER, min_area=24)
+    parameters = {"min_area": 24}
+    joined = package.segment(image, model, diameter=DIAMETER, decoder_parameters=parameters)
     assert joined.labels.max() == 1
-    assert joined.record["options"]["min_area"] == 24
+    assert joined.record["options"]["decoder_parameters"] == parameters
     flooded = package.segment(image, model, diameter=DIAMETER, decoder="watershed")
     assert evaluate(flooded.labels, truth).mean_dice > 0.9
     with pytest.raises(UsageError, match="at least 1"):
-        package.segment(image, model, min_area=0)
+        package.segment(image, model, decoder_parameters={"min_area": 0})
     with pytest.raises(InputError, match="'flows' needs"):
         package.segment(image, model, decoder="flows")
 

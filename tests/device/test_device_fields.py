@@ -8,10 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cellrt.errors import EngineError, ResourceError
+from cellrt.runtime.decoding.base import WholeCollector
 from cellrt.runtime.grid.model_image import prepare_image
 from cellrt.runtime.machine.gpu import DeviceMemoryError, memory_errors, open_device
 from cellrt.runtime.model.card import Normalisation
 from cellrt.runtime.network.engines.gpu_session import DeviceSession
+from cellrt.runtime.network.hand_over import HandOver
 from cellrt.runtime.network.merge import merge, predict
 from cellrt.runtime.network.run import network_fields
 from cellrt.runtime.network.run_cuda import _first_batch, device_fields
@@ -61,11 +63,26 @@ class Plain:
 class Keep:
     """A decoder that keeps the fields as they are."""
 
-    def empty(self, shape):
-        return np.full((2, *shape), np.nan, np.float32)
+    merging, merged = "weighted", slice(None)
+    channels = 2
 
-    def store(self, kept, z, y, fields):
-        kept[:, z, y] = fields
+    def collector(self, shape):
+        kept = np.full((*shape, self.channels), np.nan, np.float32)
+        return WholeCollector(kept, lambda part, fields: np.copyto(part, np.moveaxis(fields, 0, 3)))
+
+
+class KeepTiles(Keep):
+    """A decoder that keeps every tile, too, and has the first of two channels merged."""
+
+    merging, merged = "per tile", slice(0, 1)
+    channels = 1
+
+    def collector(self, shape):
+        collector = super().collector(shape)
+        blocks, tiles = collector.kept, []
+        collector.add_tile = lambda tile: tiles.append((tile.start, tile.own, tile.fields.copy()))
+        collector.kept = lambda: (blocks(), tiles)
+        return collector
 
 
 def volume(shape, seed=0):
@@ -136,10 +153,48 @@ def test_memory_that_runs_out_halfway_starts_again_without_counting_twice():
     assert sum(done) == np.prod(shape)
 
 
+def test_a_decoder_of_tiles_gets_each_once_and_one_channel_merged():
+    shape = (8, 16, 200)
+    grid = plan_tiles(shape, halo=1, blend=2, multiple=4, tile=TILE)
+    image = prepare_image(volume(shape), shape, Normalisation())
+    calls = []
+
+    def compute(image):
+        calls.append(len(image))
+        if len(calls) == 3:  # all tiles come again, and are kept once
+            with memory_errors():
+                raise RuntimeError("Failed to allocate memory for requested buffer")
+        return network(image)
+
+    (there, tiles), _ = network_fields(image, grid, Session(2, compute=compute), KeepTiles())
+    (here, expected), _ = network_fields(image, grid, Plain(), KeepTiles())
+    both, _ = network_fields(image, grid, Plain(), Keep())
+    np.testing.assert_allclose(there, here, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(here, both[..., :1])
+    assert [tile[:2] for tile in tiles] == [tile[:2] for tile in expected]
+    assert [tile[0] for tile in tiles] == [tile.start for tile in grid]
+    for one, other in zip(tiles, expected, strict=True):
+        np.testing.assert_array_equal(one[2], other[2])
+
+
+def test_nan_in_a_channel_that_is_not_merged_is_an_error():
+    image = prepare_image(volume(TILE), TILE, Normalisation())
+    grid = plan_tiles(TILE, halo=0, multiple=4, tile=TILE)
+
+    def compute(image):
+        fields = network(image)
+        fields[:, 1, 0, 0, 0] = np.nan
+        return fields
+
+    with pytest.raises(EngineError, match="NaN"):
+        network_fields(image, grid, Session(compute=compute), KeepTiles())
+
+
 def test_a_device_without_room_for_one_tile_ends_the_run_with_advice():
     grid = plan_tiles(TILE, halo=0, multiple=4, tile=TILE)
+    out = HandOver(Keep(), grid, "fp32")
     with pytest.raises(DeviceMemoryError, match=r"smaller --tile, or use --engine openvino"):
-        device_fields(lambda tile: volume(TILE), grid, Session(room=0), lambda block: None)
+        device_fields(lambda tile: volume(TILE), grid, Session(room=0), out)
     assert issubclass(DeviceMemoryError, ResourceError)
 
 

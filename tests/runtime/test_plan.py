@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellrt.errors import ResourceError
+from cellrt.errors import InputError, ResourceError
 from cellrt.runtime import plan as plans
 from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.model.file import open_model
@@ -24,6 +24,24 @@ def test_planned_memory_keeps_the_promise_for_16_bit_stacks(shape):
     plan = make_plan(shape, shape, CARD, DECODER, image_bytes=2 * voxels)
     assert plan.memory_bytes <= 16 * voxels + 1e9
     assert plan.overhead >= 1
+
+
+def test_more_voxels_than_int32_counts_are_refused_before_anything_is_computed():
+    shape = (2048, 1024, 1025)
+    with pytest.raises(InputError, match=r"2,149,580,800 voxels.*cut the stack into blocks"):
+        make_plan(shape, shape, CARD, DECODER, image_bytes=0)
+    make_plan(shape, (1024, 512, 512), CARD, DECODER, image_bytes=0)
+
+
+def test_channels_that_are_not_merged_take_no_memory_of_the_merge():
+    class OneOfFour:
+        merging, merged = "per tile", slice(3, 4)
+        kept_bytes, working_bytes, promised_bytes = 4, 4, 16
+
+    shape = (256, 512, 512)
+    grid = make_plan(shape, shape, CARD, DECODER, image_bytes=0).grid
+    one, all_four = (plans._working_bytes(shape, grid, d, CARD) for d in (OneOfFour(), DECODER))
+    assert all_four - one == 3 * plans._buffer_bytes(grid)
 
 
 def test_a_plan_that_does_not_fit_is_refused_with_both_numbers(monkeypatch):

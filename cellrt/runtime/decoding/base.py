@@ -1,16 +1,27 @@
-"""What the pipeline asks of a decoder."""
+"""What a family of decoders is, and what the stages ask of its decoders.
+
+Nothing here changes: a decoder is made once with its parameters, and what it says of one run, such
+as the device it ran on, travels with that run's result.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellrt.errors import InputError
 from cellrt.geometry import Shape
 
 Mode = Literal["fast", "exact"]
+Merging = Literal["weighted", "per tile"]
+
+MOST_VOXELS = 2**31 - 1
+"""Flat indices of voxels are int32 in the memory that becomes the labels."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +42,78 @@ class Place:
     fell_back: bool = False
 
 
-class Decoder(Protocol):
-    """A decoder with its parameters set, and how it keeps a network's fields meanwhile.
+@dataclass(frozen=True)
+class Decoded:
+    """Cells, and where they were found.
 
-    Merged fields arrive block by block and are reduced to what the decoder needs, so that no more
-    than that is in memory for the whole volume.
+    A family that knows more of its cells than their voxels extends this class.
+
+    Parameters
+    ----------
+    labels : (z, y, x) int32 array
+        0 for background, cells 1 to n in the order of their first voxel.
+    place : Place
+    """
+
+    labels: NDArray[np.int32]
+    place: Place
+
+
+@dataclass(frozen=True)
+class Block:
+    """A finished piece of the merged fields: a z-slab, cut along y, whole along x.
+
+    ``fields`` has shape (channels, depth, height, x), float32, and is valid until the next block is
+    asked for.
+    """
+
+    z: slice
+    y: slice
+    fields: Any
+
+
+@dataclass(frozen=True)
+class TileFields:
+    """Everything the network says of one tile, as it says it.
+
+    Parameters
+    ----------
+    start : (int, int, int)
+        First voxel (z, y, x) of the tile in the volume.
+    own : (slice, slice, slice)
+        Box (z, y, x) in the tile that is nearer to its middle than to that of its neighbours. The
+        boxes of all tiles cover the volume once: what is looked for there is found once.
+    fields : (channels, z, y, x) float32 array
+        On the host; valid until the next tile comes. Tiles may reach beyond the volume.
+    """
+
+    start: Shape
+    own: tuple[slice, slice, slice]
+    fields: NDArray[np.float32]
+
+
+class Collector(Protocol):
+    """Takes a network's fields piece by piece and keeps what its decoder needs of them."""
+
+    def add(self, block: Block) -> None:
+        """Take a merged block, on the host; together they cover the volume once, z then y."""
+        ...
+
+    def kept(self) -> Any:
+        """What :meth:`Decoder.decode` takes."""
+        ...
+
+
+class TileCollector(Collector, Protocol):
+    """What a decoder whose `merging` is ``"per tile"`` collects with."""
+
+    def add_tile(self, tile: TileFields) -> None:
+        """Take a tile, in the order of the grid, before any block that it is part of."""
+        ...
+
+
+class Decoder(Protocol):
+    """A decoder with its parameters set. It never changes, nor does it change what was kept.
 
     Attributes
     ----------
@@ -45,47 +123,142 @@ class Decoder(Protocol):
         What it was made with.
     modes : tuple of {"fast", "exact"}
         Modes that :meth:`decode` knows.
+    merging : {"weighted", "per tile"}
+        Whether the collector gets merged blocks only, or every tile as well.
+    merged : slice
+        Channels that are merged; the others are never held for a volume.
     kept_bytes, working_bytes, promised_bytes : int
         Memory per voxel: of the kept fields, of all that is alive while decoding, and what a whole
         run promises to stay within besides 1 GB.
-    place : Place
-        Where the last fields were decoded.
     size_weight : float
         How much the match of the cells' size with the guessed one counts beside `agreement` where
         the size is searched for: the power to which it is taken.
     """
 
-    name: str
-    parameters: Any
-    modes: tuple[Mode, ...]
-    kept_bytes: int
-    working_bytes: int
-    promised_bytes: int
-    place: Place
-    size_weight: float
+    @property
+    def name(self) -> str: ...
+    @property
+    def parameters(self) -> Any: ...
+    @property
+    def modes(self) -> tuple[Mode, ...]: ...
+    @property
+    def merging(self) -> Merging: ...
+    @property
+    def merged(self) -> slice: ...
+    @property
+    def kept_bytes(self) -> int: ...
+    @property
+    def working_bytes(self) -> int: ...
+    @property
+    def promised_bytes(self) -> int: ...
+    @property
+    def size_weight(self) -> float: ...
 
     def warm_up(self) -> None:
         """Compile every kernel, so that a first run can do it while the network computes."""
         ...
 
-    def empty(self, shape: Shape) -> NDArray[Any]:
-        """Room for the fields of a volume (z, y, x) on the model's grid."""
+    def collector(self, shape: Shape) -> Collector:
+        """Begin to collect the fields of a volume (z, y, x) on the model's grid."""
         ...
 
-    def store(self, kept: NDArray[Any], z: slice, y: slice, fields: NDArray[np.float32]) -> None:
-        """Keep a merged block of fields, shape (channels, depth, height, x)."""
+    def decode(self, kept: Any, *, mode: Mode) -> Decoded:
+        """Cells on the model's grid."""
         ...
 
-    def decode(self, kept: NDArray[Any], *, mode: Mode) -> NDArray[np.int32]:
-        """Labels (z, y, x) on the model's grid."""
+    def to_grid(self, decoded: Decoded, kept: Any, shape: Shape) -> Decoded:
+        """Bring cells to a grid of another shape (z, y, x) that covers the same volume."""
         ...
 
-    def upsample(
-        self, labels: NDArray[np.int32], kept: NDArray[Any], shape: Shape
-    ) -> NDArray[np.int32]:
-        """Labels on a grid of another shape that covers the same volume."""
-        ...
-
-    def agreement(self, labels: NDArray[np.int32], kept: NDArray[Any]) -> float:
+    def agreement(self, decoded: Decoded, kept: Any) -> float:
         """How well the cells explain the fields they came from, 0 to 1."""
         ...
+
+
+class Family(NamedTuple):
+    """A kind of decoder: which models it is for, and how it is made.
+
+    Attributes
+    ----------
+    name : str
+        What cards and ``--decoder`` call it.
+    needs : str
+        The outputs it needs, in words, for the error about a model that has others.
+    fits : callable
+        Whether a network with these channels has them.
+    parameters : type
+        A frozen dataclass. Fields are of the types that
+        :mod:`cellrt.runtime.decoding.parameters` reads; values out of range raise InputError.
+    make : callable
+        Given its parameters, and why a GPU must not be used: empty where it may.
+    """
+
+    name: str
+    needs: str
+    fits: Callable[[tuple[str, ...]], bool]
+    parameters: type
+    make: Callable[[Any, str], Decoder]
+
+
+class WholeCollector:
+    """Keeps one array for the volume, of which a function fills in each merged block.
+
+    Parameters
+    ----------
+    kept : (z, y, x) array
+        Room for it.
+    reduce : callable
+        Given the part of `kept` that a block covers, and the block's fields.
+    """
+
+    def __init__(
+        self,
+        kept: NDArray[Any],
+        reduce: Callable[[NDArray[Any], NDArray[np.float32]], None],
+    ) -> None:
+        self._kept, self._reduce = kept, reduce
+
+    def add(self, block: Block) -> None:
+        """See `Collector`."""
+        self._reduce(self._kept[block.z, block.y], block.fields)
+
+    def kept(self) -> NDArray[Any]:
+        """See `Collector`."""
+        return self._kept
+
+
+def decode_fields(fields: NDArray[np.float32], decoder: Decoder) -> NDArray[np.int32]:
+    """Decode fields that are whole, as the stages do those that come in tiles.
+
+    Parameters
+    ----------
+    fields : (channels, z, y, x) float32 array
+    decoder : Decoder
+
+    Returns
+    -------
+    (z, y, x) int32 array
+    """
+    _, z, y, x = fields.shape
+    collector = decoder.collector((z, y, x))
+    if decoder.merging == "per tile":
+        own = (slice(0, z), slice(0, y), slice(0, x))
+        cast(TileCollector, collector).add_tile(TileFields((0, 0, 0), own, fields))
+    collector.add(Block(slice(0, z), slice(0, y), fields[decoder.merged]))
+    return decoder.decode(collector.kept(), mode="fast").labels
+
+
+def check_size(shape: tuple[int, ...]) -> None:
+    """Refuse a volume whose voxels int32 cannot count; plans ask before anything is computed.
+
+    Raises
+    ------
+    InputError
+        2**31 voxels or more.
+    """
+    voxels = math.prod(shape)
+    if voxels > MOST_VOXELS:
+        raise InputError(
+            f"{voxels:,} voxels are to be decoded; at most {MOST_VOXELS:,} can be at once: cut the "
+            "stack into blocks, or give a larger --diameter, which makes the grid coarser"
+        )

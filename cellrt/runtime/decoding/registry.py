@@ -1,29 +1,69 @@
-"""Decoders by name: the one a model card asks for, or another that fits its outputs."""
+"""Families of decoders by name: the one a model card asks for, or another that fits its outputs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cellrt.errors import InputError, UsageError
-from cellrt.runtime.decoding.base import Decoder
-from cellrt.runtime.decoding.classes.decoder import (
-    CLASS_OUTPUTS,
-    DbscanDecoder,
-    SupervoxelDecoder,
-    WatershedDecoder,
-)
-from cellrt.runtime.decoding.flows.decoder import FLOW_OUTPUTS, FlowDecoder
+from cellrt.errors import CellrtError, InputError, UsageError
+from cellrt.runtime.decoding.base import Decoder, Family
+from cellrt.runtime.decoding.parameters import with_values
 
 if TYPE_CHECKING:
     from cellrt.runtime.model.card import ModelCard
+
+# One line a family: its name and where it is, as module:attribute. Only the family that is asked
+# for is imported; what it needs may be slow to load, or an extra.
+_FAMILIES: dict[str, str | Family] = {
+    "flows": "cellrt.runtime.decoding.flows.decoder:FLOWS",
+    "tascan": "cellrt.runtime.decoding.classes.decoder:TASCAN",
+    "watershed": "cellrt.runtime.decoding.classes.decoder:WATERSHED",
+    "dbscan": "cellrt.runtime.decoding.classes.decoder:DBSCAN",
+}
+
+
+def register_family(family: Family) -> None:
+    """Add a family from outside of this package, for this process.
+
+    Raises
+    ------
+    ValueError
+        There is one of that name.
+    """
+    if family.name in _FAMILIES:
+        raise ValueError(f"there is a decoder {family.name!r} already; choose another name")
+    _FAMILIES[family.name] = family
+
+
+def family_names() -> tuple[str, ...]:
+    """Names of all families."""
+    return tuple(_FAMILIES)
+
+
+def find_family(name: str) -> Family:
+    """Look up a family.
+
+    Raises
+    ------
+    UsageError
+        There is none of that name.
+    """
+    if name not in _FAMILIES:
+        raise UsageError(f"no decoder {name!r}; choose one of {', '.join(_FAMILIES)}")
+    found = _FAMILIES[name]
+    if isinstance(found, str):
+        module, _, attribute = found.partition(":")
+        family: Family = getattr(importlib.import_module(module), attribute)
+        return family
+    return found
 
 
 def decoder_for(
     card: ModelCard,
     name: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
     *,
-    min_area: int | None = None,
     keep_to_cpu: str = "",
 ) -> Decoder:
     """Make the decoder a model card asks for, or another that fits the model's outputs.
@@ -32,9 +72,9 @@ def decoder_for(
     ----------
     card : ModelCard
     name : str, optional
-        The user's choice instead of the card's; it runs with its own default parameters.
-    min_area : int, optional
-        The user's choice instead of the card's, for decoders that have it.
+        The user's choice instead of the card's; it starts from its own default parameters.
+    parameters : mapping of str to Any, optional
+        The user's choices instead of the card's or the default ones, by name.
     keep_to_cpu : str
         Why a GPU must not be used; empty where it may.
 
@@ -44,72 +84,27 @@ def decoder_for(
         A card with an unknown decoder or parameters it does not have, or a decoder that the
         outputs do not fit.
     UsageError
-        A name that is no decoder's, a `min_area` below 1 or for a decoder that has none.
+        A name that is no decoder's, parameters that it does not have or values out of range.
     """
     chosen = name or card.decoder
-    if chosen not in _DECODERS:
-        known = ", ".join(_DECODERS)
-        if name:
-            raise UsageError(f"no decoder {name!r}; choose one of {known}")
+    if not name and chosen not in _FAMILIES:
+        known = ", ".join(_FAMILIES)
         raise InputError(f"model {card.name!r} asks for the decoder {chosen!r}; known: {known}")
-    outputs, make = _DECODERS[chosen]
+    family = find_family(chosen)
     channels = card.outputs[0].channels
-    if channels != outputs:
-        fitting = [other for other, (needed, _) in _DECODERS.items() if needed == channels]
+    if not family.fits(channels):
+        fitting = [other for other in _FAMILIES if find_family(other).fits(channels)]
         raise InputError(
             f"model {card.name!r} has the outputs {', '.join(channels)}; "
-            f"the decoder {chosen!r} needs {', '.join(outputs)}; "
+            f"the decoder {chosen!r} needs {family.needs}; "
             f"decoders that fit: {', '.join(fitting) or 'none'}"
         )
-    values: dict[str, Any] = {}
+    values = family.parameters()
     if chosen == card.decoder:
-        values = {
-            parameter: tuple(value) if isinstance(value, list) else value
-            for parameter, value in card.decoder_parameters.items()
-        }
-    if min_area is not None:
-        if chosen != SupervoxelDecoder.name:
-            raise UsageError(
-                f"--min-area is for the decoder {SupervoxelDecoder.name}, not for {chosen}"
-            )
-        if min_area < 1:
-            raise UsageError(f"--min-area must be at least 1 voxel face, is {min_area}")
-        values["min_area"] = min_area
-    try:
-        return make(values, keep_to_cpu)
-    except (TypeError, ValueError, InputError) as error:
-        raise InputError(
-            f"model {card.name!r}: decoder parameters are not valid ({error}); export it again"
-        ) from None
-
-
-def _flows(values: dict[str, Any], keep_to_cpu: str) -> Decoder:
-    from cellrt.runtime.decoding.flows.cells import FlowParameters
-
-    return FlowDecoder(FlowParameters(**values), keep_to_cpu=keep_to_cpu)
-
-
-def _tascan(values: dict[str, Any], keep_to_cpu: str) -> Decoder:
-    from cellrt.runtime.decoding.classes.tascan import TascanParameters
-
-    return SupervoxelDecoder(TascanParameters(**values))
-
-
-def _watershed(values: dict[str, Any], keep_to_cpu: str) -> Decoder:
-    from cellrt.runtime.decoding.classes.baselines import WatershedParameters
-
-    return WatershedDecoder(WatershedParameters(**values))
-
-
-def _dbscan(values: dict[str, Any], keep_to_cpu: str) -> Decoder:
-    from cellrt.runtime.decoding.classes.baselines import DbscanParameters
-
-    return DbscanDecoder(DbscanParameters(**values))
-
-
-_DECODERS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Any], str], Decoder]]] = {
-    "flows": (FLOW_OUTPUTS, _flows),
-    "tascan": (CLASS_OUTPUTS, _tascan),
-    "watershed": (CLASS_OUTPUTS, _watershed),
-    "dbscan": (CLASS_OUTPUTS, _dbscan),
-}
+        try:
+            values = with_values(values, card.decoder_parameters, chosen)
+        except CellrtError as error:
+            raise InputError(
+                f"model {card.name!r}: decoder parameters are not valid ({error}); export it again"
+            ) from None
+    return family.make(with_values(values, parameters or {}, chosen), keep_to_cpu)

@@ -18,7 +18,6 @@ SCHEMA_VERSION = 1
 METADATA_KEY = "cellrt"
 INPUT, OUTPUT = "image", "fields"
 """Names that exported graphs give their tensors."""
-METHODS = ("cellpose3d", "cellseg3d")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
@@ -84,7 +83,7 @@ class ModelCard:
     target : {"nuclei", "membranes"}
         What must be visible in the image.
     method, decoder : str
-        Training method and the decoder its outputs fit.
+        How it was trained, in a word or more, and the decoder its outputs fit.
     decoder_parameters : dict
         Keyword arguments of the decoder's parameter class, in voxels of the model's grid.
     diameter_voxels : float
@@ -225,7 +224,6 @@ def _check(card: ModelCard) -> None:
         if not condition:
             raise ValueError(what)
 
-    need(card.method in METHODS, f"method {card.method!r}, known: {', '.join(METHODS)}")
     need(card.precision in PRECISIONS, f"precision {card.precision!r}")
     need(card.channels == 1, f"channels is {card.channels}, only 1 is supported")
     need(card.input_axes == "nczyx", f"input_axes {card.input_axes!r}, expected 'nczyx'")

@@ -16,30 +16,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from cellrt.runtime.decoding.base import Block
 from cellrt.runtime.network.tiles import AxisTiles, Tile, TileGrid
 
 Fields = NDArray[np.float32]
 Weights = tuple[NDArray[np.float32], ...]
-
-
-@dataclass(frozen=True)
-class Block:
-    """A finished piece of the merged fields: a z-slab, cut along y, whole along x.
-
-    ``fields`` has shape (channels, depth, height, x), in the memory in which tiles are summed, and
-    is valid until the next block is asked for.
-    """
-
-    z: slice
-    y: slice
-    fields: Any
 
 
 class Sums(Protocol):
@@ -121,7 +108,8 @@ def merge(
     Yields
     ------
     Block
-        Together they cover the volume exactly once; padding beyond the volume is cut off.
+        Together they cover the volume exactly once; padding beyond the volume is cut off. Fields
+        are in `memory`.
     """
     memory = memory or HostSums()
     z_axis, y_axis, x_axis = grid.axes

@@ -1,4 +1,4 @@
-"""From an image on the model's grid to the network's merged fields."""
+"""From an image on the model's grid to what a decoder keeps of the network's fields."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.errors import EngineError
 from cellrt.runtime.decoding.base import Decoder
 from cellrt.runtime.grid.model_image import ModelImage
 from cellrt.runtime.network.engines.base import Session
 from cellrt.runtime.network.engines.gpu_session import DeviceSession, SpreadSession
-from cellrt.runtime.network.merge import Block, merge, predict
+from cellrt.runtime.network.hand_over import HandOver
+from cellrt.runtime.network.merge import merge, predict
 from cellrt.runtime.network.tiles import Tile, TileGrid
 
 
@@ -25,8 +25,8 @@ def network_fields(
     decoder: Decoder,
     advance: Callable[[int], None] = lambda done: None,
     note: Callable[[str], None] = lambda text: None,
-) -> tuple[NDArray[Any], float]:
-    """Run the network over all tiles and keep of the merged fields what the decoder needs.
+) -> tuple[Any, float]:
+    """Run the network over all tiles and keep of the fields what the decoder needs.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def network_fields(
     session : Session
         Loaded for the grid's tile.
     decoder : Decoder
-        Stores the fields.
+        Its collector takes merged blocks, and tiles where it asks for them.
     advance : callable
         Told how many voxels of the image are finished with every merged block.
     note : callable
@@ -44,7 +44,7 @@ def network_fields(
 
     Returns
     -------
-    kept : ndarray
+    kept : Any
         The decoder's own form of the fields.
     seconds : float
         Time inside the engine.
@@ -54,30 +54,17 @@ def network_fields(
     EngineError
         The network returned NaN or infinite values.
     """
-    kept = decoder.empty(grid.shape)
-    finished: set[tuple[int, int]] = set()
+    out = HandOver(decoder, grid, session.precision, advance)
 
     def read(tile: Tile) -> NDArray[np.float32]:
         z, y, x = (s + n for s, n in zip(tile.start, grid.tile, strict=True))
         return image.read(tile.start, (z, y, x))
 
-    def finish(block: Block) -> None:
-        # A sum is not finite exactly where a term is not, and needs no array of answers.
-        if not np.isfinite(block.fields.sum()):
-            raise EngineError(
-                f"the network returned NaN or infinite values in {session.precision}; "
-                "use --precision fp32, and report the model"
-            )
-        decoder.store(kept, block.z, block.y, block.fields)
-        # On a device that runs out of memory blocks come a second time.
-        if (block.z.start, block.y.start) not in finished:
-            finished.add((block.z.start, block.y.start))
-            advance(int(np.prod(block.fields.shape[1:])))
-
     if isinstance(session, DeviceSession):
         from cellrt.runtime.network.run_cuda import device_fields
 
-        return kept, device_fields(read, grid, session, finish, note)
+        taken = device_fields(read, grid, session, out, note)
+        return out.kept(), taken
     sessions = session.sessions if isinstance(session, SpreadSession) else (session,)
     seconds = [0.0] * len(sessions)
 
@@ -90,6 +77,7 @@ def network_fields(
 
         return infer
 
-    for block in merge(grid, predict(grid, read, [network(i) for i in range(len(sessions))])):
-        finish(block)
-    return kept, max(seconds)
+    tiles = predict(grid, read, [network(i) for i in range(len(sessions))])
+    for block in merge(grid, out.tiles(tiles)):
+        out.block(block)
+    return out.kept(), max(seconds)

@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellrt.runtime.decoding.base import Block
 from cellrt.runtime.machine.gpu import Device, DeviceMemoryError
 from cellrt.runtime.network.engines.gpu_session import DeviceSession
-from cellrt.runtime.network.merge import Block, merge
+from cellrt.runtime.network.hand_over import HandOver
+from cellrt.runtime.network.merge import merge
 from cellrt.runtime.network.tiles import Tile, TileGrid
 
 Read = Callable[[Tile], NDArray[np.float32]]
-Finish = Callable[[Block], None]
 
 # Activations that are alive at once in the bundled networks, per voxel of a tile, in fp32: what the
 # first guess of the batch rests on. An engine that needs more says so, and the batch is halved.
@@ -39,7 +40,7 @@ def device_fields(
     read: Read,
     grid: TileGrid,
     session: DeviceSession,
-    finish: Finish,
+    out: HandOver,
     note: Callable[[str], None] = lambda text: None,
 ) -> float:
     """Run the network over all tiles on a GPU and merge them there.
@@ -50,9 +51,8 @@ def device_fields(
         Gives the normalised image of a tile, float32 (z, y, x).
     grid : TileGrid
     session : DeviceSession
-    finish : callable
-        Given each merged block, in order, in the host's memory; the block is valid until it
-        returns. After an error all blocks are given again.
+    out : HandOver
+        Given what leaves the device. Where too large a batch runs out of memory, it starts again.
     note : callable
         Told when the batch is halved for want of memory.
 
@@ -69,11 +69,12 @@ def device_fields(
     batch = _first_batch(session, grid)
     while True:
         try:
-            return _Run(read, grid, session, batch).go(finish)
+            return _Run(read, grid, session, batch, out).go()
         except DeviceMemoryError as error:
             if batch == 1:
                 raise
             batch //= 2
+            out.restart()
             note(f"{error}; going on with {batch} at a time")
 
 
@@ -106,20 +107,22 @@ class _Download:
         self.copied = gpu.event()
         self.block: Block | None = None
 
-    def take(self, finish: Finish) -> None:
+    def take(self, out: HandOver) -> None:
         """Wait for the piece that is on its way and hand it on."""
         if self.block is not None:
             self.copied.synchronize()
-            finish(self.block)
+            out.block(self.block)
             self.block = None
 
 
 class _Run:
     """One attempt, with a batch that may turn out too large."""
 
-    def __init__(self, read: Read, grid: TileGrid, session: DeviceSession, batch: int) -> None:
+    def __init__(
+        self, read: Read, grid: TileGrid, session: DeviceSession, batch: int, out: HandOver
+    ) -> None:
         gpu = session.gpu
-        self.read, self.grid, self.session = read, grid, session
+        self.read, self.grid, self.session, self.out = read, grid, session, out
         self.up, self.down = gpu.stream(), gpu.stream()
         session.reserve(batch, grid.tile)
         shape = (batch, 1, *grid.tile)
@@ -127,24 +130,26 @@ class _Run:
         channels = session.output_channels
         self.fields = gpu.empty((batch, channels, *grid.tile), np.float32, session.stream)
         depth, height, _ = grid.tile
-        size = channels * depth * height * grid.axes[2].length
+        merged = len(range(channels)[out.merged])
+        size = merged * depth * height * grid.axes[2].length
         self.downloads = [_Download(gpu, size, session.stream) for _ in range(2)]
         self.marks: list[tuple[Any, Any]] = []
         tiles = list(grid)
         self.batches = [tiles[i : i + batch] for i in range(0, len(tiles), batch)]
 
-    def go(self, finish: Finish) -> float:
+    def go(self) -> float:
         """Run everything; returns the seconds of the network."""
         from cellrt.runtime.network.merge_cuda import DeviceSums
 
         gpu, stream = self.session.gpu, self.session.stream
         turn = 0
-        for turn, block in enumerate(merge(self.grid, self._predict(), DeviceSums(gpu, stream))):
+        tiles = self.out.tiles(self._predict(), self._to_host)
+        for turn, block in enumerate(merge(self.grid, tiles, DeviceSums(gpu, stream))):
             download = self.downloads[turn % 2]
-            download.take(finish)
+            download.take(self.out)
             self._fetch(block, download)
         for later in (1, 2):
-            self.downloads[(turn + later) % 2].take(finish)
+            self.downloads[(turn + later) % 2].take(self.out)
         stream.synchronize()
         milliseconds = sum(begin.elapsed_time(end) for begin, end in self.marks)
         return float(milliseconds) / 1000.0
@@ -174,6 +179,12 @@ class _Run:
                 upload.used.record(stream)
                 for index, tile in enumerate(batch):
                     yield tile, self.fields[index]
+
+    def _to_host(self, fields: Any) -> NDArray[np.float32]:
+        """Copy a tile's fields, for decoders that want tiles; the device waits meanwhile."""
+        copy: NDArray[np.float32] = fields.copy_to_host(stream=self.session.stream)
+        self.session.stream.synchronize()
+        return copy
 
     def _fill(self, upload: _Upload, batch: Sequence[Tile]) -> None:
         for index, tile in enumerate(batch):

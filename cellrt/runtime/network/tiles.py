@@ -73,6 +73,16 @@ class AxisTiles:
         ]
         return np.stack(covered).astype(np.float32)
 
+    def own(self, index: int) -> slice:
+        """Part of a tile that is nearer to its middle than to any other tile's."""
+        start = self.starts[index]
+        edges = [
+            (before + self.tile + after) // 2
+            for before, after in zip(self.starts, self.starts[1:], strict=False)
+        ]
+        low, high = ([0, *edges][index], [*edges, self.length][index])
+        return slice(min(low, self.length) - start, min(high, self.length) - start)
+
     def _raw(self, index: int) -> NDArray[np.float64]:
         """Weights of one tile before they are made to sum to one."""
         position = np.arange(self.tile)
@@ -118,6 +128,14 @@ class TileGrid:
     def computed_voxels(self) -> int:
         """Voxels the network computes, overlaps included."""
         return len(self) * math.prod(self.tile)
+
+    def own(self, tile: Tile) -> tuple[slice, slice, slice]:
+        """Box (z, y, x) in a tile that is its own: where it meets another, each has half.
+
+        The boxes of all tiles cover the volume exactly once.
+        """
+        z, y, x = (axis.own(index) for axis, index in zip(self.axes, tile.index, strict=True))
+        return (z, y, x)
 
     def __len__(self) -> int:
         return math.prod(len(axis.starts) for axis in self.axes)

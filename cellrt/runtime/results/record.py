@@ -12,13 +12,20 @@ from cellrt._version import __version__
 from cellrt.runtime.machine.memory import peak_memory_bytes
 
 if TYPE_CHECKING:
+    from cellrt.runtime.decoding.base import Place
     from cellrt.runtime.job import Job
 
 LIBRARIES = ("numpy", "numba", "numba-cuda", "scikit-image", "tifffile", "openvino", "onnxruntime")
 
 
 def run_record(
-    job: Job, *, cells: int, network_seconds: float, precision: str, device: str
+    job: Job,
+    *,
+    cells: int,
+    place: Place,
+    network_seconds: float,
+    precision: str,
+    device: str,
 ) -> dict[str, Any]:
     """Collect the record of a finished job.
 
@@ -27,6 +34,8 @@ def run_record(
     job : Job
     cells : int
         Number of cells found.
+    place : Place
+        Where they were decoded.
     network_seconds : float
         Time inside the engine; the rest of the network stage is reading, tiling and merging.
     precision, device : str
@@ -63,8 +72,8 @@ def run_record(
         "decoder": {
             "name": job.decoder.name,
             "parameters": dataclasses.asdict(job.decoder.parameters),
-            "device": job.decoder.place.device,
-            "reason": job.decoder.place.reason,
+            "device": place.device,
+            "reason": place.reason,
         },
         "engine": {
             "name": job.choice.name,

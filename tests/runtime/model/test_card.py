@@ -51,7 +51,6 @@ def edited(**changes):
         ({"surprise": 1}, "unknown surprise"),
         ({"diameter_voxels": 0}, "diameter_voxels must be above 0"),
         ({"voxel_size_um": float("nan")}, "voxel_size_um"),
-        ({"method": "magic"}, "method 'magic'"),
         ({"tile": [60, 64, 64]}, "multiples of 8"),
         ({"tile": [64, 64]}, "three edges"),
         ({"halo": -1}, "halo"),

@@ -38,6 +38,20 @@ def padded_reader(volume, grid):
     ]
 
 
+@settings(deadline=None)
+@given(shape=shapes, halo=st.integers(0, 5), blend=st.integers(0, 6), max_edge=st.integers(20, 40))
+def test_every_voxel_is_the_own_one_of_one_tile(shape, halo, blend, max_edge):
+    grid = plan_tiles(shape, halo=halo, blend=blend, multiple=4, max_voxels=max_edge**3)
+    owners = np.zeros(shape, int)
+    for tile in grid:
+        own = grid.own(tile)
+        assert all(0 <= part.start <= n for part, n in zip(own, grid.tile, strict=True))
+        assert all(part.stop <= n for part, n in zip(own, grid.tile, strict=True))
+        moved = [slice(s + p.start, s + p.stop) for s, p in zip(tile.start, own, strict=True)]
+        owners[tuple(moved)] += 1
+    assert (owners == 1).all()
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     shape=shapes,

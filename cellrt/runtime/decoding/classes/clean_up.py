@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellrt.errors import InputError
+from cellrt.runtime.decoding.base import check_size
 from cellrt.runtime.decoding.classes.class_map import ClassMap
 from cellrt.runtime.decoding.labels.fill_nearest import LONGEST_REACH, fill_from_nearest
 from cellrt.runtime.decoding.labels.regions import count_regions, equivalent_radius, relabel
@@ -71,9 +72,10 @@ def clean_up(
 
 
 def check_class_map(classes: ClassMap) -> None:
-    """Raise InputError for anything but a (z, y, x) uint8 array."""
+    """Raise InputError for anything but a (z, y, x) uint8 array of less than 2**31 voxels."""
     if classes.ndim != 3 or classes.dtype != np.uint8:
         raise InputError(
             f"the class map has shape {classes.shape} and type {classes.dtype}; "
             "expected a three-dimensional uint8 array (z, y, x)"
         )
+    check_size(classes.shape)

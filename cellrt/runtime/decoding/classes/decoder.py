@@ -1,79 +1,105 @@
-"""The decoders of class maps, as the pipeline uses them."""
+"""The decoders of class maps, as the stages use them."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import UsageError
 from cellrt.geometry import Shape
-from cellrt.runtime.decoding.base import Mode, Place
-
-if TYPE_CHECKING:
-    from cellrt.runtime.decoding.classes.baselines import DbscanParameters, WatershedParameters
-    from cellrt.runtime.decoding.classes.tascan import TascanParameters
+from cellrt.runtime.decoding.base import (
+    Decoded,
+    Decoder,
+    Family,
+    Merging,
+    Mode,
+    Place,
+    WholeCollector,
+)
+from cellrt.runtime.decoding.classes.baselines import (
+    DbscanParameters,
+    WatershedParameters,
+    decode_dbscan,
+    decode_watershed,
+)
+from cellrt.runtime.decoding.classes.class_map import (
+    FOREGROUND,
+    MEMBRANE,
+    ClassMap,
+    class_map_of,
+)
+from cellrt.runtime.decoding.classes.clean_up import CleanUpParameters
+from cellrt.runtime.decoding.classes.tascan import TascanParameters, decode_supervoxels
+from cellrt.runtime.decoding.labels.upsample import upsample_masks
 
 CLASS_OUTPUTS = ("background", "membrane", "foreground")
 
+HERE = Place("CPU", "class maps are decoded there")
 
+
+@dataclass(frozen=True)
 class ClassMapDecoder:
-    """What decoders of class maps share; see :mod:`cellrt.runtime.decoding.classes.class_map`.
+    """What turns class maps into cells; see :mod:`cellrt.runtime.decoding.classes.class_map`.
 
     The most probable of background, membrane and foreground is kept as one byte per voxel.
+
+    Parameters
+    ----------
+    name : str
+    parameters : CleanUpParameters
+        Those of `find`.
+    find : callable
+        Turns a class map and the parameters into labels.
+    working_bytes, promised_bytes : int
+        Memory per voxel; that of the baselines was measured, see docs/tascan.md.
     """
 
-    modes: tuple[Mode, ...] = ("fast",)
-    kept_bytes = 1
-    place = Place("CPU", "class maps are decoded there")
+    name: str
+    parameters: CleanUpParameters
+    find: Callable[[ClassMap, Any], NDArray[np.int32]]
+    working_bytes: int
+    promised_bytes: int
+
+    modes: ClassVar[tuple[Mode, ...]] = ("fast",)
+    merging: ClassVar[Merging] = "weighted"
+    merged: ClassVar[slice] = slice(None)
+    kept_bytes: ClassVar[int] = 1
     # On ever coarser grids more is membrane and agreement hardly falls.
-    size_weight = 1.0
+    size_weight: ClassVar[float] = 1.0
 
     def warm_up(self) -> None:
         """Decode two small cells, which compiles every kernel a run needs."""
-        from cellrt.runtime.decoding.classes.class_map import class_map_of
-
         cells = np.zeros((12, 12, 26), np.int32)
         cells[1:11, 1:11, 1:12] = 1
         cells[1:11, 1:11, 12:25] = 2
         kept = class_map_of(cells)
-        self.upsample(self.decode(kept, mode="fast"), kept, (13, 13, 27))
+        self.to_grid(self.decode(kept, mode="fast"), kept, (13, 13, 27))
 
-    def empty(self, shape: Shape) -> NDArray[np.uint8]:
-        """Room for a class map."""
-        return np.empty(shape, np.uint8)
+    def collector(self, shape: Shape) -> WholeCollector:
+        """Keep the most probable class of each voxel in a uint8 array (z, y, x)."""
+        return WholeCollector(np.empty(shape, np.uint8), _most_probable)
 
-    def store(self, kept: NDArray[Any], z: slice, y: slice, fields: NDArray[np.float32]) -> None:
-        """Keep the most probable class; of equally probable ones the first."""
-        background, membrane, foreground = fields
-        classes = kept[z, y]
-        np.greater(membrane, background, out=classes, casting="unsafe")
-        classes[foreground > np.maximum(background, membrane)] = 2
-
-    def decode(self, kept: NDArray[Any], *, mode: Mode) -> NDArray[np.int32]:
+    def decode(self, kept: NDArray[Any], *, mode: Mode) -> Decoded:
         """Labels on the model's grid."""
-        raise NotImplementedError
+        return Decoded(self.find(kept, self.parameters), HERE)
 
-    def upsample(
-        self, labels: NDArray[np.int32], kept: NDArray[Any], shape: Shape
-    ) -> NDArray[np.int32]:
+    def to_grid(self, decoded: Decoded, kept: NDArray[Any], shape: Shape) -> Decoded:
         """Interpolate the cells' masks; classes say nothing between voxels."""
-        from cellrt.runtime.decoding.labels.upsample import upsample_masks
+        return Decoded(upsample_masks(decoded.labels, shape), HERE)
 
-        return upsample_masks(labels, shape)
-
-    def agreement(self, labels: NDArray[np.int32], kept: NDArray[Any]) -> float:
+    def agreement(self, decoded: Decoded, kept: NDArray[Any]) -> float:
         """Geometric mean of two Dice coefficients: of membranes and of interiors.
 
         Both compare what was predicted with what a perfect network would say of the cells.
         Membranes that divide no cells, that are too thick, or that are missing between cells lower
         the first; cells that are nearly all membrane, as specks in noise are, lower the second.
         """
-        from cellrt.runtime.decoding.classes.class_map import FOREGROUND, MEMBRANE, class_map_of
-
-        expected = class_map_of(labels)
+        expected = class_map_of(decoded.labels)
         product = 1.0
         for kind in (MEMBRANE, FOREGROUND):
             predicted, wanted = kept == kind, expected == kind
@@ -82,62 +108,34 @@ class ClassMapDecoder:
         return math.sqrt(product)
 
 
-class SupervoxelDecoder(ClassMapDecoder):
-    """3DCellSeg's decoder TASCAN, see :mod:`cellrt.runtime.decoding.classes.tascan`."""
-
-    name = "tascan"
-    working_bytes, promised_bytes = 5, 8
-
-    def __init__(self, parameters: TascanParameters) -> None:
-        self.parameters = parameters
-
-    def decode(self, kept: NDArray[Any], *, mode: Mode) -> NDArray[np.int32]:
-        """Cluster supervoxels that touch in a large area."""
-        from cellrt.runtime.decoding.classes.tascan import decode_supervoxels
-
-        return decode_supervoxels(kept, self.parameters)
+def _most_probable(classes: NDArray[Any], fields: NDArray[np.float32]) -> None:
+    """Of equally probable classes the first."""
+    background, membrane, foreground = fields
+    np.greater(membrane, background, out=classes, casting="unsafe")
+    classes[foreground > np.maximum(background, membrane)] = 2
 
 
-class WatershedDecoder(ClassMapDecoder):
-    """Seeded watershed, see :func:`~cellrt.runtime.decoding.classes.baselines.decode_watershed`.
-
-    Memory per voxel was measured, see docs/tascan.md.
-    """
-
-    name = "watershed"
-    working_bytes, promised_bytes = 64, 128
-
-    def __init__(self, parameters: WatershedParameters) -> None:
-        self.parameters = parameters
-
-    def decode(self, kept: NDArray[Any], *, mode: Mode) -> NDArray[np.int32]:
-        """Flood the distance transform from its maxima."""
-        from cellrt.runtime.decoding.classes.baselines import decode_watershed
-
-        return decode_watershed(kept, self.parameters)
+def _tascan(parameters: TascanParameters, keep_to_cpu: str) -> Decoder:
+    return ClassMapDecoder("tascan", parameters, decode_supervoxels, 5, 8)
 
 
-class DbscanDecoder(ClassMapDecoder):
-    """DBSCAN on voxels, see :func:`~cellrt.runtime.decoding.classes.baselines.decode_dbscan`.
+def _watershed(parameters: WatershedParameters, keep_to_cpu: str) -> Decoder:
+    return ClassMapDecoder("watershed", parameters, decode_watershed, 64, 128)
 
-    Memory per voxel was measured, see docs/tascan.md.
-    """
 
-    name = "dbscan"
-    working_bytes, promised_bytes = 400, 800
+def _dbscan(parameters: DbscanParameters, keep_to_cpu: str) -> Decoder:
+    try:
+        import sklearn.cluster  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"the decoder dbscan needs packages that are not installed ({error.name}); "
+            "install them with: pip install 'cellrt[dbscan]'"
+        ) from None
+    return ClassMapDecoder("dbscan", parameters, decode_dbscan, 400, 800)
 
-    def __init__(self, parameters: DbscanParameters) -> None:
-        try:
-            import sklearn.cluster  # noqa: F401
-        except ImportError as error:
-            raise UsageError(
-                f"the decoder {self.name} needs packages that are not installed ({error.name}); "
-                "install them with: pip install 'cellrt[dbscan]'"
-            ) from None
-        self.parameters = parameters
 
-    def decode(self, kept: NDArray[Any], *, mode: Mode) -> NDArray[np.int32]:
-        """Cluster the coordinates of the foreground's voxels."""
-        from cellrt.runtime.decoding.classes.baselines import decode_dbscan
+_NEEDS, _FITS = ", ".join(CLASS_OUTPUTS), CLASS_OUTPUTS.__eq__
 
-        return decode_dbscan(kept, self.parameters)
+TASCAN = Family("tascan", _NEEDS, _FITS, TascanParameters, _tascan)
+WATERSHED = Family("watershed", _NEEDS, _FITS, WatershedParameters, _watershed)
+DBSCAN = Family("dbscan", _NEEDS, _FITS, DbscanParameters, _dbscan)

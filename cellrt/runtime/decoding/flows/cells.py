@@ -20,7 +20,6 @@ steps, closing of sinks, filters; section 3: their parameters).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -28,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellrt.errors import InputError
+from cellrt.runtime.decoding.base import Mode, check_size
 from cellrt.runtime.decoding.flows.confidence import mean_probability
 from cellrt.runtime.decoding.flows.packed_field import pack_field, threshold_byte, unpack_flow
 from cellrt.runtime.decoding.flows.sinks import join_basins, number_sinks
@@ -36,10 +36,7 @@ from cellrt.runtime.decoding.flows.trace import follow_pointers
 from cellrt.runtime.decoding.flows.trace_exact import exact_pointers
 from cellrt.runtime.decoding.labels.regions import Regions, equivalent_radius, smallest_volume
 
-Mode = Literal["fast", "exact"]
 Target = Literal["tanh", "heat", "centroid"]
-
-_MOST_VOXELS = np.iinfo(np.int32).max  # flat indices are int32
 
 
 @dataclass(frozen=True)
@@ -195,7 +192,7 @@ def decode_packed(
     InputError
         An unknown mode, or 2**31 voxels and more.
     """
-    _check_field(math.prod(packed.shape), mode)
+    _check_field(packed.shape, mode)
     if mode == "exact":
         steps = HOST
         pointers = exact_pointers(
@@ -268,16 +265,12 @@ def _check_inputs(
             f"flow has type {flow.dtype} and foreground {foreground.dtype}; expected floating "
             "point numbers, and for the foreground these or a mask (bool, uint8)"
         )
-    _check_field(foreground.size, mode)
+    _check_field(foreground.shape, mode)
 
 
-def _check_field(voxels: int, mode: str) -> None:
+def _check_field(shape: tuple[int, ...], mode: str) -> None:
     """Refuse what no pass over a field can do, however the field came here."""
-    if voxels > _MOST_VOXELS:
-        raise InputError(
-            f"the field has {voxels} voxels; at most {_MOST_VOXELS} can be decoded at "
-            "once: cut the stack into blocks"
-        )
+    check_size(shape)
     if mode not in get_args(Mode):
         raise InputError(f"mode is {mode!r}; expected one of {', '.join(get_args(Mode))}")
 

@@ -1,24 +1,34 @@
-"""The decoder of flow fields, as the pipeline uses it."""
+"""The decoder of flow fields, as the stages use it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import first_line
 from cellrt.geometry import Shape
-from cellrt.runtime.decoding.base import Mode, Place
-
-if TYPE_CHECKING:
-    from cellrt.runtime.decoding.flows.cells import FlowParameters
-    from cellrt.runtime.decoding.flows.steps import Steps
+from cellrt.runtime.decoding.base import (
+    Decoded,
+    Family,
+    Merging,
+    Mode,
+    Place,
+    WholeCollector,
+)
+from cellrt.runtime.decoding.flows import gpu_or_cpu
+from cellrt.runtime.decoding.flows.cells import FlowParameters, decode_packed
+from cellrt.runtime.decoding.flows.packed_field import pack_field, threshold_byte, unpack_flow
+from cellrt.runtime.decoding.flows.steps import HOST, Steps
+from cellrt.runtime.decoding.flows.targets import tanh_flow
 
 FLOW_OUTPUTS = ("flow_z", "flow_y", "flow_x", "foreground")
 
 
+@dataclass(frozen=True)
 class FlowDecoder:
     """Cellpose3D's decoder, see :mod:`cellrt.runtime.decoding.flows.cells`.
 
@@ -34,96 +44,100 @@ class FlowDecoder:
         Why a GPU must not be used; empty where it may.
     """
 
-    name = "flows"
-    modes: tuple[Mode, ...] = ("fast", "exact")
-    kept_bytes, working_bytes, promised_bytes = 4, 8, 16
+    parameters: FlowParameters
+    keep_to_cpu: str = ""
+
+    name: ClassVar[str] = "flows"
+    modes: ClassVar[tuple[Mode, ...]] = ("fast", "exact")
+    merging: ClassVar[Merging] = "weighted"
+    merged: ClassVar[slice] = slice(None)
+    kept_bytes: ClassVar[int] = 4
+    working_bytes: ClassVar[int] = 8
+    promised_bytes: ClassVar[int] = 16
     # Flows only agree where cells have the right size; that grid finds more cells than their true
     # size does.
-    size_weight = 0.0
-
-    def __init__(self, parameters: FlowParameters, *, keep_to_cpu: str = "") -> None:
-        self.parameters = parameters
-        self.keep_to_cpu = keep_to_cpu
-        self.place = Place("CPU", keep_to_cpu or "nothing was decoded")
+    size_weight: ClassVar[float] = 0.0
 
     def warm_up(self) -> None:
         """Decode two small cells, which compiles every kernel a run needs."""
-        from cellrt.runtime.decoding.flows.gpu_or_cpu import decode_sample, find_gpu
-        from cellrt.runtime.decoding.flows.steps import HOST
+        if self.keep_to_cpu or gpu_or_cpu.find_gpu()[0] is None:
+            gpu_or_cpu.decode_sample(HOST)
 
-        if self.keep_to_cpu or find_gpu()[0] is None:
-            decode_sample(HOST)
+    def collector(self, shape: Shape) -> WholeCollector:
+        """Pack flow (z, y, x) and foreground of each block into a uint32 array (z, y, x)."""
+        return WholeCollector(np.empty(shape, np.uint32), _pack)
 
-    def empty(self, shape: Shape) -> NDArray[np.uint32]:
-        """Room for a packed field."""
-        return np.empty(shape, np.uint32)
-
-    def store(self, kept: NDArray[Any], z: slice, y: slice, fields: NDArray[np.float32]) -> None:
-        """Pack a block of flow (z, y, x) and foreground."""
-        from cellrt.runtime.decoding.flows.packed_field import pack_field
-
-        kept[z, y] = pack_field(fields[:3], fields[3])
-
-    def decode(self, kept: Any, *, mode: Mode) -> NDArray[np.int32]:
+    def decode(self, kept: Any, *, mode: Mode) -> Decoded:
         """Trace, label and filter; see :mod:`cellrt.runtime.decoding.flows.cells`."""
-        from cellrt.runtime.decoding.flows.cells import decode_packed
-
+        stay = self.keep_to_cpu
         if mode == "exact":
-            self.keep_to_cpu = self.keep_to_cpu or "the exact mode has no kernels for a GPU"
-        return self._somewhere(
-            kept, lambda field, steps: decode_packed(field, self.parameters, mode=mode, steps=steps)
+            stay = stay or "the exact mode has no kernels for a GPU"
+        return _somewhere(
+            kept,
+            lambda field, steps: decode_packed(field, self.parameters, mode=mode, steps=steps),
+            Place("CPU", stay) if stay else None,
         )
 
-    def upsample(self, labels: NDArray[np.int32], kept: Any, shape: Shape) -> NDArray[np.int32]:
-        """Decode again on another grid, where every voxel needs only one step."""
-        return self._somewhere(
+    def to_grid(self, decoded: Decoded, kept: Any, shape: Shape) -> Decoded:
+        """Decode again on another grid, where every voxel needs only one step.
+
+        It is done where the cells were found, so that a GPU that failed is not asked twice.
+        """
+        place = decoded.place
+        return _somewhere(
             kept,
             lambda field, steps: steps.upsample(
-                labels,
+                decoded.labels,
                 field,
                 shape,
                 step=self.parameters.step,
                 threshold=self.parameters.foreground_threshold,
                 walls=self.parameters.wall_thickness > 0,
             ),
+            place if place.device == "CPU" else None,
             target=shape,
         )
 
-    def _somewhere(
-        self,
-        kept: Any,
-        work: Callable[[Any, Steps], NDArray[np.int32]],
-        target: Shape | None = None,
-    ) -> NDArray[np.int32]:
-        """Do the work on the GPU, or where that is not to be, on the CPU."""
-        from cellrt.runtime.decoding.flows.gpu_or_cpu import find_gpu, host_array
-        from cellrt.runtime.decoding.flows.steps import HOST
-
-        if not self.keep_to_cpu:
-            steps, self.place = find_gpu()
-            if steps is not None:
-                try:
-                    steps.check_memory(kept, target)
-                    return work(kept, steps)
-                except Exception as error:  # the driver's own untyped errors too
-                    self.keep_to_cpu = (
-                        f"{self.place.device} could not decode ({first_line(error)}); "
-                        "the CPU did, with the same result"
-                    )
-                    self.place = Place("CPU", self.keep_to_cpu, fell_back=True)
-        elif not self.place.fell_back:
-            self.place = Place("CPU", self.keep_to_cpu)
-        return work(host_array(kept), HOST)
-
-    def agreement(self, labels: NDArray[np.int32], kept: NDArray[Any]) -> float:
+    def agreement(self, decoded: Decoded, kept: Any) -> float:
         """One less the mean difference of predicted and recomputed flow over the foreground."""
-        from cellrt.runtime.decoding.flows.gpu_or_cpu import host_array
-        from cellrt.runtime.decoding.flows.packed_field import threshold_byte, unpack_flow
-        from cellrt.runtime.decoding.flows.targets import tanh_flow
-
-        kept = host_array(kept)
+        kept = gpu_or_cpu.host_array(kept)
         inside = (kept >> np.uint32(24)) >= threshold_byte(self.parameters.foreground_threshold)
         if not inside.any():
             return 0.0
-        error = np.abs(tanh_flow(labels) - unpack_flow(kept)).mean(axis=0)[inside]
+        error = np.abs(tanh_flow(decoded.labels) - unpack_flow(kept)).mean(axis=0)[inside]
         return float(1 - np.minimum(error, 1).mean())
+
+
+def _pack(kept: NDArray[Any], fields: NDArray[np.float32]) -> None:
+    kept[...] = pack_field(fields[:3], fields[3])
+
+
+def _somewhere(
+    kept: Any,
+    work: Callable[[Any, Steps], NDArray[np.int32]],
+    place: Place | None,
+    target: Shape | None = None,
+) -> Decoded:
+    """Do the work at a place on the CPU; without one on the GPU, if there is one that can."""
+    if place is None:
+        steps, place = gpu_or_cpu.find_gpu()
+        if steps is not None:
+            try:
+                steps.check_memory(kept, target)
+                return Decoded(work(kept, steps), place)
+            except Exception as error:  # the driver's own untyped errors too
+                reason = (
+                    f"{place.device} could not decode ({first_line(error)}); "
+                    "the CPU did, with the same result"
+                )
+                place = Place("CPU", reason, fell_back=True)
+    return Decoded(work(gpu_or_cpu.host_array(kept), HOST), place)
+
+
+FLOWS = Family(
+    FlowDecoder.name,
+    ", ".join(FLOW_OUTPUTS),
+    FLOW_OUTPUTS.__eq__,
+    FlowParameters,
+    FlowDecoder,
+)

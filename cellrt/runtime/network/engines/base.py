@@ -1,12 +1,14 @@
-"""What an engine offers, and what it makes of a model.
+"""What an engine says of itself, what it offers, and what it makes of a model.
 
-Every engine offers ``available()`` and ``load()``; what ``load`` returns has ``infer``.
+Every engine is declared by an `EngineSpec`. It offers ``available()`` and ``load()``; what ``load``
+returns has ``infer``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,32 @@ from cellrt.geometry import Shape
 from cellrt.runtime.model.file import ModelFile
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """What is known of an engine before it is imported.
+
+    Parameters
+    ----------
+    name : str
+        As ``--engine`` takes it.
+    module : str
+        Where the `Engine` is: a module that is one, or ``module:attribute``.
+    needs : {"", "nvidia", "intel"}
+        The GPU that it needs; none for engines that run on the CPU.
+    fixed_tile : bool
+        It takes tiles of one shape, that of the model's card.
+    own_precisions : frozenset of str
+        Those in which it computes any model, or of which it says itself why it does not. In others
+        than these, ``auto`` and ``fp32`` it runs only models whose file is in that precision.
+    """
+
+    name: str
+    module: str
+    needs: Literal["", "nvidia", "intel"] = ""
+    fixed_tile: bool = False
+    own_precisions: frozenset[str] = frozenset()
 
 
 class Session(Protocol):
@@ -29,7 +57,11 @@ class Session(Protocol):
 
 
 class Engine(Protocol):
-    """What an engine module offers."""
+    """What the module of an engine offers.
+
+    One whose engines are built once and kept also has ``build_seconds(model, tile, precision)``,
+    which says how long that took for the engine `load` would take, or None.
+    """
 
     def available(self, *, asked: bool) -> str:
         """Return library, version and device, or raise EngineError with the reason why not.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cellrt.errors import EngineError
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.model.golden import golden_difference
-from cellrt.runtime.network.engines.ladder import LADDER, choose_engine
+from cellrt.runtime.network.engines.ladder import choose_engine, ladder
 from cellrt.runtime.network.engines.speed import network_speed
 from cellrt.runtime.network.engines.tensorrt.library import FLAVOURS
 from cellrt.runtime.network.engines.tensorrt.provide import choose_builder
@@ -42,7 +42,7 @@ class EngineCheck:
 
 def check_engines(model: ModelFile) -> list[EngineCheck]:
     """Check every engine of the ladder with one model, best first."""
-    return [_check(name, model) for name in LADDER]
+    return [_check(spec.name, model) for spec in ladder()]
 
 
 def check_builders() -> list[EngineCheck]:

@@ -116,6 +116,9 @@ class OpenVinoEngine:
         return OpenVinoSession(compiled, self.device, words)
 
 
+CPU, GPU = OpenVinoEngine("CPU"), OpenVinoEngine("GPU")
+
+
 class OpenVinoSession:
     """A compiled model and one inference request."""
 

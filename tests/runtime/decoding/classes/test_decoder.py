@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from cellrt.errors import InputError, UsageError
 from cellrt.evaluation.scores import evaluate
+from cellrt.runtime.decoding.base import Block, Decoded
 from cellrt.runtime.decoding.classes.baselines import (
     DbscanParameters,
     WatershedParameters,
@@ -20,7 +21,7 @@ from cellrt.runtime.decoding.classes.baselines import (
     decode_watershed,
 )
 from cellrt.runtime.decoding.classes.class_map import BACKGROUND, FOREGROUND, MEMBRANE, class_map_of
-from cellrt.runtime.decoding.classes.decoder import CLASS_OUTPUTS, SupervoxelDecoder
+from cellrt.runtime.decoding.classes.decoder import CLASS_OUTPUTS, HERE, TASCAN
 from cellrt.runtime.decoding.classes.tascan import TascanParameters
 from cellrt.runtime.decoding.labels.upsample import upsample_masks
 from cellrt.runtime.decoding.registry import decoder_for
@@ -64,11 +65,12 @@ def test_membrane_is_within_one_and_a_half_voxels_of_the_cells_border(labels):
     )
 )
 def test_blocks_are_stored_as_their_most_probable_class(fields):
-    decoder = SupervoxelDecoder(TascanParameters())
+    decoder = TASCAN.make(TascanParameters(), "")
     _, nz, ny, nx = fields.shape
-    kept = decoder.empty((nz + 3, ny + 2, nx))
+    collector = decoder.collector((nz + 3, ny + 2, nx))
+    kept = collector.kept()
     kept[:] = 77
-    decoder.store(kept, slice(2, 2 + nz), slice(1, 1 + ny), fields)
+    collector.add(Block(slice(2, 2 + nz), slice(1, 1 + ny), fields))
     assert kept.dtype == np.uint8
     stored = kept[2 : 2 + nz, 1 : 1 + ny]
     np.testing.assert_array_equal(stored, fields.argmax(axis=0))
@@ -76,23 +78,24 @@ def test_blocks_are_stored_as_their_most_probable_class(fields):
 
 
 def test_classes_agree_with_the_cells_that_they_make(tissue):
-    decoder = SupervoxelDecoder(TascanParameters())
+    decoder = TASCAN.make(TascanParameters(), "")
     classes = class_map_of(tissue)
-    right = decoder.agreement(tissue, classes)
+    right = decoder.agreement(Decoded(tissue, HERE), classes)
     assert right == 1.0
     thick = np.where(ndimage.maximum_filter(classes == MEMBRANE, 3), MEMBRANE, classes)
     cells = np.arange(tissue.max() + 1)
     half = np.array(ndimage.center_of_mass(tissue > 0, tissue, cells[1:]))[:, 2] > 40
     merged = np.append(0, 1 + half).astype(np.int32)[tissue]
-    assert 0.2 < decoder.agreement(tissue, thick.astype(np.uint8)) < 0.8
-    assert 0 < decoder.agreement(merged, classes) < 0.6
+    assert 0.2 < decoder.agreement(Decoded(tissue, HERE), thick.astype(np.uint8)) < 0.8
+    assert 0 < decoder.agreement(Decoded(merged, HERE), classes) < 0.6
     # Membrane almost everywhere, and a speck in the middle of each cell.
     specks = np.full_like(classes, MEMBRANE)
     middles = np.round(ndimage.center_of_mass(tissue > 0, tissue, cells[1:])).astype(int)
     specks[tuple(middles.T)] = FOREGROUND
-    assert 0 < decoder.agreement(tissue, specks) < 0.3
-    assert decoder.agreement(tissue, np.zeros_like(classes)) == 0.0
-    assert decoder.agreement(np.zeros_like(tissue), np.zeros_like(classes)) == 0.0
+    assert 0 < decoder.agreement(Decoded(tissue, HERE), specks) < 0.3
+    assert decoder.agreement(Decoded(tissue, HERE), np.zeros_like(classes)) == 0.0
+    nothing = Decoded(np.zeros_like(tissue), HERE)
+    assert decoder.agreement(nothing, np.zeros_like(classes)) == 0.0
 
 
 # Another grid
@@ -131,7 +134,7 @@ def test_every_decoder_finds_most_cells_of_a_perfect_class_map(tissue, name):
         pytest.importorskip("sklearn", reason="scikit-learn is an extra")
     decoder = decoder_for(CARD, name)
     classes = class_map_of(tissue)
-    labels = decoder.decode(classes, mode="fast")
+    labels = decoder.decode(classes, mode="fast").labels
     assert labels.dtype == np.int32
     scores = evaluate(labels, tissue)
     assert scores.at(0.5).average_precision > 0.7
@@ -186,7 +189,7 @@ def test_baselines_take_thin_and_uniform_maps(shape, value):
 def test_the_cards_parameters_are_for_the_cards_decoder():
     assert decoder_for(CARD).parameters == TascanParameters(min_area=40, min_radius=2.0)
     assert decoder_for(CARD, "tascan").parameters.min_area == 40
-    changed = decoder_for(CARD, min_area=7).parameters
+    changed = decoder_for(CARD, parameters={"min_area": 7}).parameters
     assert (changed.min_area, changed.min_radius) == (7, 2.0)
     assert decoder_for(CARD, "watershed").parameters == WatershedParameters()
     other = replace(CARD, decoder="watershed", decoder_parameters={"smoothing": 2.0})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +14,10 @@ from cellrt.errors import EngineError, UsageError
 from cellrt.runtime.machine import hardware
 from cellrt.runtime.model.file import bundled_models, open_model
 from cellrt.runtime.model.golden import golden_input
+from cellrt.runtime.network.engines import ladder as engine_module
 from cellrt.runtime.network.engines import openvino as openvino_engine
-from cellrt.runtime.network.engines.ladder import choose_engine
+from cellrt.runtime.network.engines.base import PRECISIONS, EngineSpec
+from cellrt.runtime.network.engines.ladder import choose_engine, ladder, register_engine
 
 TILE = (16, 24, 32)
 
@@ -93,6 +97,57 @@ def test_bf16_is_refused_where_it_cannot_be_had():
     pytest.importorskip("onnxruntime", reason="onnxruntime is an extra")
     with pytest.raises(EngineError, match="fp32 on the CPU"):
         choose_engine("onnxruntime").load(open_model("nuclei"), TILE, "bf16")
+
+
+@pytest.mark.parametrize("spec", ladder(), ids=lambda spec: spec.name)
+def test_every_engine_is_where_its_declaration_says(spec):
+    if spec.module.partition(":")[0].endswith("onnxruntime_cuda"):
+        pytest.importorskip("onnxruntime", reason="onnxruntime is an extra")
+    engine = engine_module._engine(spec)
+    assert callable(engine.available)
+    assert callable(engine.load)
+    assert spec.own_precisions <= set(PRECISIONS) - {"auto", "fp32"}
+
+
+class Nothing:
+    """An engine that loads and remembers in which precision."""
+
+    def available(self, *, asked):
+        return "nothing"
+
+    def load(self, model, tile, *, precision, note):
+        return precision
+
+
+def test_an_engine_from_outside_stands_where_it_was_put(monkeypatch):
+    monkeypatch.setattr(engine_module, "_ladder", ladder())
+    names = [spec.name for spec in ladder()]
+    module = types.ModuleType("nothing_engine")
+    module.ENGINE = Nothing()
+    monkeypatch.setitem(sys.modules, "nothing_engine", module)
+    spec = EngineSpec("nothing", "nothing_engine:ENGINE", own_precisions=frozenset({"int8"}))
+    register_engine(spec)
+    assert [known.name for known in ladder()] == [*names, "nothing"]
+    register_engine(replace(spec, name="better", needs="nvidia", fixed_tile=True), names[0])
+    assert choose_engine().name == "better"
+    with pytest.raises(ValueError, match="already"):
+        register_engine(spec)
+    with pytest.raises(ValueError, match="abacus"):
+        register_engine(replace(spec, name="third"), before="abacus")
+    assert [known.name for known in ladder()] == ["better", *names, "nothing"]
+
+    model = open_model("nuclei")
+    plain, better = choose_engine("nothing"), choose_engine("better")
+    assert (plain.spares_gpu, better.spares_gpu) == (True, False)
+    assert (plain.fixed_tile(model), better.fixed_tile(model)) == (None, model.card.tile)
+    assert [plain.load(model, TILE, p) for p in ("auto", "fp32", "int8")] == [
+        *("auto", "fp32", "int8")
+    ]
+    with pytest.raises(EngineError, match="precision of the file, fp32"):
+        plain.load(model, TILE, "fp16")
+    half = replace(model, card=replace(model.card, precision="fp16"))
+    assert plain.load(half, TILE, "fp16") == "auto"
+    assert plain.build_seconds(model, TILE, "auto") is None
 
 
 class IntelMachine:

@@ -13,7 +13,7 @@ from typing import Any
 from cellrt.errors import EngineError
 from cellrt.files import write_whole
 from cellrt.geometry import Shape
-from cellrt.runtime.network.engines.tensorrt.library import TensorRT
+from cellrt.runtime.network.engines.tensorrt.library import TensorRT, no_collection
 
 Advance = Callable[[str, float], None]
 
@@ -46,6 +46,7 @@ class Profile:
         return f"{words}, for the lean runtime" if self.lean else words
 
 
+@no_collection()
 def build_engine(
     library: TensorRT,
     graph: bytes,

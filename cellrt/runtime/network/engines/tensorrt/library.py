@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import importlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,6 +151,22 @@ def _open(flavour: Flavour) -> TensorRT:
             f"known to work; {advice}, or on a Jetson bring JetPack up to date"
         )
     return TensorRT(flavour, api, version)
+
+
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """Keep Python from collecting garbage while the library may call back.
+
+    It logs with a lock held. A collection within that call that finds one of the library's own
+    objects, of an earlier image, lets it go, which waits for the same lock for ever.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @functools.cache

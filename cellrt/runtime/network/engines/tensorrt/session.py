@@ -22,16 +22,21 @@ from cellrt.runtime.machine.gpu import (
 from cellrt.runtime.machine.hardware import Gpu, nvidia_gpus
 from cellrt.runtime.model.file import ModelFile, bundled_models
 from cellrt.runtime.model.golden import golden_input
-from cellrt.runtime.network.engines.base import Session
 from cellrt.runtime.network.engines.gpu_session import (
     LARGEST_BATCH,
     DeviceSession,
     SpreadSession,
     on_all,
 )
+from cellrt.runtime.network.engines.openvino import CPU
 from cellrt.runtime.network.engines.tensorrt.build import Profile
 from cellrt.runtime.network.engines.tensorrt.cache import EngineCache, EngineKey, default_cache
-from cellrt.runtime.network.engines.tensorrt.library import LEAN, TensorRT, open_runtime
+from cellrt.runtime.network.engines.tensorrt.library import (
+    LEAN,
+    TensorRT,
+    no_collection,
+    open_runtime,
+)
 from cellrt.runtime.network.engines.tensorrt.provide import (
     Builder,
     engine_key,
@@ -55,13 +60,9 @@ class TensorRTEngine:
     ----------
     flavour : str
         "tensorrt" or "tensorrt-rtx".
-    reference : callable
-        Loads a model for a tile (z, y, x) into the session that a new engine is compared with: on
-        the CPU, in fp32.
     """
 
     flavour: str
-    reference: Callable[[ModelFile, Shape], Session]
 
     def available(self, *, asked: bool = False) -> str:
         """Return the library's version and the GPU.
@@ -133,26 +134,29 @@ class TensorRTEngine:
         )
         if not cache.is_verified(key):
             note(f"comparing the new engine of {model.card.name} with the CPU, once")
-            verify(session.infer, self.reference(model, tile).infer, tile, self.flavour)
+            reference = CPU.load(model, tile, precision="fp32")
+            verify(session.infer, reference.infer, tile, self.flavour)
             cache.mark_verified(key)
         return session
 
+    def build_seconds(self, model: ModelFile, tile: Shape, precision: str) -> float | None:
+        """How long the engine took to build that is taken from the cache; None without one.
 
-def build_seconds(flavour: str, model: ModelFile, tile: Shape, precision: str) -> float | None:
-    """How long the engine took to build that is taken from the cache; None without one.
+        Raises
+        ------
+        EngineError
+            The library cannot be had.
+        """
+        gpus, _ = nvidia_gpus()
+        if not gpus:
+            return None
+        cache, builder = default_cache(), _builder(open_runtime(self.flavour), gpus[0])
+        built = _built(model, builder, tile, precision, cache, gpus[0])
+        entry = None if built is None else cache.entry(built[1])
+        return None if entry is None else entry.build_seconds
 
-    Raises
-    ------
-    EngineError
-        The library cannot be had.
-    """
-    gpus, _ = nvidia_gpus()
-    if not gpus:
-        return None
-    cache, builder = default_cache(), _builder(open_runtime(flavour), gpus[0])
-    built = _built(model, builder, tile, precision, cache, gpus[0])
-    entry = None if built is None else cache.entry(built[1])
-    return None if entry is None else entry.build_seconds
+
+TENSORRT, TENSORRT_RTX = TensorRTEngine("tensorrt"), TensorRTEngine("tensorrt-rtx")
 
 
 def _builder(library: TensorRT, gpu: Gpu) -> Builder:
@@ -250,8 +254,9 @@ class TensorRTSession(DeviceSession):
         self._library = library
         trt = library.api
         library.logger.errors = []
-        self._runtime = trt.Runtime(library.logger)
-        self._engine = self._runtime.deserialize_cuda_engine(engine)
+        with no_collection():
+            self._runtime = trt.Runtime(library.logger)
+            self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
             raise EngineError(
                 f"{library.flavour.name} {library.version} cannot load the engine: "

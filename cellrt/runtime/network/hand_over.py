@@ -1,0 +1,100 @@
+"""From the network to a decoder's collector: what is handed over is checked and counted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellrt.errors import EngineError
+from cellrt.runtime.decoding.base import Block, Collector, Decoder, TileCollector, TileFields
+from cellrt.runtime.network.tiles import Tile, TileGrid
+
+
+class HandOver:
+    """Gives a decoder's collector merged blocks, and the tiles they come from if it wants them.
+
+    Parameters
+    ----------
+    decoder : Decoder
+    grid : TileGrid
+    precision : str
+        What the network computes in, for the error about values that are no numbers.
+    advance : callable
+        Told how many voxels of the volume are finished with every merged block.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        grid: TileGrid,
+        precision: str,
+        advance: Callable[[int], None] = lambda done: None,
+    ) -> None:
+        self.merged = decoder.merged
+        self._decoder, self._grid = decoder, grid
+        self._precision, self._advance = precision, advance
+        self._finished: set[tuple[int, int]] = set()
+        self._collector: Collector = decoder.collector(grid.shape)
+
+    def restart(self) -> None:
+        """Forget what was handed over: all of it comes again."""
+        del self._collector  # its memory goes back before more is asked for
+        self._collector = self._decoder.collector(self._grid.shape)
+
+    def tiles(
+        self,
+        predictions: Iterable[tuple[Tile, Any]],
+        to_host: Callable[[Any], NDArray[np.float32]] = lambda fields: fields,
+    ) -> Iterator[tuple[Tile, Any]]:
+        """Pass tiles on to the merge, with no more channels than are merged.
+
+        Parameters
+        ----------
+        predictions : iterable of (Tile, array)
+            In the grid's order; (channels, z, y, x), float32.
+        to_host : callable
+            Copies the fields of a tile out of a device's memory.
+
+        Raises
+        ------
+        EngineError
+            The network returned NaN or infinite values.
+        """
+        for tile, fields in predictions:
+            if self._decoder.merging == "per tile":
+                collector = cast(TileCollector, self._collector)
+                whole = to_host(fields)
+                self._check(whole)
+                collector.add_tile(TileFields(tile.start, self._grid.own(tile), whole))
+            yield tile, fields[self.merged]
+
+    def block(self, block: Block) -> None:
+        """Hand over a merged block that is on the host.
+
+        Raises
+        ------
+        EngineError
+            The network returned NaN or infinite values.
+        """
+        self._check(block.fields)
+        self._collector.add(block)
+        # After a new start blocks come a second time.
+        if (block.z.start, block.y.start) not in self._finished:
+            self._finished.add((block.z.start, block.y.start))
+            self._advance(math.prod(block.fields.shape[1:]))
+
+    def kept(self) -> Any:
+        """What the decoder decodes, once everything was handed over."""
+        return self._collector.kept()
+
+    def _check(self, fields: NDArray[np.float32]) -> None:
+        # A sum is not finite exactly where a term is not, and needs no array of answers.
+        if not np.isfinite(fields.sum()):
+            raise EngineError(
+                f"the network returned NaN or infinite values in {self._precision}; "
+                "use --precision fp32, and report the model"
+            )

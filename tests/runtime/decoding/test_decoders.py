@@ -1,0 +1,133 @@
+"""What holds for decoders of every family: they never change, nor does what was kept."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cellrt.errors import InputError
+from cellrt.runtime.decoding.base import Block, decode_fields
+from cellrt.runtime.decoding.classes.baselines import (
+    DbscanParameters,
+    WatershedParameters,
+    decode_dbscan,
+    decode_watershed,
+)
+from cellrt.runtime.decoding.classes.decoder import CLASS_OUTPUTS
+from cellrt.runtime.decoding.classes.tascan import TascanParameters, decode_supervoxels
+from cellrt.runtime.decoding.flows.cells import FlowParameters, decode_flows, decode_packed
+from cellrt.runtime.decoding.flows.decoder import FLOW_OUTPUTS
+from cellrt.runtime.decoding.registry import family_names, find_family
+
+# Parameters that change cells of the small fields below.
+PLAIN = {
+    "flows": FlowParameters(radius_range=(1.0, 100.0)),
+    "tascan": TascanParameters(),
+    "watershed": WatershedParameters(),
+    "dbscan": DbscanParameters(min_neighbours=5),
+}
+OTHER = {
+    "flows": FlowParameters(
+        radius_range=(2.0, 9.0), foreground_threshold=0.6, wall_thickness=2.0, min_confidence=0.65
+    ),
+    "tascan": TascanParameters(min_area=3, min_radius=1.0, reach=2),
+    "watershed": WatershedParameters(smoothing=0.0, min_radius=1.0, reach=2),
+    "dbscan": DbscanParameters(radius=1.0, min_neighbours=2, reach=2),
+}
+# More voxels than int32 can count, in a few bytes.
+HUGE = (2048, 1024, 1025)
+
+
+def decoder_of(name, parameters):
+    if name == "dbscan":
+        pytest.importorskip("sklearn", reason="scikit-learn is an extra")
+    return find_family(name).make(parameters, "as this is a test")
+
+
+def random_fields(name, shape, seed):
+    """Fields of smooth noise: a few cells, walls, and everything between."""
+    from scipy import ndimage
+
+    channels = 4 if name == "flows" else 3
+    noise = np.random.default_rng(seed).standard_normal((channels, *shape))
+    smooth = ndimage.gaussian_filter(noise, (0, 1.5, 1.5, 1.5), mode="nearest")
+    fields = smooth / (np.abs(smooth).max() + 1e-9)
+    if name == "flows":
+        fields[3] = (fields[3] + 1) / 2
+    return fields.astype(np.float32)
+
+
+def kept_of(decoder, fields):
+    _, z, y, _ = fields.shape
+    collector = decoder.collector(fields.shape[1:])
+    collector.add(Block(slice(0, z), slice(0, y), fields))
+    return collector.kept()
+
+
+@pytest.mark.parametrize("name", family_names())
+@settings(deadline=None, max_examples=15)
+@given(shape=st.tuples(*3 * [st.integers(1, 20)]), seed=st.integers(0, 99))
+def test_decoding_changes_neither_the_decoder_nor_what_was_kept(name, shape, seed):
+    plain, other = decoder_of(name, PLAIN[name]), decoder_of(name, OTHER[name])
+    fields = random_fields(name, shape, seed)
+    kept = kept_of(plain, fields)
+    before = kept.copy()
+    finer = tuple(n + 1 for n in shape)
+    results = []
+    for decoder in (plain, other, plain):
+        for mode in decoder.modes:
+            decoded = decoder.decode(kept, mode=mode)
+            labels = decoded.labels.copy()
+            results.append((labels, decoder.to_grid(decoded, kept, finer).labels))
+            decoder.agreement(decoded, kept)
+            np.testing.assert_array_equal(decoded.labels, labels)
+            np.testing.assert_array_equal(kept, before)
+    modes = len(plain.modes)
+    for first, again in zip(results[:modes], results[2 * modes :], strict=True):
+        np.testing.assert_array_equal(first[0], again[0])
+        np.testing.assert_array_equal(first[1], again[1])
+    np.testing.assert_array_equal(decode_fields(fields, plain), results[0][0])
+
+
+@pytest.mark.parametrize("name", family_names())
+def test_nothing_can_be_set(name):
+    decoder = decoder_of(name, PLAIN[name])
+    for attribute in ("parameters", "place", "keep_to_cpu"):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(decoder, attribute, None)
+
+
+@pytest.mark.parametrize("name", family_names())
+def test_families_are_what_the_registry_calls_them(name):
+    family = find_family(name)
+    assert family.name == name == decoder_of(name, family.parameters()).name
+    assert family.parameters.__dataclass_params__.frozen
+    fitting = [channels for channels in (FLOW_OUTPUTS, CLASS_OUTPUTS) if family.fits(channels)]
+    assert [", ".join(channels) for channels in fitting] == [family.needs]
+
+
+@pytest.mark.parametrize(
+    "decode",
+    [
+        lambda: decode_packed(np.broadcast_to(np.uint32(0), HUGE), FlowParameters()),
+        lambda: decode_packed(np.broadcast_to(np.uint32(0), HUGE), FlowParameters(), mode="exact"),
+        lambda: decode_flows(
+            np.broadcast_to(np.float32(0), (3, *HUGE)),
+            np.broadcast_to(np.float32(0), HUGE),
+            FlowParameters(),
+        ),
+        lambda: decode_supervoxels(np.broadcast_to(np.uint8(0), HUGE), TascanParameters()),
+        lambda: decode_watershed(np.broadcast_to(np.uint8(0), HUGE), WatershedParameters()),
+        lambda: decode_dbscan(np.broadcast_to(np.uint8(0), HUGE), DbscanParameters()),
+    ],
+    ids=["flows", "flows exact", "flow fields", "tascan", "watershed", "dbscan"],
+)
+def test_more_voxels_than_int32_counts_are_refused(decode):
+    if decode.__code__.co_names[0] == "decode_dbscan":
+        pytest.importorskip("sklearn", reason="scikit-learn is an extra")
+    with pytest.raises(InputError, match=r"2,149,580,800 voxels.*cut the stack into blocks"):
+        decode()
