@@ -10,6 +10,7 @@ from cellrt.runtime.image.axes import axes_from_names
 from cellrt.runtime.image.formats.damage import damaged
 from cellrt.runtime.image.formats.inside import choose_array, size_from_attributes
 from cellrt.runtime.image.stored import Stored
+from cellrt.threads import usable_cores
 
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 
@@ -29,6 +30,7 @@ def read(path: Path, inside: str) -> Stored:
     """
     import zarr
 
+    _use_few_threads(zarr)
     try:
         store: Any = zarr.open(str(path), mode="r")
     except _DAMAGE as error:
@@ -63,3 +65,15 @@ def _dimension_names(array: Any, attributes: dict[str, Any]) -> list[str | None]
     names = getattr(getattr(array, "metadata", None), "dimension_names", None)
     names = names or attributes.get("_ARRAY_DIMENSIONS") or []
     return list(names) if isinstance(names, (list, tuple)) and any(names) else []
+
+
+def _use_few_threads(zarr: Any) -> None:
+    """Let Zarr unpack chunks on the cores there are, unless somebody said otherwise.
+
+    By itself it takes four threads more than the machine has cores, whatever a container allows;
+    each holds an unpacked chunk, and leaves its share of memory behind.
+    """
+    config = getattr(zarr, "config", None)  # from version 3 on
+    if config is not None and config.get("threading.max_workers", None) is None:
+        cores = usable_cores()
+        config.set({"threading.max_workers": cores, "async.concurrency": cores})
