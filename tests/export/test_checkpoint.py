@@ -92,7 +92,10 @@ def test_the_gate_ran_both_engines(exported: module.Exported) -> None:
     names = [row.engine for row in exported.parity]
     assert "onnxruntime fp32" in names
     assert "openvino fp32" in names
-    assert all(row.max_error < 1e-3 for row in exported.parity)
+    assert all(row.max_error < 1e-3 for row in exported.parity if row.engine.endswith("fp32"))
+    # A CPU that has bf16 computes in it, too, and is judged by what that can do.
+    assert set(names) <= {"onnxruntime fp32", "openvino fp32", "openvino bf16"}
+    assert not any(row.problems for row in exported.parity)
 
 
 @pytest.mark.parametrize("damage", ["shift", "nan"])
@@ -178,8 +181,8 @@ def test_a_newer_recipe_may_describe_the_same_network(checkpoint: Path, tmp_path
     assert card.summary == "a better description"
     assert card.two_dimensional
     assert card.decoder_parameters["foreground_threshold"] == 0.6
-    newer.write_text(TOML.format(extra="percentiles = [2.0, 99.0]"))
-    with pytest.raises(UsageError, match=r"model\.percentiles"):
+    newer.write_text(TOML.format(extra="").replace("widths = [4, 8]", "widths = [8, 8]"))
+    with pytest.raises(UsageError, match=r"model\.widths"):
         module.export(checkpoint, tmp_path / "other.onnx", recipe_path=newer)
     assert not (tmp_path / "other.onnx").exists()
 

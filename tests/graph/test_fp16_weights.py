@@ -103,7 +103,11 @@ def test_fp32_weights_stay_exact(checkpoint: Path, tmp_path: Path) -> None:
     )
     exact = module.export(checkpoint, tmp_path / "exact.onnx", recipe_path=text)
     assert exact.size_bytes > 5e6
-    assert all(row.max_error < 1e-4 for row in exact.parity)
+    in_fp32 = [row for row in exact.parity if row.engine.endswith("fp32")]
+    assert in_fp32
+    assert all(row.max_error < 1e-4 for row in in_fp32)
+    # A CPU that has bf16 computes in it, too, and is judged by what that can do.
+    assert not any(row.problems for row in exact.parity)
 
 
 def test_storing_and_restoring_keeps_what_fp16_can_hold() -> None:

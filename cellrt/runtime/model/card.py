@@ -18,6 +18,7 @@ SCHEMA_VERSION = 1
 METADATA_KEY = "cellrt"
 INPUT, OUTPUT = "image", "fields"
 """Names that exported graphs give their tensors."""
+LOCAL_BRIGHTNESS_VERSION = 1
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
@@ -27,6 +28,25 @@ class Normalisation:
 
     low_percentile: float = 1.0
     high_percentile: float = 99.8
+
+
+@dataclass(frozen=True)
+class LocalBrightness:
+    """Background becomes 0 and a typical cell about 1, both followed through the image.
+
+    Defects (fill, hot pixels, slices that fell out of line) are mended before; see
+    :mod:`cellrt.runtime.grid.brightness` and :mod:`cellrt.runtime.grid.defects`.
+
+    Parameters
+    ----------
+    diameter_voxels : float
+        Cell diameter on the model's grid: what is local.
+    version : int
+        Of the rule. A network is used with the version it was trained with.
+    """
+
+    diameter_voxels: float
+    version: int = LOCAL_BRIGHTNESS_VERSION
 
 
 @dataclass(frozen=True)
@@ -104,6 +124,9 @@ class ModelCard:
         Default voxels dropped at inner tile faces, and width of the weighted transition.
     tile : (int, int, int)
         Tile (z, y, x) for engines that are built for one shape.
+    unquantised : {"auto", "fp32"}
+        Of an int8 file, how the layers are computed that are not int8: as fast as the CPU can, in
+        bf16 where it has it, or in fp32 because their rounding would change cells.
     """
 
     name: str
@@ -120,7 +143,7 @@ class ModelCard:
     input_axes: str = "nczyx"
     channels: int = 1
     two_dimensional: bool = False
-    normalisation: Normalisation = field(default_factory=Normalisation)
+    normalisation: Normalisation | LocalBrightness = field(default_factory=Normalisation)
     multiple: int = 8
     receptive_field_radius: int = 44
     activation_bytes: int = 256
@@ -128,6 +151,7 @@ class ModelCard:
     blend: int = 8
     tile: tuple[int, int, int] = (64, 96, 96)
     precision: str = "fp32"
+    unquantised: str = "auto"
     training_data: tuple[TrainingData, ...] = ()
     scores: tuple[Score, ...] = ()
     golden: Golden | None = None
@@ -203,7 +227,10 @@ def _typed(raw: dict[str, Any]) -> dict[str, Any]:
         Output(name=o["name"], channels=tuple(o["channels"])) for o in raw["outputs"]
     )
     if "normalisation" in raw:
-        values["normalisation"] = Normalisation(**raw["normalisation"])
+        local = "diameter_voxels" in raw["normalisation"]
+        values["normalisation"] = (LocalBrightness if local else Normalisation)(
+            **raw["normalisation"]
+        )
     values["training_data"] = tuple(TrainingData(**d) for d in raw.get("training_data", ()))
     values["scores"] = tuple(Score(**s) for s in raw.get("scores", ()))
     if raw.get("golden") is not None:
@@ -225,6 +252,7 @@ def _check(card: ModelCard) -> None:
             raise ValueError(what)
 
     need(card.precision in PRECISIONS, f"precision {card.precision!r}")
+    need(card.unquantised in ("auto", "fp32"), f"unquantised {card.unquantised!r}")
     need(card.channels == 1, f"channels is {card.channels}, only 1 is supported")
     need(card.input_axes == "nczyx", f"input_axes {card.input_axes!r}, expected 'nczyx'")
     for name in ("diameter_voxels", "voxel_size_um"):
@@ -239,7 +267,16 @@ def _check(card: ModelCard) -> None:
     need(card.activation_bytes >= 4, "activation_bytes must be at least 4")
     need(card.halo >= 0 and card.blend >= 0, "halo and blend must not be negative")
     need(len(card.outputs) >= 1, "outputs is empty")
-    low, high = card.normalisation.low_percentile, card.normalisation.high_percentile
-    need(0 <= low < high <= 100, f"normalisation percentiles {low}, {high}")
+    rule = card.normalisation
+    if isinstance(rule, LocalBrightness):
+        need(
+            rule.version == LOCAL_BRIGHTNESS_VERSION,
+            f"normalisation is local brightness of version {rule.version}, this cellrt knows "
+            f"version {LOCAL_BRIGHTNESS_VERSION}",
+        )
+        need(rule.diameter_voxels > 0, "normalisation.diameter_voxels must be above 0")
+    else:
+        low, high = rule.low_percentile, rule.high_percentile
+        need(0 <= low < high <= 100, f"normalisation percentiles {low}, {high}")
     smallest, largest = card.diameter_range
     need(0 < smallest <= 1 <= largest, f"diameter_range {card.diameter_range} must enclose 1")

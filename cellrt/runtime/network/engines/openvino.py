@@ -64,8 +64,9 @@ class OpenVinoEngine:
     ) -> OpenVinoSession:
         """Compile a model for tiles of one shape.
 
-        ``auto`` computes in bf16 where the CPU has matrix instructions for it, else in fp32; on a
-        GPU in fp16, after a comparison with the reference output in the model's card.
+        ``auto`` computes in bf16 where the CPU has instructions for it and the model's card does
+        not forbid it, else in fp32; on a GPU in fp16, after a comparison with the reference output
+        in the model's card.
 
         Raises
         ------
@@ -73,6 +74,8 @@ class OpenVinoEngine:
             The device has no bf16 although it was asked for, OpenVINO cannot compile the graph, or
             a GPU computes something else than the card says.
         """
+        if precision == "auto" and model.card.unquantised == "fp32":
+            precision = "fp32"
         chosen = self._precision(precision)
         session = self._compile(model, tile, chosen)
         golden = model.card.golden
