@@ -182,3 +182,15 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "x.ckpt")
     with pytest.raises(InputError, match="no such checkpoint"):
         load_checkpoint(tmp_path / "y.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("depth", "multiple", "expected"),
+    [(48, 8, False), (12, 8, True), (16, 8, True), (24, 8, False), (8, 8, True), (8, 2, False)],
+)
+def test_patches_whose_gradients_bf16_gets_wrong_are_known(
+    depth: int, multiple: int, expected: bool
+) -> None:
+    from cellrt.training.loop import meets_bf16_fault
+
+    assert meets_bf16_fault(depth, multiple) is expected
