@@ -18,14 +18,13 @@ import numpy as np
 
 from cellrt.geometry import Shape
 from cellrt.runtime.decoding.base import Decoder
+from cellrt.runtime.grid.defects import MendedImage
 from cellrt.runtime.grid.intensity import estimate_range
 from cellrt.runtime.grid.model_image import prepare_image
 from cellrt.runtime.grid.scale import CellScale
-from cellrt.runtime.image.source import Voxels
-from cellrt.runtime.model.card import ModelCard
-from cellrt.runtime.model.file import ModelFile
+from cellrt.runtime.model.card import LocalBrightness, ModelCard
 from cellrt.runtime.network.engines.base import Session
-from cellrt.runtime.network.engines.ladder import EngineChoice
+from cellrt.runtime.network.loaded import LoadedModel
 from cellrt.runtime.network.run import network_fields
 from cellrt.runtime.network.tiles import plan_tiles
 
@@ -96,15 +95,13 @@ class Probe:
 
 
 def refine_scale(
-    image: Voxels,
+    image: MendedImage,
     start: CellScale | None,
     spacing: tuple[float, float, float],
     spacing_origin: str,
     *,
-    model: ModelFile,
-    choice: EngineChoice,
+    network: LoadedModel,
     decoder: Decoder,
-    precision: str,
     warnings: list[str],
     note: Callable[[str], None] = lambda text: None,
 ) -> CellScale:
@@ -112,12 +109,12 @@ def refine_scale(
 
     Parameters
     ----------
-    image : ndarray, shape (z, y, x)
+    image : MendedImage
     start : CellScale or None
         What voxel size or user say. A diameter given by the user is never changed.
     spacing, spacing_origin
         Relative voxel spacing and where it comes from.
-    model, choice, decoder, precision
+    network, decoder
         What the probes run with.
     warnings : list of str
         Receives what the user should know.
@@ -130,12 +127,12 @@ def refine_scale(
     """
     if start is not None and start.certain:
         return start
-    if estimate_range(image, model.card.normalisation).is_constant:
-        return start or CellScale(model.card.diameter_voxels, spacing, "a default", spacing_origin)
-    card = model.card
+    card = network.model.card
+    if _is_constant(image, card):
+        return start or CellScale(card.diameter_voxels, spacing, "a default", spacing_origin)
     if start is None and is_noise(image):
         return _unknown(card, spacing, spacing_origin, warnings)
-    tile = choice.fixed_tile(model) or PROBE
+    tile = network.fixed_tile or PROBE
     base = start or CellScale(FIRST_PIXELS, spacing, "", spacing_origin)
     seen: dict[int, Probe] = {}
 
@@ -151,7 +148,7 @@ def refine_scale(
     # Kernels load, and on the very first run compile, while the engine loads and computes.
     with ThreadPoolExecutor(1, thread_name_prefix="compile") as compiler:
         compiling = compiler.submit(decoder.warm_up)
-        session = choice.load(model, tile, precision, note)
+        session = network.session(tile, note)
         step, offset = _best_step(look, known=start is not None)
         compiling.result()
     best = seen[step]
@@ -200,10 +197,11 @@ def _unknown(
     return CellScale(card.diameter_voxels, spacing, words, spacing_origin)
 
 
-def is_noise(image: Voxels) -> bool:
+def is_noise(image: MendedImage) -> bool:
     """Whether neighbouring pixels of the busiest part have nothing in common."""
     size = tuple(min(n, p) for n, p in zip(image.shape, PROBE, strict=True))
-    box = image[busiest_box(image, (size[0], size[1], size[2]))].astype(np.float64)
+    crop = image.crop(busiest_box(image, (size[0], size[1], size[2])))
+    box = crop.read((0, 0, 0), crop.shape)[0].astype(np.float64)
     box -= box.mean(axis=(1, 2), keepdims=True)  # slices may differ in brightness as a whole
     power = float(np.square(box).mean())
     if power == 0:
@@ -255,7 +253,7 @@ def _vertex(before: float, at: float, after: float) -> float:
 
 
 def _probe(
-    image: Voxels,
+    image: MendedImage,
     scale: CellScale,
     card: ModelCard,
     session: Session,
@@ -269,7 +267,7 @@ def _probe(
         min(n, max(1, math.ceil(p / f)))
         for n, p, f in zip(image.shape, PROBE, factors, strict=True)
     ]
-    crop = image[busiest_box(image, (want[0], want[1], want[2]))]
+    crop = image.crop(busiest_box(image, (want[0], want[1], want[2])))
     shape = tuple(
         min(p, max(1, round(n * f))) for n, p, f in zip(crop.shape, PROBE, factors, strict=True)
     )
@@ -289,19 +287,31 @@ def _probe(
     return Probe(scale.diameter_pixels, len(volumes), pixels, agreement, decoder.size_weight)
 
 
-def busiest_box(image: Voxels, size: Shape) -> tuple[slice, slice, slice]:
-    """Box of a given size where the image varies most, found on a grid of candidate positions."""
+def busiest_box(image: MendedImage, size: Shape) -> tuple[slice, slice, slice]:
+    """Box of a given size where the image varies most, found on a grid of candidate positions.
+
+    Fill counts for nothing, and what is brighter than nearly all of the image no more than that.
+    """
+    limit = image.defects.hot_above
     best, found = -1.0, tuple(slice(0, n) for n in size)
     for z in _positions(image.shape[0], size[0]):
         for y in _positions(image.shape[1], size[1]):
             for x in _positions(image.shape[2], size[2]):
                 box = (slice(z, z + size[0]), slice(y, y + size[1]), slice(x, x + size[2]))
-                stride = tuple(max(1, n // 24) for n in size)
-                sample = image[box][:: stride[0], :: stride[1], :: stride[2]].astype(np.float32)
+                sample = image.crop(box).sample(24)
+                if not sample.size:
+                    continue
+                sample = np.minimum(sample, np.float32(limit))
                 spread = float(np.subtract(*np.percentile(sample, [90, 30])))
                 if spread > best:
                     best, found = spread, box
     return found[0], found[1], found[2]
+
+
+def _is_constant(image: MendedImage, card: ModelCard) -> bool:
+    if isinstance(card.normalisation, LocalBrightness):
+        return image.defects.constant
+    return estimate_range(image.source, card.normalisation).is_constant
 
 
 def _positions(length: int, size: int) -> list[int]:

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from cellrt.errors import InputError
 from cellrt.runtime.cell_size_search import refine_scale
 from cellrt.runtime.decoding.registry import decoder_for
-from cellrt.runtime.grid.model_image import ModelImage, prepare_image
+from cellrt.runtime.grid.model_image import ModelImage, look_at, prepare_image
 from cellrt.runtime.grid.scale import known_scale
 from cellrt.runtime.image.formats import read_volume
 from cellrt.runtime.model.card import ModelCard
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.ladder import choose_engine
+from cellrt.runtime.network.loaded import LoadedModel
 from cellrt.simulation.styles import KINDS, STYLES, simulate_style
 
 Tile = NDArray[np.float32]
@@ -113,18 +114,17 @@ def _model_image(path: str | Path, model: ModelFile) -> ModelImage:
         raise InputError(f"{path} has one slice; calibrate with stacks (z, y, x)")
     scale, spacing, origin = known_scale(volume, card)
     warnings: list[str] = []
+    seen = look_at(volume.image, card.normalisation)
     scale = refine_scale(
-        volume.image,
+        seen,
         scale,
         spacing,
         origin,
-        model=model,
-        choice=choose_engine("openvino"),
+        network=LoadedModel(model, choose_engine("openvino"), "fp32"),
         decoder=decoder_for(card),
-        precision="fp32",
         warnings=warnings,
     )
-    image = prepare_image(volume.image, scale.model_shape(volume.shape, card), card.normalisation)
-    if image.intensity.is_constant:
+    image = prepare_image(seen, scale.model_shape(volume.shape, card), card.normalisation)
+    if image.is_constant:
         raise InputError(f"{path} is constant; calibrate with stacks that show cells")
     return image

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cellrt.geometry import Shape
 from cellrt.runtime.image.source import Voxels
 from cellrt.runtime.model.card import Normalisation
 
@@ -26,6 +27,15 @@ class IntensityRange:
         """Whether the image has no contrast beyond rounding errors."""
         return not self.high - self.low > 1e-5 * max(abs(self.low), abs(self.high))
 
+    def normalise(
+        self,
+        image: NDArray[np.generic],
+        start: Shape = (0, 0, 0),
+        fill: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.float32]:
+        """Map ``low..high`` to 0..1, see :func:`normalise`; where the box lies does not matter."""
+        return normalise(image, self)
+
 
 def estimate_range(image: Voxels, normalisation: Normalisation | None = None) -> IntensityRange:
     """Percentiles of the whole image, from a strided sample where the image is large.
@@ -37,8 +47,15 @@ def estimate_range(image: Voxels, normalisation: Normalisation | None = None) ->
     normalisation : Normalisation, optional
         Percentiles; the default is 1 and 99.8.
     """
+    return range_of(np.asarray(image[sample_strides(image.shape)]), normalisation)
+
+
+def range_of(
+    sample: NDArray[np.generic], normalisation: Normalisation | None = None
+) -> IntensityRange:
+    """Percentiles of a sample, any real dtype and shape; see :func:`estimate_range`."""
     normalisation = normalisation or Normalisation()
-    sample = np.asarray(image[_sample_strides(image.shape)], dtype=np.float32).ravel()
+    sample = sample.astype(np.float32).ravel()
     low, high = np.percentile(sample, [normalisation.low_percentile, normalisation.high_percentile])
     if not high > low:
         # Sparse signal: less than 0.2 % of the voxels are bright. Use all of the contrast.
@@ -74,7 +91,7 @@ def normalise(image: NDArray[np.generic], intensity: IntensityRange) -> NDArray[
     return result
 
 
-def _sample_strides(shape: tuple[int, ...]) -> tuple[slice, ...]:
+def sample_strides(shape: tuple[int, ...]) -> tuple[slice, ...]:
     """Strides that leave about SAMPLE_VOXELS, taken from y and x first: slices differ in z."""
     voxels = int(np.prod(shape))
     excess = max(1.0, voxels / SAMPLE_VOXELS)

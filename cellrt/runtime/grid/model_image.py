@@ -8,32 +8,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.geometry import Shape
-from cellrt.runtime.grid.intensity import IntensityRange, estimate_range, normalise
-from cellrt.runtime.grid.resample import resample_planes
+from cellrt.runtime.grid.brightness import Brightness, BrightnessMeter, uniform
+from cellrt.runtime.grid.defects import MendedImage, as_it_is, mended
+from cellrt.runtime.grid.intensity import IntensityRange, estimate_range, range_of, sample_strides
+from cellrt.runtime.grid.resample import resample_mended
 from cellrt.runtime.image.source import Voxels
-from cellrt.runtime.model.card import Normalisation
+from cellrt.runtime.model.card import LocalBrightness, Normalisation
 
 # Planes of the model's grid that are resampled to measure the intensity range.
 SAMPLED_PLANES = 24
+# Planes that tell how much is clipped.
+CLIPPED_PLANES = 6
+
+Scale = IntensityRange | Brightness
 
 
 @dataclass(frozen=True)
 class ModelImage:
     """An image as the network sees it: on the model's grid, normalised.
 
-    ``source`` is the input itself where the grids agree (tiles are then read and normalised one by
-    one, straight from the file), else a resampled and normalised float16 copy.
+    Attributes
+    ----------
+    source : MendedImage
+        The input. Where the grids agree, boxes are read from it and normalised one by one.
+    scale : IntensityRange or Brightness
+        What becomes 0 and 1.
+    ready : ndarray, float16, shape (z, y, x), or None
+        The resampled and normalised image, where the grids differ.
     """
 
-    source: Voxels
-    intensity: IntensityRange
-    ready: bool
+    source: MendedImage
+    scale: Scale
+    ready: NDArray[np.float16] | None = None
 
     @property
     def shape(self) -> Shape:
         """Shape (z, y, x) on the model's grid."""
-        z, y, x = self.source.shape
+        if self.ready is None:
+            return self.source.shape
+        z, y, x = self.ready.shape
         return z, y, x
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether there is nothing to see."""
+        return self.source.defects.constant or (
+            isinstance(self.scale, IntensityRange) and self.scale.is_constant
+        )
 
     def read(self, start: Shape, stop: Shape) -> NDArray[np.float32]:
         """Read a box, mirrored at the far faces where it reaches beyond the image.
@@ -42,35 +63,103 @@ class ModelImage:
         -------
         ndarray, float32, shape stop - start
         """
-        inside = tuple(slice(a, min(b, n)) for a, b, n in zip(start, stop, self.shape, strict=True))
-        box = self.source[inside]
-        image = box.astype(np.float32) if self.ready else normalise(box, self.intensity)
+        z, y, x = (min(b, n) for b, n in zip(stop, self.shape, strict=True))
+        if self.ready is None:
+            voxels, fill = self.source.read(start, (z, y, x))
+            image = self.scale.normalise(voxels, start, fill)
+        else:
+            inside = tuple(slice(a, b) for a, b in zip(start, (z, y, x), strict=True))
+            image = self.ready[inside].astype(np.float32)
         missing = [b - a - n for a, b, n in zip(start, stop, image.shape, strict=True)]
         if any(missing):
             image = np.pad(image, [(0, m) for m in missing], mode="symmetric")
         return np.ascontiguousarray(image)
 
 
-def prepare_image(image: Voxels, shape: Shape, normalisation: Normalisation) -> ModelImage:
-    """Bring an image to the model's grid and measure its intensity range there.
+def look_at(image: Voxels, rule: Normalisation | LocalBrightness) -> MendedImage:
+    """Find an image's defects, where the model's rule for intensities asks for it."""
+    return mended(image) if isinstance(rule, LocalBrightness) else as_it_is(image)
 
-    The range is measured after resampling, as in training: averaging takes noise away, and with it
-    the extremes that noise adds.
+
+def measure_intensity(
+    image: MendedImage,
+    shape: Shape,
+    rule: Normalisation | LocalBrightness,
+    chosen: IntensityRange | None = None,
+) -> Scale:
+    """Measure on the model's grid what becomes 0 and 1.
+
+    After resampling, as in training: averaging takes noise away, and with it the extremes that
+    noise adds.
 
     Parameters
     ----------
-    image : ndarray or VoxelSource, any real dtype, shape (z, y, x)
+    image : MendedImage
     shape : (int, int, int)
         Shape on the model's grid.
-    normalisation : Normalisation
-        Percentiles.
+    rule : Normalisation or LocalBrightness
+        The model card's.
+    chosen : IntensityRange, optional
+        The user's choice, instead of what would be measured.
     """
-    if image.shape == shape:
-        return ModelImage(image, estimate_range(image, normalisation), ready=False)
-    step = max(1, shape[0] // SAMPLED_PLANES)
-    sampled = resample_planes(image, shape, range(step // 2, shape[0], step))
-    intensity = estimate_range(np.stack([plane for _, plane in sampled]), normalisation)
+    if isinstance(rule, LocalBrightness):
+        return uniform(chosen) if chosen else _brightness(image, shape, rule)
+    return chosen or _range(image, shape, rule)
+
+
+def prepare_image(
+    image: MendedImage | Voxels,
+    shape: Shape,
+    rule: Normalisation | LocalBrightness,
+    scale: Scale | None = None,
+) -> ModelImage:
+    """Bring an image to the model's grid and normalise it.
+
+    Parameters
+    ----------
+    image : MendedImage, or ndarray or VoxelSource of any real dtype, shape (z, y, x)
+    shape : (int, int, int)
+        Shape on the model's grid.
+    rule : Normalisation or LocalBrightness
+        The model card's.
+    scale : IntensityRange or Brightness, optional
+        As measured with :func:`measure_intensity`, which is done here otherwise.
+    """
+    source = image if isinstance(image, MendedImage) else look_at(image, rule)
+    scale = scale or measure_intensity(source, shape, rule)
+    if source.shape == shape:
+        return ModelImage(source, scale)
     ready = np.empty(shape, np.float16)
-    for z, plane in resample_planes(image, shape):
-        ready[z] = normalise(plane, intensity)
-    return ModelImage(ready, intensity, ready=True)
+    for z, plane, fill in resample_mended(source, shape):
+        mask = None if fill is None else fill[None]
+        ready[z] = scale.normalise(plane[None], (z, 0, 0), mask)[0]
+    return ModelImage(source, scale, ready)
+
+
+def clipped_share(image: MendedImage, shape: Shape, scale: Scale) -> float:
+    """Share of the voxels, in some planes, that are too bright for the scale to keep linear."""
+    step = max(1, shape[0] // CLIPPED_PLANES)
+    sampled = resample_mended(image, shape, range(step // 2, shape[0], step))
+    shares = [float(np.mean(scale.normalise(p[None], (z, 0, 0)) > 1)) for z, p, _ in sampled]
+    return float(np.mean(shares))
+
+
+def _range(source: MendedImage, shape: Shape, rule: Normalisation) -> IntensityRange:
+    if source.shape == shape:
+        z, y, x = (slice(a, b) for a, b in zip(source.start, source.stop, strict=True))
+        return estimate_range(source.source[z, y, x], rule)
+    step = max(1, shape[0] // SAMPLED_PLANES)
+    chosen = range(step // 2, shape[0], step)
+    strides = sample_strides((len(chosen), *shape[1:]))[1:]
+    sampled = [plane[strides].copy() for _, plane, _ in resample_mended(source, shape, chosen)]
+    return range_of(np.stack(sampled), rule)
+
+
+def _brightness(source: MendedImage, shape: Shape, rule: LocalBrightness) -> Brightness:
+    meter = BrightnessMeter(shape, rule.diameter_voxels)
+    # Every second plane tells the means of blocks well enough.
+    step = max(1, meter.block // 2)
+    planes = range(min(step // 2, shape[0] - 1), shape[0], step)
+    for z, plane, fill in resample_mended(source, shape, planes):
+        meter.add(z, plane, fill)
+    return meter.measure()

@@ -16,6 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cellrt.geometry import Shape
+from cellrt.runtime.grid.defects import MendedImage, as_it_is
 from cellrt.runtime.image.source import Voxels
 from cellrt.threads import usable_cores
 
@@ -58,23 +59,59 @@ def resample_planes(
     (int, ndarray)
         Plane number and float32 plane (y, x).
     """
-    z_first, z_weights = axis_taps(image.shape[0], shape[0])
-    y_first, y_weights = axis_taps(image.shape[1], shape[1])
-    x_first, x_weights = axis_taps(image.shape[2], shape[2])
+    for z, plane, _ in resample_mended(as_it_is(image), shape, planes):
+        yield z, plane
 
-    def make(z: int) -> tuple[int, NDArray[np.float32]]:
+
+def resample_mended(
+    image: MendedImage, shape: Shape, planes: Iterable[int] | None = None
+) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.bool_] | None]]:
+    """Resample an image of which parts may be fill; fill takes no part in what lies beside it.
+
+    Parameters
+    ----------
+    image : MendedImage
+    shape, planes
+        As for :func:`resample_planes`.
+
+    Yields
+    ------
+    (int, ndarray, ndarray or None)
+        Plane number, float32 plane (y, x), and where it is fill for the larger part (None:
+        nowhere).
+    """
+    z_first, z_weights = axis_taps(image.shape[0], shape[0])
+    y_taps = axis_taps(image.shape[1], shape[1])
+    x_taps = axis_taps(image.shape[2], shape[2])
+
+    def make(z: int) -> tuple[int, NDArray[np.float32], NDArray[np.bool_] | None]:
         plane = np.zeros(image.shape[1:], np.float32)
+        missing: NDArray[np.float32] | None = None
         for tap, weight in enumerate(z_weights[z]):
-            if weight:
-                plane += weight * image[z_first[z] + tap].astype(np.float32, copy=False)
+            if not weight:
+                continue
+            source, fill = image.plane(int(z_first[z] + tap))
+            if fill is not None:
+                missing = np.zeros_like(plane) if missing is None else missing
+                missing[fill] += weight
+                source[fill] = 0
+            plane += weight * source
         out = np.empty(shape[1:], np.float32)
-        _resample_plane(plane, y_first, y_weights, x_first, x_weights, out)
-        return z, out
+        _resample_plane(plane, *y_taps, *x_taps, out)
+        if missing is None:
+            return z, out, None
+        share = np.empty(shape[1:], np.float32)
+        _resample_plane(missing, *y_taps, *x_taps, share)
+        is_fill = share > _MOSTLY
+        out /= np.maximum(1 - share, 1 - _MOSTLY)
+        return z, out, is_fill
 
     wanted = list(range(shape[0]) if planes is None else planes)
-    with ThreadPoolExecutor(usable_cores(), thread_name_prefix="resample") as pool:
-        for begin in range(0, len(wanted), 8):
-            yield from pool.map(make, wanted[begin : begin + 8])
+    cores = usable_cores()
+    ahead = min(8, 2 * cores)  # planes that wait to be taken
+    with ThreadPoolExecutor(cores, thread_name_prefix="resample") as pool:
+        for begin in range(0, len(wanted), ahead):
+            yield from pool.map(make, wanted[begin : begin + ahead])
 
 
 def axis_taps(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -96,6 +133,10 @@ def axis_taps(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.f
     weights = np.clip(1 - np.abs(position - centre[:, None]) / reach, 0, None)
     # Beyond the first and last voxel the border voxel is repeated: its weight takes the rest.
     return first, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+# A voxel of which more than this share is fill is fill.
+_MOSTLY = np.float32(0.5)
 
 
 @njit(cache=True, nogil=True)

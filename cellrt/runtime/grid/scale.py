@@ -112,3 +112,8 @@ def known_scale(
         words = f"a typical {card.diameter_um:.3g} µm at {x:.3g} µm per pixel"
         return CellScale(card.diameter_um / x, spacing, words, origin), spacing, origin
     return None, spacing, origin
+
+
+def slab_planes(diameter_voxels: float) -> int:
+    """Planes of the slab of equal slices, about a cell thick, that stands for a single slice."""
+    return math.ceil(diameter_voxels / 8) * 8

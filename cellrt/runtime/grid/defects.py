@@ -1,0 +1,352 @@
+"""What is wrong with single pixels, slices and corners of an image, found before it is resampled.
+
+Three accidents have nothing to do with the specimen, and are mended or left out:
+
+- **Fill**: voxels that are no image. Deskewing, rotating, stitching and padding leave corners of
+  one exact value, most often 0, below everything that a camera with an offset records.
+- **Slices** that differ from their neighbours by a factor, in light and in noise, or that are lost.
+- **Hot pixels**, see `hot_pixels.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellrt.geometry import Shape
+from cellrt.runtime.grid.hot_pixels import HOT_QUANTILE, clamp_hot_pixels
+from cellrt.runtime.image.source import Voxels
+
+FloatArray = NDArray[np.float32]
+
+# Pixels of a slice that are looked at, about: enough for quantiles to a percent. Of many slices
+# fewer each, not to hold too many.
+SAMPLE_PIXELS = 20_000
+FEWEST_PIXELS = 4_000
+ALL_PIXELS = 2_000_000
+# Fill makes up at least this share of the sample. Between it and the darkest tenth of the image lie
+# at least so many steps of grey, and in the darker half of that gap no more than this share of the
+# image: interpolation at the border of the fill leaves some.
+LEAST_FILL = 2e-3
+GAP_STEPS = 4
+GAP_SHARE = 0.05
+# Pieces of image in it, along a line, are longer than this many pixels or this share of the width.
+# Shorter ones are cells whose background somebody set to one value.
+SHORT_PIECE, SHORT_SHARE = 24, 0.3
+# A slice is mended where its noise differs from that of its neighbours, which agree, and its
+# contrast too, the same way, by these factors. Where the neighbours do not agree in contrast, as at
+# the poles of cells, the noise has to differ by more and alone tells the gain.
+NOISE_FACTOR = 1.25
+CONTRAST_FACTOR = 1.5
+NOISE_ALONE_FACTOR = 2.0
+NEIGHBOURS_AGREE = 1.6
+# More lost slices than this in a row are no accident, and the next image is too far away.
+MOST_LOST = 3
+NEIGHBOURS = 2
+LEAST_SLICES = 5
+
+
+@dataclass(frozen=True)
+class Defects:
+    """What was found, and how to mend it.
+
+    Attributes
+    ----------
+    fill : float or None
+        Grey value of voxels that are no image.
+    fill_share : float
+        Share of the sampled pixels that have it.
+    gains, levels, targets : ndarray, float32, shape (z,)
+        A slice is mended as ``(slice - level) / gain + target``; gain 1 where nothing is wrong.
+    lost : tuple of int
+        Slices of one grey value between others, for which their neighbours stand in.
+    hot_above : float
+        Grey value above which single pixels are looked at.
+    saturated : float
+        Share of the sampled pixels at the largest value, where that is a plateau; else 0.
+    stand_ins : dict
+        Of each lost slice, those that stand in for it.
+    constant : bool
+        All that is not fill has one grey value.
+    """
+
+    fill: float | None
+    fill_share: float
+    gains: FloatArray
+    levels: FloatArray
+    targets: FloatArray
+    lost: tuple[int, ...]
+    hot_above: float
+    saturated: float
+    stand_ins: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    constant: bool = False
+
+    @property
+    def mended(self) -> tuple[int, ...]:
+        """Slices whose brightness is corrected."""
+        return tuple(int(z) for z in np.flatnonzero(self.gains != 1))
+
+    def hot_in(self, z: int) -> float:
+        """Grey value of a slice above which its pixels are looked at."""
+        above = (self.hot_above - float(self.targets[z])) * float(self.gains[z])
+        return above + float(self.levels[z])
+
+
+def find_defects(image: Voxels) -> Defects:
+    """Look at every slice of an image (z, y, x), at some twenty thousand pixels of each.
+
+    Parameters
+    ----------
+    image : ndarray or VoxelSource, any real dtype, shape (z, y, x)
+        Read slice by slice.
+    """
+    depth = image.shape[0]
+    pixels = max(FEWEST_PIXELS, min(SAMPLE_PIXELS, ALL_PIXELS // depth))
+    samples = [_sample(np.asarray(image[z]), pixels) for z in range(depth)]
+    everything = np.concatenate([pairs.ravel() for pairs in samples])
+    fill, share = _find_fill(everything)
+    if fill is not None and _is_background(samples, fill, image.shape[2]):
+        fill, share = None, 0.0
+    if fill is not None:
+        everything = everything[everything != fill]
+    gains, levels, targets, lost = _find_slices(samples, fill)
+    top = everything.max()
+    at_top = float(np.mean(everything == top))
+    near_top = float(np.mean(everything >= top - (top - everything.min()) * 0.01)) - at_top
+    stand_ins = {z: _nearest_kept(z, lost, depth) for z in lost}
+    return Defects(
+        fill,
+        share,
+        gains,
+        levels,
+        targets,
+        lost,
+        float(np.quantile(everything, HOT_QUANTILE)),
+        at_top if at_top > max(1e-4, near_top) else 0.0,
+        {z: others for z, others in stand_ins.items() if others},
+        constant=bool(top == everything.min()),
+    )
+
+
+def _sample(plane: NDArray[Any], pixels: int) -> NDArray[Any]:
+    """Pairs of neighbours along x from all over a slice, shape (n, 2)."""
+    height, width = plane.shape
+    step = max(1, round((height * width / pixels) ** 0.5))
+    step += step > 1 and step % 2 == 0  # lines that alternate are seen in equal numbers
+    left = plane[::step, : max(1, width - 1) : step]
+    right = plane[::step, 1::step] if width > 1 else left
+    count = min(left.shape[1], right.shape[1])
+    return np.stack([left[:, :count].ravel(), right[:, :count].ravel()], axis=1)
+
+
+def _find_fill(sample: NDArray[Any]) -> tuple[float | None, float]:
+    darkest = sample.min()
+    image = sample[sample != darkest]
+    share = 1 - image.size / sample.size
+    if share < LEAST_FILL or not image.size:
+        return None, 0.0
+    low = float(np.quantile(image, 0.1))
+    gap = low - float(darkest)
+    step = 1.0 if np.issubdtype(sample.dtype, np.integer) else gap / (4 * GAP_STEPS)
+    contrast = float(np.quantile(image, 0.99)) - low
+    inside = float(np.mean(image < float(darkest) + gap / 2))
+    # Where all that is left has one value there is no image without the rest.
+    if gap < GAP_STEPS * step or inside > GAP_SHARE or contrast <= 0:
+        return None, 0.0
+    if gap > contrast:
+        return float(darkest), share
+    spread = float(np.quantile(image, 0.5)) - low
+    return (float(darkest), share) if gap > 3 * spread else (None, 0.0)
+
+
+def _find_slices(
+    samples: Sequence[NDArray[Any]], fill: float | None
+) -> tuple[FloatArray, FloatArray, FloatArray, tuple[int, ...]]:
+    depth = len(samples)
+    gains = np.ones(depth, np.float32)
+    levels, targets = np.zeros(depth, np.float32), np.zeros(depth, np.float32)
+    level, contrast, noise = np.full((3, depth), np.nan)
+    lost = []
+    for z, pairs in enumerate(samples):
+        kept = pairs if fill is None else pairs[(pairs != fill).all(axis=1)]
+        if len(kept) < 20:
+            if not len(kept):
+                lost.append(z)
+            continue
+        values = kept.astype(np.float64)
+        low, middle, high = np.quantile(values, [0.1, 0.5, 0.95])
+        if values.min() == values.max():
+            lost.append(z)
+            continue
+        level[z], contrast[z] = middle, high - low
+        noise[z] = np.quantile(np.abs(values[:, 1] - values[:, 0]), 0.4)
+    if depth < LEAST_SLICES or np.isfinite(level).sum() < LEAST_SLICES:
+        return gains, levels, targets, ()
+    for z in np.flatnonzero(np.isfinite(level)).tolist():
+        others = [
+            k
+            for k in range(z - NEIGHBOURS, z + NEIGHBOURS + 1)
+            if k != z and 0 <= k < depth and np.isfinite(level[k])
+        ]
+        if len(others) < 2:
+            continue
+        near = [k for k in (z - 1, z + 1) if k in others]
+        # The middle of the neighbours is not moved by one more bad slice among them.
+        noisier = noise[z] / max(float(np.median(noise[others])), 1e-30)
+        ratio = contrast[z] / max(float(np.median(contrast[others])), 1e-30)
+        if not near or not _alike(noise[near]) or noise[z] <= 0:
+            continue
+        if _alike(contrast[near]):
+            odd = noisier > NOISE_FACTOR and ratio > CONTRAST_FACTOR
+            odd |= noisier < 1 / NOISE_FACTOR and ratio < 1 / CONTRAST_FACTOR
+            gain = ratio
+        else:
+            odd = not 1 / NOISE_ALONE_FACTOR < noisier < NOISE_ALONE_FACTOR
+            gain = noisier
+        if odd and gain > 0:
+            gains[z], levels[z], targets[z] = gain, level[z], np.median(level[others])
+    first, last = np.flatnonzero(np.isfinite(level))[[0, -1]]
+    between = [z for z in lost if first < z < last]
+    return gains, levels, targets, tuple(z for z in between if _is_short_gap(z, between))
+
+
+def _alike(values: NDArray[np.float64]) -> bool:
+    return float(values.max()) <= NEIGHBOURS_AGREE * float(values.min())
+
+
+def _is_short_gap(z: int, lost: Sequence[int]) -> bool:
+    """Whether a lost slice is one of at most `MOST_LOST` in a row."""
+    first = last = z
+    while first - 1 in lost:
+        first -= 1
+    while last + 1 in lost:
+        last += 1
+    return last - first < MOST_LOST
+
+
+def _is_background(samples: Sequence[NDArray[Any]], fill: float, width: int) -> bool:
+    """Whether what lies in the fill are islands the size of cells."""
+    ends = inside = 0
+    for pairs in samples:
+        image = pairs != fill
+        ends += int(np.count_nonzero(image[:, 0] & ~image[:, 1]))
+        inside += int(np.count_nonzero(image[:, 0]))
+    if not ends:
+        return False
+    length = inside / ends
+    return length < min(SHORT_PIECE, SHORT_SHARE * width)
+
+
+def _nearest_kept(z: int, lost: tuple[int, ...], depth: int) -> tuple[int, ...]:
+    below = next((k for k in range(z - 1, -1, -1) if k not in lost), None)
+    above = next((k for k in range(z + 1, depth) if k not in lost), None)
+    return tuple(k for k in (below, above) if k is not None)
+
+
+@dataclass(frozen=True)
+class MendedImage:
+    """An image, or a box of it, whose defects are mended while it is read.
+
+    Parameters
+    ----------
+    source : ndarray or VoxelSource, any real dtype, shape (z, y, x)
+        The whole image; read box by box.
+    defects : Defects
+        Of the whole image.
+    start, stop : (int, int, int)
+        The box.
+    """
+
+    source: Voxels
+    defects: Defects
+    start: Shape
+    stop: Shape
+
+    @property
+    def shape(self) -> Shape:
+        """Shape (z, y, x) of the box."""
+        z, y, x = (b - a for a, b in zip(self.start, self.stop, strict=True))
+        return z, y, x
+
+    def crop(self, box: tuple[slice, slice, slice]) -> MendedImage:
+        """A box of this box."""
+        parts = [part.indices(n)[:2] for part, n in zip(box, self.shape, strict=True)]
+        z, y, x = ((s + a, s + b) for s, (a, b) in zip(self.start, parts, strict=True))
+        return replace(self, start=(z[0], y[0], x[0]), stop=(z[1], y[1], x[1]))
+
+    def read(self, start: Shape, stop: Shape) -> tuple[FloatArray, NDArray[np.bool_] | None]:
+        """Read a box of voxels, float32, and which of them are fill (None: none)."""
+        low = [a + s for a, s in zip(start, self.start, strict=True)]
+        high = [a + s for a, s in zip(stop, self.start, strict=True)]
+        planes = [self._plane(z, low[1:], high[1:]) for z in range(low[0], high[0])]
+        voxels = np.stack([plane for plane, _ in planes])
+        if all(mask is None for _, mask in planes):
+            return voxels, None
+        none = np.zeros(voxels.shape[1:], np.bool_)
+        return voxels, np.stack([none if mask is None else mask for _, mask in planes])
+
+    def sample(self, per_axis: int) -> FloatArray:
+        """Voxels from all over the box that are no fill, about so many along each axis; 1D."""
+        step = [max(1, n // per_axis) for n in self.shape]
+        (z0, y0, x0), (z1, y1, x1) = self.start, self.stop
+        raw = np.asarray(self.source[z0 : z1 : step[0], y0 : y1 : step[1], x0 : x1 : step[2]])
+        defects = self.defects
+        chosen = slice(z0, z1, step[0])
+        gains = defects.gains[chosen][:, None, None]
+        values = (raw - defects.levels[chosen][:, None, None]) / gains
+        values += defects.targets[chosen][:, None, None]
+        kept = np.ones(raw.shape, np.bool_) if defects.fill is None else raw != defects.fill
+        return np.asarray(values[kept], np.float32)
+
+    def plane(self, z: int) -> tuple[FloatArray, NDArray[np.bool_] | None]:
+        """Read one slice, float32 (y, x), and which of its pixels are fill (None: none)."""
+        return self._plane(z + self.start[0], self.start[1:], self.stop[1:])
+
+    def _plane(
+        self, z: int, low: Sequence[int], high: Sequence[int]
+    ) -> tuple[FloatArray, NDArray[np.bool_] | None]:
+        """Read a part of a slice, in voxels of the whole image."""
+        defects = self.defects
+        if z in defects.stand_ins:
+            parts = [self._plane(other, low, high) for other in defects.stand_ins[z]]
+            masks = [mask for _, mask in parts if mask is not None]
+            mean = np.mean([part for part, _ in parts], axis=0, dtype=np.float32)
+            return np.asarray(mean), np.logical_or.reduce(masks) if masks else None
+        if defects.hot_above == np.inf:
+            raw = np.asarray(self.source[z, low[0] : high[0], low[1] : high[1]])
+            result = raw.astype(np.float32)
+        else:
+            # Hot pixels are told by their neighbours, beyond the box too.
+            near = [
+                (max(0, a - 1), min(n, b + 1))
+                for a, b, n in zip(low, high, self.source.shape[1:], strict=True)
+            ]
+            (y0, y1), (x0, x1) = near
+            wider = np.asarray(self.source[z, y0:y1, x0:x1])
+            inner = (slice(low[0] - y0, high[0] - y0), slice(low[1] - x0, high[1] - x0))
+            clamped = np.empty(wider.shape, np.float32)
+            clamp_hot_pixels(wider, np.float32(defects.hot_in(z)), clamped)
+            raw, result = wider[inner], clamped[inner]
+        if defects.gains[z] != 1:
+            result = (result - defects.levels[z]) / defects.gains[z] + defects.targets[z]
+        if defects.fill is None:
+            return result, None
+        mask = raw == defects.fill
+        return result, mask if mask.any() else None
+
+
+def mended(image: Voxels) -> MendedImage:
+    """Find an image's defects and return it without them."""
+    return MendedImage(image, find_defects(image), (0, 0, 0), tuple(image.shape))
+
+
+def as_it_is(image: Voxels) -> MendedImage:
+    """Return an image whose voxels are taken as they are."""
+    depth = image.shape[0]
+    zeros = np.zeros(depth, np.float32)
+    nothing = Defects(None, 0.0, np.ones(depth, np.float32), zeros, zeros, (), np.inf, 0.0)
+    return MendedImage(image, nothing, (0, 0, 0), tuple(image.shape))
