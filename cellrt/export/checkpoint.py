@@ -26,7 +26,7 @@ from cellrt.models.layers.fold import fold_batch_norm
 from cellrt.models.layers.network import Network
 from cellrt.runtime.decoding.base import decode_fields
 from cellrt.runtime.decoding.registry import decoder_for
-from cellrt.runtime.model.card import Golden, ModelCard, Score
+from cellrt.runtime.model.card import Golden, LocalBrightness, ModelCard, Score
 from cellrt.runtime.model.golden import golden_input
 from cellrt.training.card import make_card
 from cellrt.training.checkpoint import load_checkpoint
@@ -131,7 +131,7 @@ def _replacement(trained: Recipe, path: str | Path) -> Recipe:
     for key in ("kind", "targets"):
         if getattr(recipe, key) != getattr(trained, key):
             raise UsageError(f"{path}: '{key}' differs from what the checkpoint was trained with")
-    for key in (*trained.model.network_keys, "percentiles"):
+    for key in trained.model.network_keys:
         if getattr(recipe.model, key, None) != getattr(trained.model, key):
             raise UsageError(f"{path}: 'model.{key}' differs from what the checkpoint has")
     # The grid may be another one, as long as it has cells of the sizes that were trained on.
@@ -173,12 +173,14 @@ def make_golden(folded: Network, shape: tuple[int, int, int]) -> Golden:
 
 def parity_tiles(recipe: Recipe) -> list[npt.NDArray[np.float32]]:
     """Return tiles for the gate: of validation stacks where the data are here, and simulated."""
-    from cellrt.training.data.stacks import load_validation_stacks
+    from cellrt.training.data.stacks import load_validation_stacks, normalised
 
     images = []
     try:
         stacks = load_validation_stacks(recipe)
-        images = [stack.image for stack in stacks[:: max(1, len(stacks) // 2)]][:2]
+        nominal = recipe.model.nominal_diameter_voxels
+        chosen = stacks[:: max(1, len(stacks) // 2)][:2]
+        images = [normalised(stack, nominal) for stack in chosen]
     except InputError:
         pass  # a checkpoint may be exported where its training data are not
     images.append(_simulated_image(recipe))
@@ -198,14 +200,15 @@ def read_scores(path: str | Path) -> list[Score]:
 
 
 def _simulated_image(recipe: Recipe) -> npt.NDArray[Any]:
-    from cellrt.runtime.grid.intensity import estimate_range, normalise
+    from cellrt.runtime.grid.model_image import prepare_image
     from cellrt.simulation import simulate_membranes, simulate_nuclei
 
     draw: Any = {"nuclei": simulate_nuclei, "membranes": simulate_membranes}[recipe.kind]
     image = draw(
         (_TILE, _TILE, _TILE), diameter_voxels=recipe.model.nominal_diameter_voxels, seed=7
     ).image
-    return normalise(image, estimate_range(image))
+    rule = LocalBrightness(recipe.model.nominal_diameter_voxels)
+    return prepare_image(image, image.shape, rule).read((0, 0, 0), image.shape)
 
 
 def _central_tile(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -22,7 +22,6 @@ class CommonModelTable(Table):
     nominal_diameter_voxels: Positive = 16.0
     voxel_size_um: Positive = 0.5
     """First guess of the scale at inference when nobody gives a cell diameter."""
-    percentiles: tuple[float, float] = (1.0, 99.8)
     two_dimensional: bool = False
     """Whether single slices are accepted; say so only where it was measured."""
     stored_weights: Literal["fp32", "fp16"] = "fp32"

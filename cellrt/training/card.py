@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cellrt.models.layers.network import Network
-from cellrt.runtime.model.card import OUTPUT, ModelCard, Normalisation, Output, Score, TrainingData
+from cellrt.runtime.model.card import (
+    OUTPUT,
+    LocalBrightness,
+    ModelCard,
+    Output,
+    Score,
+    TrainingData,
+)
 from cellrt.training.recipe import Recipe
 
 
 def make_card(net: Network, recipe: Recipe, name: str, scores: Sequence[Score] = ()) -> ModelCard:
     """Describe a network with what its recipe says."""
-    low, high = recipe.model.percentiles
     data = [TrainingData(t.name, t.source, t.licence) for t in recipe.data]
     data += [
         TrainingData(f"{t.name} ({t.count} stacks)", "cellrt.simulation", "BSD-3-Clause")
@@ -29,7 +35,7 @@ def make_card(net: Network, recipe: Recipe, name: str, scores: Sequence[Score] =
         voxel_size_um=recipe.model.voxel_size_um,
         outputs=(Output(OUTPUT, method.outputs),),
         diameter_range=recipe.augment.zoom,
-        normalisation=Normalisation(low, high),
+        normalisation=LocalBrightness(recipe.model.nominal_diameter_voxels),
         two_dimensional=recipe.model.two_dimensional,
         multiple=net.size_multiple,
         receptive_field_radius=net.receptive_radius,

@@ -109,7 +109,8 @@ class AugmentTable(Table):
     falloff_probability: Probability = 0.3
     uneven: float = 0.5
     uneven_probability: Probability = 0.3
-    bad_slice_probability: Probability = 0.1
+    accidents: Probability = 1.0
+    """Factor on the probabilities of `cellrt.training.data.accidents`."""
 
 
 class OptimTable(Table):

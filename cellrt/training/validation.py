@@ -18,7 +18,7 @@ from cellrt.runtime.decoding.base import decode_fields
 from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.training.card import make_card
 from cellrt.training.data.patches import PatchDataset
-from cellrt.training.data.stacks import Stack
+from cellrt.training.data.stacks import Stack, normalised
 from cellrt.training.recipe import Recipe
 
 _LOSS_PATCHES = 8
@@ -89,13 +89,13 @@ class ScoreCallback(Callback):  # type: ignore[misc]
         net = module.averaged
         loss = self._patch_loss(net)
         chosen = self._chosen()
-        results = []
+        results: list[tuple[float, float]] = []
         if chosen:
             decoder = decoder_for(make_card(net, self.recipe, self.recipe.name))
-            results = [
-                score_labels(decode_fields(predict_stack(net, stack.image), decoder), stack.labels)
-                for stack in chosen
-            ]
+            nominal = self.recipe.model.nominal_diameter_voxels
+            for stack in chosen:
+                fields = predict_stack(net, normalised(stack, nominal))
+                results.append(score_labels(decode_fields(fields, decoder), stack.labels))
         text = f"validation: loss {loss:.4f}"
         metrics = {"val_loss": loss}
         if results:

@@ -20,11 +20,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cellrt.models.ground_truth import UNKNOWN
+from cellrt.runtime.grid.brightness import DARKEST
+from cellrt.runtime.grid.hot_pixels import HOT_QUANTILE, without_hot_pixels
+from cellrt.training.data.accidents import AFTERWARDS, AT_SENSOR, BEFORE_SENSOR, Scene, play
 from cellrt.training.recipe import AugmentTable
 
 FloatArray = npt.NDArray[np.float32]
 LabelArray = npt.NDArray[np.int32]
 
+# Below the light of any stack by more than interpolation at its border mixes in.
+_FAR = 100.0
+_BEYOND = -3.5
 _PERMUTATIONS = tuple(itertools.permutations(range(3)))
 
 
@@ -111,40 +117,50 @@ def sample_patch(
     crop = torch.from_numpy(labels[box].astype(np.float32)) + 1.0
     label_patch = _grid_sample(crop, where, "nearest").numpy().astype(np.int32) - 1
     inner = tuple(slice(margin, margin + size) for size in shape)
-    pixels = torch.from_numpy(image[box].astype(np.float32))
+    # What lies beyond a stack that is not mirrored is told by its value.
+    pixels = torch.from_numpy(image[box].astype(np.float32)) + _FAR
     padding = "reflection" if mirrored else "zeros"
-    return _grid_sample(pixels, where[inner], "bilinear", padding), label_patch
+    return _grid_sample(pixels, where[inner], "bilinear", padding) - _FAR, label_patch
 
 
-def acquire(image: Tensor, table: AugmentTable, rng: np.random.Generator) -> Tensor:
-    """Image a clean patch again: uneven light, blur, coarse sampling, noise, contrast.
+def acquire(scene: Scene, table: AugmentTable, rng: np.random.Generator) -> None:
+    """Image a clean patch again, with what goes wrong: uneven light, blur, coarse sampling, noise.
 
     Parameters
     ----------
-    image : (z, y, x) float32 Tensor
-        Intensities normalised to about 0..1.
+    scene : Scene
+        Changed in place.
     table : AugmentTable
     rng : numpy.random.Generator
-
-    Returns
-    -------
-    (z, y, x) float32 Tensor
-        Normalised intensities, softly clipped as the runtime does it.
     """
+    play(BEFORE_SENSOR, scene, rng, table.accidents)
+    image = torch.from_numpy(scene.image)
     if rng.random() < table.acquisition_probability:
-        image = _degrade(image, table, rng)
+        image = _degrade(image, scene.offset, table, rng)
+    else:
+        image = _camera(image, scene.offset, table, rng)
+    scene.image = image.numpy()
+    play(AFTERWARDS, scene, rng, table.accidents)
+
+
+def change_contrast(image: Tensor, table: AugmentTable, rng: np.random.Generator) -> Tensor:
+    """Change gamma, gain and offset of normalised intensities, softly clipped as the runtime does.
+
+    What the rule for the intensity leaves open: how bright a cell is beside its neighbours.
+    """
     if rng.random() < table.contrast_probability:
-        image = image.clamp(min=0) ** _log_uniform(table.gamma, rng)
+        image = image.sign() * image.abs() ** _log_uniform(table.gamma, rng)
         image = image * _log_uniform(table.gain, rng) + rng.uniform(*table.offset)
-    return soft_clip(image)
+        image = torch.where(image > 1, 1 + torch.log(image.clamp(min=1)), image.clamp(min=DARKEST))
+    return image
 
 
-def soft_clip(image: Tensor) -> Tensor:
-    """Compress what lies beyond 0..1 logarithmically, as `cellrt.runtime.grid.intensity` does."""
-    return torch.where(image > 1, 1 + torch.log(image.clamp(min=1)), image.clamp(min=-0.2))
+def beyond(image: Tensor) -> npt.NDArray[np.bool_]:
+    """Voxels of a sampled patch that lie beyond a stack that was not mirrored."""
+    return (image < _BEYOND).numpy()
 
 
-def _degrade(image: Tensor, table: AugmentTable, rng: np.random.Generator) -> Tensor:
+def _degrade(image: Tensor, offset: float, table: AugmentTable, rng: np.random.Generator) -> Tensor:
     """Uneven light, loss with depth, blur, coarse sampling and noise."""
     shape = image.shape
     if rng.random() < table.uneven_probability:
@@ -157,10 +173,10 @@ def _degrade(image: Tensor, table: AugmentTable, rng: np.random.Generator) -> Te
         image = _blur(image, (width, width, width))
     if rng.random() < table.blur_z_probability:
         image = _blur(image, (rng.uniform(*table.blur_z_voxels), 0.0, 0.0))
-    return _sensor(image, table, rng)
+    return _sensor(image, offset, table, rng)
 
 
-def _sensor(image: Tensor, table: AugmentTable, rng: np.random.Generator) -> Tensor:
+def _sensor(image: Tensor, offset: float, table: AugmentTable, rng: np.random.Generator) -> Tensor:
     """Sample coarsely, add noise there, and interpolate back as the runtime would."""
     shape = image.shape
     coarse = [1.0, 1.0, 1.0]
@@ -170,28 +186,23 @@ def _sensor(image: Tensor, table: AugmentTable, rng: np.random.Generator) -> Ten
         coarse[1] = coarse[2] = rng.uniform(*table.coarse_xy)
     small = tuple(max(4, round(n / c)) for n, c in zip(shape, coarse, strict=True))
     image = _enlarge(image, small)
-    if rng.random() < table.bad_slice_probability:
-        image = _bad_slices(image, rng)
     if rng.random() < table.noise_probability:
         photons = _log_uniform(table.photons, rng)
         noise = torch.from_numpy(rng.standard_normal(tuple(small), np.float32))
         # Gaussian with the Poisson variance: the sum over many pixels is what the network sees.
         variance = image.clamp(min=0) / photons + rng.uniform(*table.read_noise) ** 2
         image = image + variance.sqrt() * noise
-    return _enlarge(image, shape)
+    return _enlarge(_camera(image, offset, table, rng), shape)
 
 
-def _bad_slices(image: Tensor, rng: np.random.Generator) -> Tensor:
-    image = image.clone()
-    for z in rng.integers(0, image.shape[0], rng.integers(1, 4)):
-        choice = rng.integers(3)
-        if choice == 0:
-            image[z] = image[z] * rng.uniform(0, 0.6)
-        elif choice == 1:
-            image[z] = image[max(0, z - 1)]
-        else:
-            image[z] = torch.roll(image[z], tuple(rng.integers(-2, 3, 2).tolist()), (0, 1))
-    return image
+def _camera(image: Tensor, offset: float, table: AugmentTable, rng: np.random.Generator) -> Tensor:
+    """What happens to pixels, and what the runtime mends of it before it resamples."""
+    pixels = np.ascontiguousarray(image.numpy())
+    nothing = np.zeros((0, 0, 0), np.int32)
+    scene = Scene(pixels, nothing, nothing.astype(bool), offset)
+    play(AT_SENSOR, scene, rng, table.accidents)
+    bright = float(np.quantile(scene.image[::2, ::2, ::2], HOT_QUANTILE))
+    return torch.from_numpy(without_hot_pixels(scene.image, bright))
 
 
 def _falloff(shape: tuple[int, ...], lost: float, rng: np.random.Generator) -> Tensor:

@@ -35,12 +35,16 @@ def median_diameter_um(labels: npt.NDArray[Any], voxel_size_um: Sequence[float])
     positive = np.where(labels > 0, labels, 0).astype(np.int64)
     volumes = np.bincount(positive.ravel())
     volumes[:1] = 0
-    faces = [positive.take(end, axis).ravel() for axis in range(3) for end in (0, -1)]
+    axes = range(3) if len(labels) > 1 else (1, 2)
+    faces = [positive.take(end, axis).ravel() for axis in axes for end in (0, -1)]
     inner = volumes.copy()
     inner[np.unique(np.concatenate(faces))] = 0
     chosen = inner if np.count_nonzero(inner) >= 3 else volumes
     if not chosen.any():
         return 0.0
+    if len(labels) == 1:  # of single slices the area is all there is to see
+        area_um2 = float(np.median(chosen[chosen > 0])) * float(np.prod(voxel_size_um[1:]))
+        return float((4.0 * area_um2 / np.pi) ** 0.5)
     volume_um3 = float(np.median(chosen[chosen > 0])) * float(np.prod(voxel_size_um))
     return float((6.0 * volume_um3 / np.pi) ** (1.0 / 3.0))
 

@@ -60,6 +60,8 @@ def read_stack(address: str) -> npt.NDArray[Any]:
     array = read_array(address)
     while array.ndim > 3 and array.shape[0] == 1:
         array = array[0]
+    if array.ndim == 2:
+        array = array[None]
     if array.ndim != 3:
         raise InputError(f"{address}: shape {array.shape}, expected three dimensions (z, y, x)")
     return array

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from cellrt.training.data.augment import Geometry, acquire, draw_geometry, sample_patch
+from cellrt.runtime.grid.brightness import BrightnessMeter
+from cellrt.training.data.accidents import Scene
+from cellrt.training.data.augment import (
+    Geometry,
+    acquire,
+    beyond,
+    change_contrast,
+    draw_geometry,
+    sample_patch,
+)
 from cellrt.training.data.stacks import Stack
 from cellrt.training.recipe import Recipe
 
 Sample = tuple[Tensor, Tensor, Tensor]
+
+# Cells around a patch on which its brightness is measured as well.
+_SURROUNDINGS = 1.25
+# Share of patches whose reference is the stack's; and the camera's largest offset, in units of
+# cells.
+_WHOLE_STACK = 0.4
+_LARGEST_OFFSET = 4.0
 
 
 class PatchDataset(Dataset[Sample]):
@@ -56,19 +74,45 @@ class PatchDataset(Dataset[Sample]):
         else:
             geometry = Geometry(np.round(centre) + 0.5, np.eye(3), np.zeros((3, 5, 5, 5)))
         mirrored = bool(rng.random() < 0.6)
-        image, labels = sample_patch(
-            stack.image, stack.labels, geometry, shape, margin, mirrored=mirrored
+        # Brightness is measured on more than the patch, as in a stack; labels beyond it tell
+        # where the centre of a cut cell is.
+        around = max(margin, math.ceil(_SURROUNDINGS * recipe.model.nominal_diameter_voxels))
+        depth, height, width = (size + 2 * around for size in shape)
+        outer = (depth, height, width)
+        light, labels = sample_patch(
+            stack.image, stack.labels, geometry, outer, 0, mirrored=mirrored
         )
+        scene = Scene(
+            light.numpy(), labels, beyond(light), float(rng.uniform(0, 1) ** 2 * _LARGEST_OFFSET)
+        )
+        scene.image[scene.fill] = 0
         if self.augmented:
-            image = acquire(image, recipe.augment, rng)
-        targets = self._method.targets(labels)
-        inner = tuple(slice(margin, margin + size) for size in shape)
-        fields = (slice(None), *inner)
+            acquire(scene, recipe.augment, rng)
+        inner = tuple(slice(around, around + size) for size in shape)
+        image = torch.from_numpy(self._normalised(scene, inner, rng))
+        if self.augmented:
+            image = change_contrast(image, recipe.augment, rng)
+        wider = tuple(slice(around - margin, around + size + margin) for size in shape)
+        targets = self._method.targets(scene.labels[wider])
+        within = (slice(None), *(slice(margin, margin + size) for size in shape))
         return (
             image[None].contiguous(),
-            torch.from_numpy(np.ascontiguousarray(targets[fields])),
-            torch.from_numpy(np.ascontiguousarray(labels[inner])),
+            torch.from_numpy(np.ascontiguousarray(targets[within])),
+            torch.from_numpy(np.ascontiguousarray(scene.labels[inner])),
         )
+
+    def _normalised(
+        self, scene: Scene, inner: tuple[slice, ...], rng: np.random.Generator
+    ) -> npt.NDArray[np.float32]:
+        meter = BrightnessMeter(scene.image.shape, self.recipe.model.nominal_diameter_voxels)
+        for z, plane in enumerate(scene.image):
+            meter.add(z, plane, scene.fill[z])
+        # In a stack the typical cell is that of the whole stack, often brighter or dimmer than
+        # what is near.
+        whole = self.augmented and rng.random() < _WHOLE_STACK
+        brightness = meter.measure(1.0 if whole else None)
+        start = tuple(s.start for s in inner)
+        return brightness.normalise(scene.image[inner], start, scene.fill[inner])
 
 
 class StepSampler(Sampler[int]):

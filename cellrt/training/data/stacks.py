@@ -12,14 +12,16 @@ import numpy.typing as npt
 
 from cellrt.errors import InputError
 from cellrt.models.ground_truth import UNKNOWN
-from cellrt.runtime.grid.intensity import estimate_range, normalise
-from cellrt.runtime.model.card import Normalisation
+from cellrt.runtime.grid.brightness import Brightness, measure_brightness
+from cellrt.runtime.grid.scale import slab_planes
 from cellrt.training.data.grid import median_diameter_um, zoom_image, zoom_labels
 from cellrt.training.data.pairs import find_pairs, read_stack
 from cellrt.training.data.simulated import drawn_from_labels, simulated_stacks
 from cellrt.training.recipe import DataTable, Recipe
 
 _CENTRES = 20_000
+_BRIGHTEST = 500.0
+_DARKEST = -3.0  # above what `augment.beyond` takes for no image
 _CROWDED = 50  # more cells in a stack do not make it count for more
 
 
@@ -31,7 +33,7 @@ class Stack:
     ----------
     name : str
     image : (z, y, x) float16 array
-        Normalised to about 0..1.
+        Light above the background, in units of a typical cell's peak.
     labels : (z, y, x) int32 array
         Cells above 0, background 0, unknown -1.
     centres : (n, 3) int16 array
@@ -124,24 +126,46 @@ def to_model_grid(
         return None
     voxel_um = diameter / recipe.model.nominal_diameter_voxels
     zoom = [size / voxel_um for size in voxel_size_um]
+    if len(image) == 1:
+        zoom[0] = 1.0
     on_grid = zoom_labels(labels, zoom)
     centres = np.argwhere(on_grid > 0)
     if not len(centres) and diameter_um is None:
         return None
     rng = np.random.default_rng(0)
-    # As the runtime does it: the range is that of the resampled image, whose noise is averaged.
     resampled = zoom_image(image, zoom)
-    low, high = recipe.model.percentiles
-    intensity = estimate_range(resampled, Normalisation(low, high))
+    nominal = recipe.model.nominal_diameter_voxels
+    if len(image) == 1:  # as the runtime shows single slices to a network
+        slab = (slab_planes(nominal), *resampled.shape[1:])
+        resampled = np.broadcast_to(resampled, slab)
+        on_grid = np.broadcast_to(on_grid, slab)
+        centres = np.argwhere(on_grid > 0)
     return Stack(
         name=name,
-        image=normalise(resampled, intensity).astype(np.float16),
+        image=_light(resampled, nominal),
         labels=on_grid,
         centres=centres[rng.integers(len(centres), size=_CENTRES if len(centres) else 0)].astype(
             np.int16
         ),
         weight=1.0,
     )
+
+
+def normalised(stack: Stack, diameter_voxels: float) -> npt.NDArray[np.float32]:
+    """Normalise a whole stack as the runtime does."""
+    brightness = measure_brightness(enumerate(stack.image), stack.image.shape, diameter_voxels)
+    return brightness.normalise(stack.image)
+
+
+def _light(image: npt.NDArray[np.float32], diameter_voxels: float) -> npt.NDArray[np.float16]:
+    """Grey values as light: 0 is the darkest background, 1 a typical cell."""
+    shape = image.shape
+    brightness: Brightness = measure_brightness(enumerate(image), shape, diameter_voxels)
+    unit = brightness.reference or float(brightness.contrast.mean())
+    dark = float(brightness.background.min())
+    flat = image[:1] if image.strides[0] == 0 else image
+    light = np.clip((flat - dark) / unit, _DARKEST, _BRIGHTEST).astype(np.float16)
+    return np.broadcast_to(light, shape)
 
 
 def _shared(stacks: list[Stack], weight: float) -> list[Stack]:

@@ -51,10 +51,15 @@ def test_paths_may_lead_out_of_the_recipes_folder(tmp_path: Path) -> None:
 
 def test_unreadable_files_are_input_errors(tmp_path: Path) -> None:
     (tmp_path / "broken.tif").write_bytes(b"not a tiff")
-    np.save(tmp_path / "flat.npy", VOLUME[0])
-    for name in ("broken.tif", "missing.npy", "flat.npy"):
+    np.save(tmp_path / "line.npy", VOLUME[0, 0])
+    for name in ("broken.tif", "missing.npy", "line.npy"):
         with pytest.raises(InputError, match=name):
             read_stack(str(tmp_path / name))
+
+
+def test_an_image_is_a_stack_of_one_slice(tmp_path: Path) -> None:
+    np.save(tmp_path / "flat.npy", VOLUME[0])
+    np.testing.assert_array_equal(read_stack(str(tmp_path / "flat.npy")), VOLUME[:1])
 
 
 def test_compressed_labels_are_read(tmp_path: Path) -> None:
