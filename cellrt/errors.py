@@ -36,6 +36,10 @@ class ResourceError(CellrtError):
     exit_code = 5
 
 
+class CellrtWarning(UserWarning):
+    """Something that a user should know about a result."""
+
+
 def first_line(error: Exception) -> str:
     """Name of the kind of a library's error, and the first line of what it says."""
     text = str(error).strip().splitlines()

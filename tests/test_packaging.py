@@ -43,7 +43,13 @@ FLOORS = (
     ("runtime.cell_size_search", "runtime.plan"),
     ("runtime.network",),
     ("runtime.grid", "runtime.decoding"),
-    ("runtime.image", "runtime.model", "runtime.machine", "runtime.progress"),
+    (
+        "runtime.image",
+        "runtime.model",
+        "runtime.machine",
+        "runtime.progress",
+        "runtime.progress_bar",
+    ),
     ("geometry", "threads", "files"),
     ("errors", "_version"),
 )

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cellrt.runtime.decoding.base import Decoder
+from cellrt.runtime.grid.defects import MendedImage
+from cellrt.runtime.grid.findings import Findings
+from cellrt.runtime.grid.model_image import Scale
 from cellrt.runtime.grid.scale import CellScale
 from cellrt.runtime.image.volume import Volume
-from cellrt.runtime.model.file import ModelFile
-from cellrt.runtime.network.engines.ladder import EngineChoice
+from cellrt.runtime.network.loaded import LoadedModel
 from cellrt.runtime.plan import Plan
-from cellrt.runtime.progress import StageClock
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Options:
         is known.
     anisotropy : float, optional
         Spacing in z over spacing in x; from the voxel size when that is known.
+    intensity : (float, float), optional
+        Grey values of background and of a typical cell, instead of what would be measured.
     engine : str, optional
         Obeyed or refused; see :func:`cellrt.runtime.network.engines.ladder.choose_engine`.
     precision : {"auto", "fp32", "fp16", "bf16", "int8"}
@@ -46,6 +49,7 @@ class Options:
 
     diameter: float | None = None
     anisotropy: float | None = None
+    intensity: tuple[float, float] | None = None
     engine: str | None = None
     precision: str = "auto"
     mode: Literal["fast", "exact"] = "fast"
@@ -55,16 +59,37 @@ class Options:
     decoder_parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Job:
-    """A run that is planned and can be started: see :mod:`cellrt.runtime.stages`."""
+    """A run that is planned and can be started: see :mod:`cellrt.runtime.stages`.
+
+    Attributes
+    ----------
+    volume : Volume
+        The input.
+    image : MendedImage
+        Its channel to segment, as it is read for the network.
+    network : LoadedModel
+    options : Options
+    decoder : Decoder
+    scale : CellScale
+        From the image's grid to the model's.
+    plan : Plan
+    intensity : IntensityRange or Brightness
+        What the network sees as 0 and 1.
+    findings : Findings
+        What is known of the intensities.
+    warnings : tuple of str
+        What the user should know already.
+    """
 
     volume: Volume
-    model: ModelFile
+    image: MendedImage
+    network: LoadedModel
     options: Options
-    choice: EngineChoice
     decoder: Decoder
     scale: CellScale
     plan: Plan
-    clock: StageClock
-    warnings: list[str] = field(default_factory=list)
+    intensity: Scale
+    findings: Findings
+    warnings: tuple[str, ...] = ()

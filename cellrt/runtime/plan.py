@@ -10,9 +10,8 @@ from cellrt.geometry import Shape
 from cellrt.runtime.decoding.base import Decoder, check_size
 from cellrt.runtime.machine.memory import available_memory_bytes
 from cellrt.runtime.model.card import ModelCard
-from cellrt.runtime.model.file import ModelFile
-from cellrt.runtime.network.engines.ladder import EngineChoice
 from cellrt.runtime.network.engines.speed import network_speed
+from cellrt.runtime.network.loaded import LoadedModel
 from cellrt.runtime.network.tiles import TileGrid, plan_tiles
 
 # Measured with the bundled networks in OpenVINO: interpreter, libraries and compiled kernels, and
@@ -140,7 +139,7 @@ def _buffer_bytes(grid: TileGrid) -> int:
     return 4 * x * (depth * min(height, y) + carried * y)
 
 
-def estimate_seconds(plan: Plan, choice: EngineChoice, model: ModelFile, precision: str) -> float:
+def estimate_seconds(plan: Plan, network: LoadedModel) -> float:
     """Time the network on one small tile and scale up to the plan.
 
     Returns
@@ -148,5 +147,5 @@ def estimate_seconds(plan: Plan, choice: EngineChoice, model: ModelFile, precisi
     float
         Seconds of the network stage, and a tenth for everything around it.
     """
-    speed, _ = network_speed(choice, model, precision)
+    speed, _ = network_speed(network.choice, network.model, network.precision)
     return 1.1 * plan.grid.computed_voxels / speed

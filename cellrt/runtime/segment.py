@@ -1,30 +1,180 @@
-"""The whole way from a stack to cells, in one call."""
+"""The whole way from a stack to cells, for one image or a thousand."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellrt.errors import CellrtWarning
+from cellrt.runtime import stages
 from cellrt.runtime.image.formats import read_volume
-from cellrt.runtime.image.volume import volume_from_array
-from cellrt.runtime.job import Options
-from cellrt.runtime.model.file import open_model
+from cellrt.runtime.image.volume import Volume, volume_from_array
+from cellrt.runtime.job import Job, Options
+from cellrt.runtime.model.file import ModelFile, open_model
 from cellrt.runtime.progress import Progress, Silent, StageClock
+from cellrt.runtime.results.record import run_record
 from cellrt.runtime.results.segmentation import Segmentation
-from cellrt.runtime.stages import prepare, run
+
+Source = str | Path | NDArray[np.generic] | Volume
+
+# A probe for the cells' size, tiles of two shapes of images, and one more.
+_SESSIONS = 4
+
+
+class Segmenter:
+    """A model with its engine, loaded once.
+
+    Parameters
+    ----------
+    model : str, Path or ModelFile
+        Name of a bundled model, path of an exported ONNX file, or what ``cellrt.load_model``
+        returns.
+    engine, precision, mode, tile, halo, decoder, decoder_parameters
+        See :class:`cellrt.runtime.job.Options`.
+    progress : bool or Progress
+        True shows a bar on standard error; an object receives stages, progress and notes.
+
+    Examples
+    --------
+    >>> import cellrt, numpy as np
+    >>> cells = cellrt.Segmenter("nuclei")
+    >>> [len(cells(image).table) for image in np.zeros((2, 8, 32, 32), np.uint8)]
+    [0, 0]
+
+    Decode again with other parameters, without running the network again:
+
+    >>> fields = cells.predict(np.zeros((8, 32, 32), np.uint8))
+    >>> len(cells.decode(fields, {"foreground_threshold": 0.3}).table)
+    0
+    """
+
+    def __init__(
+        self,
+        model: str | Path | ModelFile = "nuclei",
+        *,
+        engine: str | None = None,
+        precision: str = "auto",
+        mode: Literal["fast", "exact"] = "fast",
+        tile: tuple[int, int, int] | None = None,
+        halo: int | None = None,
+        decoder: str | None = None,
+        decoder_parameters: Mapping[str, Any] | None = None,
+        progress: bool | Progress = False,
+    ) -> None:
+        self.options = Options(
+            engine=engine,
+            precision=precision,
+            mode=mode,
+            tile=tile,
+            halo=halo,
+            decoder=decoder,
+            decoder_parameters=dict(decoder_parameters or {}),
+        )
+        opened = model if isinstance(model, ModelFile) else open_model(model)
+        self.network = stages.load(opened, self.options, keep=_SESSIONS)
+        self._progress = progress
+
+    def __call__(self, source: Source, **known: Any) -> Segmentation:
+        """Segment one image; parameters, results and errors are those of :func:`segment`."""
+        result = self._segment(source, **known)
+        _warn(result.warnings)
+        return result
+
+    def _segment(self, source: Source, **known: Any) -> Segmentation:
+        with _shown(self._progress) as progress:
+            clock = StageClock(progress)
+            return run(self.prepare(source, clock=clock, **known), clock)
+
+    def prepare(
+        self,
+        source: Source,
+        *,
+        voxel_size: Sequence[float] | None = None,
+        diameter: float | None = None,
+        anisotropy: float | None = None,
+        intensity: tuple[float, float] | None = None,
+        channel: int | str | None = None,
+        time: int | None = None,
+        series: int | str | None = None,
+        axes: str | None = None,
+        clock: StageClock | None = None,
+    ) -> Job:
+        """Read an image and decide everything, without running the network over it.
+
+        Parameters are those of :func:`segment`; ``clock`` adds up the seconds of stages.
+        """
+        clock = clock or StageClock(Silent())
+        with clock.stage("read"):
+            volume = read(
+                source, voxel_size=voxel_size, channel=channel, time=time, series=series, axes=axes
+            )
+        options = replace(
+            self.options, diameter=diameter, anisotropy=anisotropy, intensity=intensity
+        )
+        return stages.prepare(volume, self.network, options, clock)
+
+    def predict(self, source: Source | Job, **known: Any) -> stages.Fields:
+        """Run the network over an image, or over a prepared job.
+
+        The result is decoded as often as one likes; parameters are those of :func:`segment`.
+        """
+        with _shown(self._progress) as progress:
+            clock = StageClock(progress)
+            job = source if isinstance(source, Job) else self.prepare(source, clock=clock, **known)
+            return stages.predict(job, clock)
+
+    def decode(
+        self,
+        fields: stages.Fields,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        mode: Literal["fast", "exact"] | None = None,
+    ) -> Segmentation:
+        """Find the cells in fields; the network does not run again and the fields stay the same.
+
+        Parameters
+        ----------
+        fields : Fields
+            From :meth:`predict`.
+        parameters : mapping, optional
+            Decoder parameters by name that replace those of the job.
+        mode : {"fast", "exact"}, optional
+            The job's by default.
+
+        Raises
+        ------
+        UsageError
+            A parameter that the decoder does not have, or a value that it refuses.
+        """
+        job = fields.job
+        options = replace(
+            job.options,
+            decoder_parameters={**job.options.decoder_parameters, **(parameters or {})},
+            mode=mode or job.options.mode,
+        )
+        decoder = stages.make_decoder(job.network, options)
+        job = replace(job, options=options, decoder=decoder)
+        with _shown(self._progress) as progress:
+            result = _finish(replace(fields, job=job), StageClock(progress))
+        _warn(result.warnings)
+        return result
 
 
 def segment(
-    source: str | Path | NDArray[np.generic],
-    model: str | Path = "nuclei",
+    source: Source,
+    model: str | Path | ModelFile = "nuclei",
     *,
     voxel_size: Sequence[float] | None = None,
     diameter: float | None = None,
     anisotropy: float | None = None,
+    intensity: tuple[float, float] | None = None,
     channel: int | str | None = None,
     time: int | None = None,
     series: int | str | None = None,
@@ -36,22 +186,28 @@ def segment(
     halo: int | None = None,
     decoder: str | None = None,
     decoder_parameters: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
+    progress: bool | Progress = False,
 ) -> Segmentation:
     """Segment the cells of a stack.
 
+    For many images, make one :class:`Segmenter`: the network is compiled once.
+
     Parameters
     ----------
-    source : str, Path or ndarray
-        A TIFF file, or an array (z, y, x) or (y, x) of any real dtype; other axes with ``axes``.
-    model : str or Path
-        Name of a bundled model (``"nuclei"``, ``"membranes"``) or path of an exported ONNX file.
+    source : str, Path, ndarray or Volume
+        A file (TIFF, ``.npy``, ``.npz``, ``file.h5:dataset``, ``store.zarr:array``), or an array
+        (z, y, x) or (y, x) of any real dtype; other axes with ``axes``.
+    model : str, Path or ModelFile
+        Name of a bundled model (``"nuclei"``, ``"membranes"``), path of an exported ONNX file, or
+        what ``cellrt.load_model`` returns.
     voxel_size : (z, y, x), optional
         In µm; overrides the file's.
     diameter : float, optional
         Cell diameter in pixels along x; overrides the estimate and the voxel size.
     anisotropy : float, optional
         Spacing in z over spacing in x.
+    intensity : (float, float), optional
+        Grey values of the background and of a typical cell; measured otherwise.
     channel : int or str, optional
         Channel to segment, counted from 1, or its name.
     time : int, optional
@@ -62,12 +218,17 @@ def segment(
         One letter per dimension out of T, C, Z, Y, X.
     engine, precision, mode, tile, halo, decoder, decoder_parameters
         See :class:`cellrt.runtime.job.Options`.
-    progress : Progress, optional
-        Receives stages, progress and notes; silent by default.
+    progress : bool or Progress
+        True shows a bar on standard error; an object receives stages, progress and notes.
 
     Returns
     -------
     Segmentation
+
+    Warns
+    -----
+    CellrtWarning
+        What a user should know about the result; also in its ``warnings``.
 
     Raises
     ------
@@ -87,30 +248,113 @@ def segment(
     >>> len(result.table), result.labels.shape
     (0, (8, 32, 32))
     """
-    options = Options(
-        diameter=diameter,
-        anisotropy=anisotropy,
+    segmenter = Segmenter(
+        model,
         engine=engine,
         precision=precision,
         mode=mode,
         tile=tile,
         halo=halo,
         decoder=decoder,
-        decoder_parameters=decoder_parameters or {},
+        decoder_parameters=decoder_parameters,
+        progress=progress,
     )
-    clock = StageClock(progress or Silent())
-    with clock.stage("read"):
-        if isinstance(source, (str, Path)):
-            volume = read_volume(
-                source,
-                axes=axes,
-                voxel_size_um=voxel_size,
-                channel=channel,
-                time=time,
-                series=series,
-            )
-        else:
-            volume = volume_from_array(
-                source, axes=axes, voxel_size_um=voxel_size, channel=channel, time=time
-            )
-    return run(prepare(volume, open_model(model), options, clock))
+    segmenter.network.keep = 1  # a probe's session gives its memory back
+    result = segmenter._segment(
+        source,
+        voxel_size=voxel_size,
+        diameter=diameter,
+        anisotropy=anisotropy,
+        intensity=intensity,
+        channel=channel,
+        time=time,
+        series=series,
+        axes=axes,
+    )
+    _warn(result.warnings)
+    return result
+
+
+def read(
+    source: Source,
+    *,
+    voxel_size: Sequence[float] | None = None,
+    channel: int | str | None = None,
+    time: int | None = None,
+    series: int | str | None = None,
+    axes: str | None = None,
+) -> Volume:
+    """Read a file, or describe an array, as a `Volume`; parameters are those of `segment`."""
+    if isinstance(source, Volume):
+        return source
+    if isinstance(source, (str, Path)):
+        return read_volume(
+            source,
+            axes=axes,
+            voxel_size_um=voxel_size,
+            channel=channel,
+            time=time,
+            series=series,
+        )
+    return volume_from_array(
+        source, axes=axes, voxel_size_um=voxel_size, channel=channel, time=time
+    )
+
+
+def run(job: Job, clock: StageClock) -> Segmentation:
+    """Compute a prepared job, from the network to the table of cells."""
+    with stages.compiling(job.decoder):
+        fields = stages.predict(job, clock)
+    return _finish(fields, clock)
+
+
+def _finish(fields: stages.Fields, clock: StageClock) -> Segmentation:
+    """From the network's fields to the table and the record."""
+    job, volume = fields.job, fields.job.volume
+    found: list[str] = list(job.warnings)
+    if fields.kept is None:
+        found.append("the image is constant: there is nothing to segment")
+    with clock.stage("cells"):
+        decoded = stages.decode(fields)
+    if decoded.place.fell_back:
+        found.append(decoded.place.reason)
+    with clock.stage("measure"):
+        table = stages.measure(decoded.labels, volume, anisotropy=job.scale.spacing[0])
+    if len(table) == 0:
+        found.append("no cells were found")
+    for text in found:
+        clock.progress.note(text, warning=True)
+    record = run_record(
+        job,
+        cells=len(table),
+        warnings=found,
+        seconds=clock.seconds,
+        network_seconds=fields.network_seconds,
+        precision=fields.precision,
+        device=fields.device,
+        place=decoded.place,
+    )
+    flat = volume.is_2d and "Z" not in volume.file_axes
+    labels = decoded.labels[0] if flat else decoded.labels
+    return Segmentation(labels, table, record, volume)
+
+
+@contextmanager
+def _shown(progress: bool | Progress) -> Iterator[Progress]:
+    """A progress object for a while; a bar is taken away again."""
+    if progress is not True:
+        yield progress or Silent()
+        return
+    from cellrt.runtime.progress_bar import Terminal
+
+    bar = Terminal(warnings=False)  # they come as Python's warnings
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+def _warn(texts: Sequence[str]) -> None:
+    for text in texts:
+        # The line of the user's that asked for cells.
+        warnings.warn(text, CellrtWarning, stacklevel=3)

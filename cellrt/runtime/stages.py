@@ -1,82 +1,122 @@
-"""The stages of a run: planned first, then computed."""
+"""The stages of a run: planned first, then computed, one function and one result each.
+
+    job = prepare(volume, network, options, clock)
+    fields = predict(job, clock)
+    decoded = decode(fields)               # as often as one likes, with other decoders
+    table = measure(decoded.labels, volume)
+
+:class:`cellrt.runtime.segment.Segmenter` drives them for those who want cells.
+"""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import Any
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellrt.errors import InputError, UsageError
 from cellrt.runtime.cell_size_search import refine_scale
-from cellrt.runtime.decoding.base import Decoded, Place
+from cellrt.runtime.decoding.base import Decoded, Decoder, Mode, Place
 from cellrt.runtime.decoding.registry import decoder_for
-from cellrt.runtime.grid.model_image import prepare_image
-from cellrt.runtime.grid.scale import known_scale
+from cellrt.runtime.grid.findings import findings
+from cellrt.runtime.grid.intensity import IntensityRange
+from cellrt.runtime.grid.model_image import look_at, measure_intensity, prepare_image
+from cellrt.runtime.grid.scale import known_scale, slab_planes
 from cellrt.runtime.image.volume import Volume
 from cellrt.runtime.job import Job, Options
-from cellrt.runtime.model.file import ModelFile
+from cellrt.runtime.model.card import LocalBrightness
 from cellrt.runtime.network.engines.base import PRECISIONS
 from cellrt.runtime.network.engines.ladder import choose_engine
+from cellrt.runtime.network.loaded import LoadedModel
 from cellrt.runtime.network.run import network_fields
 from cellrt.runtime.plan import make_plan
 from cellrt.runtime.progress import StageClock
-from cellrt.runtime.results.record import run_record
-from cellrt.runtime.results.segmentation import Segmentation
+
+if TYPE_CHECKING:
+    from cellrt.runtime.model.file import ModelFile
+    from cellrt.runtime.results.table import CellTable
 
 
-def prepare(volume: Volume, model: ModelFile, options: Options, clock: StageClock) -> Job:
-    """Decide engine, scale and tiles, and check them; nothing big is computed yet.
+@dataclass(frozen=True, eq=False)
+class Fields:
+    """What the network said of an image, in the decoder's own form.
+
+    Attributes
+    ----------
+    job : Job
+    kept : object or None
+        As the decoder's collector keeps it; no decoder changes it. None where the image is
+        constant and the network did not run.
+    precision, device : str
+        As the engine ran; empty where it did not.
+    network_seconds : float
+        Time inside the engine.
+    """
+
+    job: Job
+    kept: Any
+    precision: str = ""
+    device: str = ""
+    network_seconds: float = 0.0
+
+
+def load(model: ModelFile, options: Options, *, keep: int = 1) -> LoadedModel:
+    """Choose the engine for a model; it loads when the first tile comes.
+
+    Raises
+    ------
+    UsageError
+        An engine or a precision that is not known.
+    EngineError
+        The engine asked for cannot be had here, or none can.
+    """
+    if options.precision not in PRECISIONS:
+        raise UsageError(
+            f"no precision {options.precision!r}; choose one of {', '.join(PRECISIONS)}"
+        )
+    return LoadedModel(model, choose_engine(options.engine), options.precision, keep)
+
+
+def prepare(volume: Volume, network: LoadedModel, options: Options, clock: StageClock) -> Job:
+    """Decide scale, intensities and tiles, and check them; nothing big is computed yet.
 
     Raises
     ------
     CellrtError
         As :func:`cellrt.runtime.segment.segment`.
     """
-    card = model.card
+    card = network.model.card
     if options.mode not in ("fast", "exact"):
         raise UsageError(f"no decoder mode {options.mode!r}; choose fast or exact")
-    if options.precision not in PRECISIONS:
-        raise UsageError(
-            f"no precision {options.precision!r}; choose one of {', '.join(PRECISIONS)}"
-        )
     if volume.is_2d and not card.two_dimensional:
         raise InputError(
             f"the image has one slice and model {card.name!r} needs a stack: it was not trained "
             "on single slices; give a z-stack, or another --model"
         )
-    choice = choose_engine(options.engine)
-    # Who asks for a CPU engine wants the GPU left alone, most likely for something else.
-    decoder = decoder_for(
-        card,
-        options.decoder,
-        options.decoder_parameters,
-        keep_to_cpu=f"as --engine {choice.name} was asked for" if choice.spares_gpu else "",
-    )
+    chosen = _chosen_range(options)
+    decoder = make_decoder(network, options)
     # The record has what was asked for as it was read, also where texts were given.
     asked = {name: getattr(decoder.parameters, name) for name in options.decoder_parameters}
     options = replace(options, decoder_parameters=asked)
-    if options.mode not in decoder.modes:
-        raise UsageError(
-            f"the decoder {decoder.name} has no mode {options.mode!r}; "
-            f"it has {', '.join(decoder.modes)}"
-        )
     warnings = list(volume.warnings)
+    with clock.stage("look"):
+        image = look_at(volume.image, card.normalisation)
     with clock.stage("cell size"):
         start, spacing, spacing_origin = known_scale(
             volume, card, diameter=options.diameter, anisotropy=options.anisotropy
         )
         scale = refine_scale(
-            volume.image,
+            image,
             start,
             spacing,
             spacing_origin,
-            model=model,
-            choice=choice,
+            network=network,
             decoder=decoder,
-            precision=options.precision,
             warnings=warnings,
             note=clock.progress.note,
         )
@@ -88,7 +128,7 @@ def prepare(volume: Volume, model: ModelFile, options: Options, clock: StageCloc
     model_shape = scale.model_shape(volume.shape, card)
     if volume.is_2d:
         # One slice is shown to the network as a slab of equal slices as thick as a cell.
-        model_shape = (math.ceil(card.diameter_voxels / 8) * 8, *model_shape[1:])
+        model_shape = (slab_planes(card.diameter_voxels), *model_shape[1:])
     plan = make_plan(
         volume.shape,
         model_shape,
@@ -96,80 +136,140 @@ def prepare(volume: Volume, model: ModelFile, options: Options, clock: StageCloc
         decoder,
         image_bytes=volume.nbytes,
         resident_bytes=volume.nbytes_resident,
-        tile=options.tile or choice.fixed_tile(model),
+        tile=options.tile or network.fixed_tile,
         halo=options.halo,
     )
     plan.check_memory()
-    return Job(volume, model, options, choice, decoder, scale, plan, clock, warnings)
-
-
-def run(job: Job) -> Segmentation:
-    """Compute a planned job; see :func:`cellrt.runtime.segment.segment` for results and errors."""
-    clock, volume, card = job.clock, job.volume, job.model.card
-    with clock.stage("prepare image"):
-        image = prepare_image(volume.image, job.plan.grid.shape, card.normalisation)
-    network_seconds, precision, device = 0.0, "", ""
-    place = Place("CPU", "nothing was decoded")
-    if image.intensity.is_constant:
-        job.warnings.append("the image is constant: there is nothing to segment")
-        labels = np.zeros(volume.shape, np.int32)
-    else:
-        # Kernels compile on the very first run only; the network hides that time.
-        with ThreadPoolExecutor(1, thread_name_prefix="compile") as compiler:
-            compiling = compiler.submit(_warm_up, job)
-            with clock.stage("network", job.plan.model_voxels, "voxels"):
-                note = clock.progress.note
-                session = job.choice.load(
-                    job.model, job.plan.grid.tile, job.options.precision, note
-                )
-                kept, network_seconds = network_fields(
-                    image, job.plan.grid, session, job.decoder, clock.progress.advance, note
-                )
-            precision, device = session.precision, session.device
-            del session, image
-            compiling.result()
-        with clock.stage("cells"):
-            decoded = _decode(job, kept)
-        del kept
-        labels, place = decoded.labels, decoded.place
-        if place.fell_back:
-            job.warnings.append(place.reason)
-    with clock.stage("measure"):
-        from cellrt.runtime.results.table import measure
-
-        table = measure(
-            labels,
-            volume.channels,
-            volume.full_voxel_size_um,
-            anisotropy=job.scale.spacing[0],
-        )
-    if len(table) == 0:
-        job.warnings.append("no cells were found")
-    for text in job.warnings:
-        clock.progress.note(text, warning=True)
-    record = run_record(
-        job,
-        cells=len(table),
-        place=place,
-        network_seconds=network_seconds,
-        precision=precision,
-        device=device,
+    with clock.stage("intensity"):
+        intensity = measure_intensity(image, model_shape, card.normalisation, chosen)
+        local = isinstance(card.normalisation, LocalBrightness)
+        rule = "chosen by the user" if chosen else "local brightness" if local else "percentiles"
+        found = findings(image, model_shape, intensity, rule)
+    clock.progress.note(f"intensity {found.line()}")
+    return Job(
+        volume,
+        image,
+        network,
+        options,
+        decoder,
+        scale,
+        plan,
+        intensity,
+        found,
+        (*warnings, *found.warnings()),
     )
-    flat = volume.is_2d and "Z" not in volume.file_axes
-    return Segmentation(labels[0] if flat else labels, table, record, volume)
 
 
-def _warm_up(job: Job) -> None:
-    """Compile what comes after the network."""
+def make_decoder(network: LoadedModel, options: Options) -> Decoder:
+    """The decoder a model's card or the user asks for.
+
+    Raises
+    ------
+    UsageError, InputError
+        It does not fit the model, does not have the mode, or not the parameters.
+    """
+    choice = network.choice
+    decoder = decoder_for(
+        network.model.card,
+        options.decoder,
+        options.decoder_parameters,
+        # Who asks for a CPU engine wants the GPU left alone, most likely for something else.
+        keep_to_cpu=f"as --engine {choice.name} was asked for" if choice.spares_gpu else "",
+    )
+    if options.mode not in decoder.modes:
+        raise UsageError(
+            f"the decoder {decoder.name} has no mode {options.mode!r}; "
+            f"it has {', '.join(decoder.modes)}"
+        )
+    return decoder
+
+
+def predict(job: Job, clock: StageClock) -> Fields:
+    """Run the network over a prepared image.
+
+    Raises
+    ------
+    EngineError
+        The engine cannot load the model, or returned values that are not finite.
+    """
+    if job.image.defects.constant or (
+        isinstance(job.intensity, IntensityRange) and job.intensity.is_constant
+    ):
+        return Fields(job, None)
+    shape, note = job.plan.grid.shape, clock.progress.note
+    with clock.stage("prepare image"):
+        image = prepare_image(job.image, shape, job.network.model.card.normalisation, job.intensity)
+    with clock.stage("network", job.plan.model_voxels, "voxels"):
+        session = job.network.session(job.plan.grid.tile, note)
+        kept, seconds = network_fields(
+            image, job.plan.grid, session, job.decoder, clock.progress.advance, note
+        )
+    return Fields(job, kept, session.precision, session.device, seconds)
+
+
+def decode(fields: Fields, decoder: Decoder | None = None, mode: Mode | None = None) -> Decoded:
+    """Turn fields into cells on the image's grid; the fields stay as they are.
+
+    Parameters
+    ----------
+    fields : Fields
+    decoder : Decoder, optional
+        Another one of the same family, with other parameters; the job's by default.
+    mode : {"fast", "exact"}, optional
+        The job's by default.
+    """
+    job = fields.job
+    if fields.kept is None:
+        return Decoded(np.zeros(job.volume.shape, np.int32), Place("CPU", "nothing was decoded"))
+    decoder = decoder or job.decoder
+    decoded = decoder.decode(fields.kept, mode=mode or job.options.mode)
+    if decoded.labels.shape == job.volume.shape:
+        return decoded
+    return decoder.to_grid(decoded, fields.kept, job.volume.shape)
+
+
+def measure(
+    labels: NDArray[np.int32], volume: Volume, *, anisotropy: float | None = None
+) -> CellTable:
+    """One row per cell, in µm where the voxel size is known.
+
+    Parameters
+    ----------
+    labels : ndarray, int32, shape (z, y, x)
+    volume : Volume
+    anisotropy : float, optional
+        z size over x size, used where the voxel size is not known; 1 by default.
+    """
+    from cellrt.runtime.results.table import measure as measure_cells
+
+    return measure_cells(
+        labels, volume.channels, volume.full_voxel_size_um, anisotropy=anisotropy or 1.0
+    )
+
+
+@contextmanager
+def compiling(decoder: Decoder) -> Iterator[None]:
+    """Compile what comes after the network meanwhile; it takes seconds, on the first run only."""
+    with ThreadPoolExecutor(1, thread_name_prefix="compile") as compiler:
+        running = compiler.submit(_warm_up, decoder)
+        yield
+        running.result()
+
+
+def _warm_up(decoder: Decoder) -> None:
     from cellrt.runtime.results import table
 
-    job.decoder.warm_up()
+    decoder.warm_up()
     table.warm_up()
 
 
-def _decode(job: Job, kept: Any) -> Decoded:
-    """Cells on the input's grid."""
-    decoded = job.decoder.decode(kept, mode=job.options.mode)
-    if decoded.labels.shape == job.volume.shape:
-        return decoded
-    return job.decoder.to_grid(decoded, kept, job.volume.shape)
+def _chosen_range(options: Options) -> IntensityRange | None:
+    if options.intensity is None:
+        return None
+    low, high = (float(value) for value in options.intensity)
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise UsageError(
+            f"intensity {low:g} {high:g} is not possible; expected the grey value of the "
+            "background and then the larger one of a typical cell"
+        )
+    return IntensityRange(low, high)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -22,10 +23,12 @@ def run_record(
     job: Job,
     *,
     cells: int,
-    place: Place,
+    warnings: Sequence[str],
+    seconds: Mapping[str, float],
     network_seconds: float,
     precision: str,
     device: str,
+    place: Place,
 ) -> dict[str, Any]:
     """Collect the record of a finished job.
 
@@ -34,20 +37,25 @@ def run_record(
     job : Job
     cells : int
         Number of cells found.
-    place : Place
-        Where they were decoded.
+    warnings : sequence of str
+        What the user should know.
+    seconds : mapping
+        Wall-clock time of every stage.
     network_seconds : float
         Time inside the engine; the rest of the network stage is reading, tiling and merging.
     precision, device : str
         As the engine ran; empty where it did not.
+    place : Place
+        Where the cells were decoded.
 
     Returns
     -------
     dict
         JSON-ready.
     """
-    card, volume, grid = job.model.card, job.volume, job.plan.grid
-    seconds = {name: round(value, 4) for name, value in job.clock.seconds.items()}
+    model, choice = job.network.model, job.network.choice
+    card, volume, grid = model.card, job.volume, job.plan.grid
+    seconds = {name: round(value, 4) for name, value in seconds.items()}
     stage = seconds.get("network", 0.0)
     return {
         "cellrt": __version__,
@@ -65,8 +73,8 @@ def run_record(
         },
         "model": {
             "name": card.name,
-            "file": job.model.path.name,
-            "sha256": job.model.sha256,
+            "file": model.path.name,
+            "sha256": model.sha256,
             "method": card.method,
         },
         "decoder": {
@@ -76,8 +84,8 @@ def run_record(
             "reason": place.reason,
         },
         "engine": {
-            "name": job.choice.name,
-            "reason": job.choice.reason,
+            "name": choice.name,
+            "reason": choice.reason,
             "precision": precision,
             "device": device,
         },
@@ -89,6 +97,7 @@ def run_record(
             "spacing_origin": job.scale.spacing_origin,
             "model_grid_zyx": list(grid.shape),
         },
+        "intensity": job.findings.record(),
         "tiles": {
             "count": len(grid),
             "shape_zyx": list(grid.tile),
@@ -96,7 +105,7 @@ def run_record(
             "computed_voxels_per_voxel": round(job.plan.overhead, 3),
         },
         "cells": cells,
-        "warnings": job.warnings,
+        "warnings": list(warnings),
         "seconds": {
             **seconds,
             "network_inside_engine": round(network_seconds, 4),

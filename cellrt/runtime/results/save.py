@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
+from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from cellrt.errors import UsageError
+from cellrt.files import atomic_outputs
 from cellrt.runtime.image.formats import known_suffixes
-from cellrt.runtime.progress import StageClock
+from cellrt.runtime.image.volume import Volume
+from cellrt.runtime.progress import Silent, StageClock
 from cellrt.runtime.results.label_tiff import write_labels
-from cellrt.runtime.results.segmentation import Segmentation
+from cellrt.runtime.results.table import CellTable
 
 
 def result_paths(stack: Path, output: Path | None, *, inside: str = "") -> dict[str, Path]:
@@ -44,9 +52,61 @@ def result_paths(stack: Path, output: Path | None, *, inside: str = "") -> dict[
     }
 
 
-def write_results(
-    result: Segmentation, paths: dict[str, Path], clock: StageClock, title: str
-) -> None:
+class Result(Protocol):
+    """What is written: a :class:`~cellrt.runtime.results.segmentation.Segmentation`."""
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """Labels, shape (z, y, x) or (y, x)."""
+        ...
+
+    @property
+    def table(self) -> CellTable:
+        """One row per cell."""
+        ...
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What ran and how."""
+        ...
+
+    @property
+    def volume(self) -> Volume:
+        """The input."""
+        ...
+
+
+def save(
+    result: Result,
+    labels: str | Path | None = None,
+    *,
+    preview: bool = True,
+    overwrite: bool = False,
+) -> dict[str, Path]:
+    """Write all results; see :meth:`cellrt.runtime.results.segmentation.Segmentation.save`."""
+    stack = result.volume.path
+    if labels is None and stack is None:
+        raise UsageError("an array has no file name; say where the labels go, as in save('a.tif')")
+    paths = result_paths(stack or Path(), None if labels is None else Path(labels))
+    if not preview:
+        del paths["preview"]
+    inputs = [] if stack is None else [stack]
+    needed = needed_bytes(result.volume)
+    with atomic_outputs(
+        paths, overwrite=overwrite, needed_bytes=needed, inputs=inputs
+    ) as temporary:
+        title = paths["labels"].name if stack is None else stack.name
+        write_results(result, temporary, StageClock(Silent()), title)
+    return paths
+
+
+def needed_bytes(volume: Volume) -> int:
+    """Room that the results of an image take on a disk at most, about."""
+    # Labels hardly ever compress to more than this; a picture and a table take the rest.
+    return 2 * math.prod(volume.shape) + 10_000_000
+
+
+def write_results(result: Result, paths: dict[str, Path], clock: StageClock, title: str) -> None:
     """Write all results, the preview where it has a path.
 
     Parameters
@@ -59,7 +119,7 @@ def write_results(
     title : str
         Of the preview.
     """
-    volume = result.volume
+    volume, record = result.volume, result.record
     labels = result.labels.reshape(volume.shape)
     with clock.stage("write"):
         write_labels(paths["labels"], labels, volume)
@@ -74,13 +134,15 @@ def write_results(
                 volume.image,
                 labels,
                 volume.full_voxel_size_um,
-                anisotropy=result.record["scale"]["spacing_zyx"][0],
+                anisotropy=record["scale"]["spacing_zyx"][0],
                 title=title,
                 cells=len(result.table),
+                note=f"intensity {record['intensity']['line']}",
             )
     for name in ("write", "preview"):
-        result.record["seconds"][name] = round(clock.seconds.get(name, 0.0), 4)
-    paths["run"].write_text(json.dumps(result.record, indent=2, ensure_ascii=False) + "\n")
+        record["seconds"][name] = round(clock.seconds.get(name, 0.0), 4)
+    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    paths["run"].write_text(text, encoding="utf-8")
 
 
 def _stem(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,3 +41,35 @@ class Segmentation:
     def warnings(self) -> tuple[str, ...]:
         """What a user should know about this result."""
         return tuple(self.record["warnings"])
+
+    def save(
+        self, labels: str | Path | None = None, *, preview: bool = True, overwrite: bool = False
+    ) -> dict[str, Path]:
+        """Write labels, table, preview and record, all together or not at all.
+
+        Parameters
+        ----------
+        labels : str or Path, optional
+            The label file; the others go beside it. By default STACK.labels.tif beside the stack.
+        preview : bool
+            Draw the preview picture.
+        overwrite : bool
+            Replace existing results.
+
+        Returns
+        -------
+        dict
+            Paths of ``"labels"``, ``"cells"``, ``"preview"`` and ``"run"``.
+
+        Raises
+        ------
+        UsageError
+            No path, and the image was no file; or one that is the input's.
+        InputError
+            A result exists and ``overwrite`` is off, or the folder cannot be written to.
+        ResourceError
+            The disk is full.
+        """
+        from cellrt.runtime.results.save import save
+
+        return save(self, labels, preview=preview, overwrite=overwrite)

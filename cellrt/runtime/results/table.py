@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellrt.errors import UsageError
 from cellrt.runtime.image.source import Voxels
 from cellrt.runtime.results.label_sums import crossing_sums, intensity_sums, shape_sums
 from cellrt.runtime.results.surface_weights import perimeter_weights, surface_weights
@@ -38,6 +39,26 @@ class CellTable:
 
     def __getitem__(self, column: str) -> NDArray[Any]:
         return self.columns[column]
+
+    def to_dataframe(self) -> Any:
+        """The table as a pandas DataFrame.
+
+        Returns
+        -------
+        pandas.DataFrame
+
+        Raises
+        ------
+        UsageError
+            pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise UsageError(
+                "a DataFrame needs pandas: pip install pandas, or use the table's columns"
+            ) from None
+        return pd.DataFrame(self.columns)
 
     def write_csv(self, path: str | Path) -> None:
         """Write comma-separated values, UTF-8, a header line, numbers with 7 digits."""

@@ -25,7 +25,7 @@ _BLACK = (0, 0, 0)
 _MARGIN = 24
 _GAP = 10
 _CAPTION = 26
-_HEADER = 76
+_HEADER = 96
 _SMALLEST_WIDTH = 420
 # Longest side in pixels of the three slices together.
 _BLOCK = 900
@@ -56,6 +56,7 @@ def write_preview(
     anisotropy: float = 1.0,
     title: str = "",
     cells: int | None = None,
+    note: str = "",
 ) -> None:
     """Write a PNG of the image with the outlines of its cells.
 
@@ -78,6 +79,8 @@ def write_preview(
         Usually the file's name.
     cells : int, optional
         Number of cells, counted from the labels when not given.
+    note : str
+        One more line under the title, such as what became of the intensities.
     """
     spacing = (anisotropy, 1.0, 1.0)
     if voxel_size_um is not None:
@@ -99,6 +102,9 @@ def write_preview(
     for panel in (panels[0], panels[-1]):
         _draw_scale_bar(draw, panel, unit)
     _write_header(draw, width, title, cells, labels.shape, voxel_size_um)
+    while note and text_width(note, 13) > width - 2 * _MARGIN and "," in note:
+        note = note.rpartition(",")[0]
+    draw_text(draw, (_MARGIN, 82), note, 13, _FAINT)
     canvas.save(path, format="PNG", compress_level=4)
 
 

@@ -1,0 +1,180 @@
+"""A model that is loaded once: for many images, and for many ways to decode one."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+import cellrt
+from cellrt.errors import CellrtWarning, InputError, UsageError
+from cellrt.runtime.network.engines.ladder import EngineChoice
+from cellrt.simulation import ImagingParameters, NucleiParameters, simulate_nuclei
+
+
+@pytest.fixture(scope="module")
+def image():
+    return simulate_nuclei(
+        (40, 64, 64), nuclei=NucleiParameters(), imaging=ImagingParameters(), seed=31
+    ).image
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """Shapes of tiles for which a network was compiled."""
+    seen = []
+    load = EngineChoice.load
+
+    def counted(self, model, tile, *arguments, **known):
+        seen.append(tile)
+        return load(self, model, tile, *arguments, **known)
+
+    monkeypatch.setattr(EngineChoice, "load", counted)
+    return seen
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """How often the network ran over an image."""
+    from cellrt.runtime import stages
+
+    seen = []
+    network_fields = stages.network_fields
+
+    def counted(*arguments, **known):
+        seen.append(1)
+        return network_fields(*arguments, **known)
+
+    monkeypatch.setattr(stages, "network_fields", counted)
+    return seen
+
+
+def test_many_images_of_one_shape_compile_the_network_once(image, loads):
+    cells = cellrt.Segmenter("nuclei")
+    results = [cells(image + 10 * n, diameter=16) for n in range(3)]
+    assert len(loads) == 1
+    assert all(len(result.table) for result in results)
+
+
+def test_the_search_for_the_cells_size_shares_the_network(image, loads):
+    cells = cellrt.Segmenter("nuclei")
+    with pytest.warns(CellrtWarning, match="estimated"):
+        cells(image)
+    first = len(loads)
+    with pytest.warns(CellrtWarning, match="estimated"):
+        cells(image)
+    assert len(loads) == first == 2
+
+
+def test_the_cells_are_those_of_a_single_call(image):
+    alone = cellrt.segment(image, diameter=16)
+    cells = cellrt.Segmenter("nuclei")
+    cells(np.roll(image, 5, 2), diameter=14)
+    np.testing.assert_array_equal(cells(image, diameter=16).labels, alone.labels)
+
+
+def test_fields_are_decoded_often_and_stay_the_same(image, runs):
+    cells = cellrt.Segmenter("nuclei")
+    fields = cells.predict(image, diameter=16)
+    before = np.array(fields.kept)
+    usual = cells.decode(fields)
+    counts = [
+        len(cells.decode(fields, {"foreground_threshold": t}).table)
+        for t in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    ]
+    exact = cells.decode(fields, mode="exact")
+    again = cells.decode(fields)
+    assert len(runs) == 1
+    assert len(set(counts)) > 1
+    np.testing.assert_array_equal(fields.kept, before)
+    np.testing.assert_array_equal(again.labels, usual.labels)
+    np.testing.assert_array_equal(usual.labels, cellrt.segment(image, diameter=16).labels)
+    assert exact.record["options"]["mode"] == "exact"
+    assert cellrt.evaluate(exact.labels, usual.labels).mean_dice > 0.95
+
+
+def test_the_record_has_the_parameters_that_were_used(image):
+    cells = cellrt.Segmenter("nuclei", decoder_parameters={"min_confidence": 0.5})
+    fields = cells.predict(image, diameter=16)
+    record = cells.decode(fields, {"foreground_threshold": 0.31}).record
+    parameters = record["decoder"]["parameters"]
+    assert (parameters["foreground_threshold"], parameters["min_confidence"]) == (0.31, 0.5)
+    json.dumps(record)
+    with pytest.raises(UsageError, match="foreground_treshold"):
+        cells.decode(fields, {"foreground_treshold": 0.3})
+
+
+def test_a_loaded_model_is_taken_as_it_is(image):
+    model = cellrt.load_model("nuclei")
+    assert cellrt.segment(image, model, diameter=16).record["model"]["sha256"] == model.sha256
+
+
+def test_what_a_user_should_know_is_a_python_warning():
+    with pytest.warns(CellrtWarning, match="constant") as caught:
+        result = cellrt.segment(np.zeros((8, 32, 32), np.uint8), diameter=16)
+    assert any("constant" in text for text in result.warnings)
+    assert {Path(warning.filename) for warning in caught} == {Path(__file__)}
+
+
+def test_a_clean_run_warns_of_nothing(image):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cellrt.segment(image, diameter=16)
+
+
+def test_progress_is_shown_on_standard_error(image, capsys):
+    cellrt.segment(image, diameter=16, progress=True)
+    shown = capsys.readouterr()
+    assert "Running the network" in shown.err
+    assert not shown.out
+
+
+def test_results_are_saved_all_together(image, tmp_path):
+    result = cellrt.segment(image, diameter=16)
+    paths = result.save(tmp_path / "out" / "a.labels.tif")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "a.labels.tif",
+        "a.cells.csv",
+        "a.preview.png",
+        "a.run.json",
+    }
+    np.testing.assert_array_equal(tifffile.imread(paths["labels"]), result.labels)
+    with pytest.raises(InputError, match="exist"):
+        result.save(tmp_path / "out" / "a.labels.tif")
+    result.save(tmp_path / "out" / "a.labels.tif", preview=False, overwrite=True)
+    with pytest.raises(UsageError, match="no file name"):
+        result.save()
+
+
+def test_a_file_is_saved_beside_itself(image, tmp_path):
+    tifffile.imwrite(tmp_path / "b.tif", image)
+    result = cellrt.segment(tmp_path / "b.tif", diameter=16)
+    assert result.save()["cells"] == tmp_path / "b.cells.csv"
+
+
+def test_the_table_becomes_a_dataframe(image):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    table = cellrt.segment(image, diameter=16).table
+    frame = table.to_dataframe()
+    assert isinstance(frame, pandas.DataFrame)
+    assert list(frame.columns) == list(table.columns)
+    assert len(frame) == len(table)
+
+
+def test_a_chosen_intensity_is_used_and_recorded(image):
+    low, high = np.percentile(image, [5, 99])
+    result = cellrt.segment(image, diameter=16, intensity=(low, high))
+    found = result.record["intensity"]
+    assert found["rule"] == "chosen by the user"
+    assert (found["low"], found["high"]) == pytest.approx((low, high))
+    assert len(result.table)
+
+
+@pytest.mark.parametrize("intensity", [(5, 5), (9, 2), (np.nan, 1), (0, np.inf)])
+def test_an_intensity_that_is_no_range_is_refused(image, intensity):
+    with pytest.raises(UsageError, match="intensity"):
+        cellrt.segment(image, diameter=16, intensity=intensity)
