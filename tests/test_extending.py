@@ -20,6 +20,7 @@ from cellrt.errors import EngineError
 from cellrt.evaluation.scores import evaluate
 from cellrt.runtime.decoding import registry
 from cellrt.runtime.grid.model_image import prepare_image
+from cellrt.runtime.image import formats
 from cellrt.runtime.model.card import Normalisation, Output
 from cellrt.runtime.network.engines import ladder
 from cellrt.runtime.network.run import network_fields
@@ -39,6 +40,7 @@ def outside(tmp_path, monkeypatch):
     """Import recipes as modules; what they register is forgotten afterwards."""
     monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))
     monkeypatch.setattr(ladder, "_ladder", ladder.ladder())
+    monkeypatch.setattr(formats, "_FORMATS", dict(formats._FORMATS))
     monkeypatch.syspath_prepend(tmp_path)
     for name, text in recipes().items():
         (tmp_path / f"{name}.py").write_text(text)
@@ -59,7 +61,22 @@ def balls(shape=(24, 64, 72)):
 
 
 def test_the_page_has_a_recipe_for_each():
-    assert {"my_decoder", "my_peaks", "my_engine"} <= set(recipes())
+    assert set(recipes()) == {"my_decoder", "my_peaks", "my_engine", "my_format"}
+
+
+def test_a_format_from_outside_is_segmented(outside, tmp_path, capfd):
+    outside("my_format")
+    image, truth = balls()
+    stack = tmp_path / "stack.toy"
+    lines = [" ".join(map(str, plane.ravel())) for plane in image]
+    stack.write_text("\n".join(["toy", f"{image.shape[2]} 0.6 0.6 0.6", *lines]))
+    words = ["segment", str(stack), "--diameter", "16", "--engine", "openvino"]
+    assert _run(words, debug=False) == 0, capfd.readouterr().err
+    labels = tifffile.imread(tmp_path / "stack.labels.tif")
+    assert evaluate(labels, truth).mean_dice > 0.7
+    record = json.loads((tmp_path / "stack.run.json").read_text())
+    assert record["input"]["voxel_size_um"] == [0.6, 0.6, 0.6]
+    assert record["input"]["axes_source"] == "file: the toy's own rule"
 
 
 def test_the_command_line_runs_a_decoder_and_an_engine_from_outside(outside, tmp_path, capfd):
