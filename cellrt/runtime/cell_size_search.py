@@ -19,8 +19,8 @@ import numpy as np
 from cellrt.geometry import Shape
 from cellrt.runtime.decoding.base import Decoder
 from cellrt.runtime.grid.defects import MendedImage
-from cellrt.runtime.grid.intensity import estimate_range
-from cellrt.runtime.grid.model_image import prepare_image
+from cellrt.runtime.grid.intensity import IntensityRange
+from cellrt.runtime.grid.model_image import measure_intensity, prepare_image
 from cellrt.runtime.grid.scale import CellScale
 from cellrt.runtime.model.card import LocalBrightness, ModelCard
 from cellrt.runtime.network.engines.base import Session
@@ -311,7 +311,8 @@ def busiest_box(image: MendedImage, size: Shape) -> tuple[slice, slice, slice]:
 def _is_constant(image: MendedImage, card: ModelCard) -> bool:
     if isinstance(card.normalisation, LocalBrightness):
         return image.defects.constant
-    return estimate_range(image.source, card.normalisation).is_constant
+    scale = measure_intensity(image, image.shape, card.normalisation)
+    return isinstance(scale, IntensityRange) and scale.is_constant
 
 
 def _positions(length: int, size: int) -> list[int]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from cellrt.errors import UsageError
 from cellrt.runtime.decoding.base import Decoder
 from cellrt.runtime.grid.defects import MendedImage
 from cellrt.runtime.grid.findings import Findings
@@ -57,6 +58,40 @@ class Options:
     halo: int | None = None
     decoder: str | None = None
     decoder_parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Read numbers as plain ones, so that a record can be written, and refuse what is none."""
+        for name, count, kind in (
+            ("diameter", 0, float),
+            ("anisotropy", 0, float),
+            ("intensity", 2, float),
+            ("tile", 3, int),
+            ("halo", 0, int),
+        ):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, _numbers(name, value, count, kind))
+        if not isinstance(self.decoder_parameters, Mapping):
+            raise UsageError(
+                f"decoder_parameters is {self.decoder_parameters!r}; expected values by name, "
+                'such as {"foreground_threshold": 0.5}'
+            )
+
+
+def _numbers(name: str, value: Any, count: int, kind: type) -> Any:
+    """One plain number, or a tuple of as many as are expected."""
+    words = "a number" if kind is float else "a whole number"
+    expected = words if not count else f"{count} numbers" if kind is float else f"{count} integers"
+    try:
+        if count:
+            found = tuple(kind(part) for part in value)
+            if len(found) == count and all(a == b for a, b in zip(found, value, strict=True)):
+                return found
+        elif kind(value) == value:
+            return kind(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise UsageError(f"{name} is {value!r}; expected {expected}")
 
 
 @dataclass(frozen=True)

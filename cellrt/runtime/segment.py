@@ -75,7 +75,7 @@ class Segmenter:
             tile=tile,
             halo=halo,
             decoder=decoder,
-            decoder_parameters=dict(decoder_parameters or {}),
+            decoder_parameters={} if decoder_parameters is None else decoder_parameters,
         )
         opened = model if isinstance(model, ModelFile) else open_model(model)
         self.network = stages.load(opened, self.options, keep=_SESSIONS)
@@ -162,7 +162,8 @@ class Segmenter:
         decoder = stages.make_decoder(job.network, options)
         job = replace(job, options=options, decoder=decoder)
         with _shown(self._progress) as progress:
-            result = _finish(replace(fields, job=job), StageClock(progress))
+            clock = StageClock(progress, dict(fields.seconds))
+            result = _finish(replace(fields, job=job), clock)
         _warn(result.warnings)
         return result
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,6 +56,8 @@ class Fields:
         As the engine ran; empty where it did not.
     network_seconds : float
         Time inside the engine.
+    seconds : dict
+        Of the stages so far.
     """
 
     job: Job
@@ -63,6 +65,7 @@ class Fields:
     precision: str = ""
     device: str = ""
     network_seconds: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def load(model: ModelFile, options: Options, *, keep: int = 1) -> LoadedModel:
@@ -106,7 +109,7 @@ def prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stage
     warnings = list(volume.warnings)
     with clock.stage("look"):
         image = look_at(volume.image, card.normalisation)
-    with clock.stage("cell size"):
+    with network.in_use, clock.stage("cell size"):
         start, spacing, spacing_origin = known_scale(
             volume, card, diameter=options.diameter, anisotropy=options.anisotropy
         )
@@ -195,16 +198,18 @@ def predict(job: Job, clock: StageClock) -> Fields:
     if job.image.defects.constant or (
         isinstance(job.intensity, IntensityRange) and job.intensity.is_constant
     ):
-        return Fields(job, None)
+        return Fields(job, None, seconds=dict(clock.seconds))
     shape, note = job.plan.grid.shape, clock.progress.note
     with clock.stage("prepare image"):
         image = prepare_image(job.image, shape, job.network.model.card.normalisation, job.intensity)
-    with clock.stage("network", job.plan.model_voxels, "voxels"):
+    with job.network.in_use, clock.stage("network", job.plan.model_voxels, "voxels"):
         session = job.network.session(job.plan.grid.tile, note)
         kept, seconds = network_fields(
             image, job.plan.grid, session, job.decoder, clock.progress.advance, note
         )
-    return Fields(job, kept, session.precision, session.device, seconds)
+    return Fields(
+        job, kept, session.precision, session.device, seconds, seconds=dict(clock.seconds)
+    )
 
 
 def decode(fields: Fields, decoder: Decoder | None = None, mode: Mode | None = None) -> Decoded:

@@ -42,6 +42,13 @@ def stack(tmp_path, nuclei):
     return path
 
 
+@pytest.mark.parametrize("words", [["", "-q"], ["STACK", "-o", "", "-q"]])
+def test_an_empty_path_is_refused(cellrt, stack, words):
+    done = cellrt("segment", *(stack if word == "STACK" else word for word in words))
+    assert done.code == 2
+    assert "names no file" in done.err
+
+
 def test_results_stand_beside_the_stack_and_agree(cellrt, stack):
     done = cellrt("segment", stack, "--diameter", "16")
     assert done.code == 0, done.err

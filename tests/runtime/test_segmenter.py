@@ -178,3 +178,70 @@ def test_a_chosen_intensity_is_used_and_recorded(image):
 def test_an_intensity_that_is_no_range_is_refused(image, intensity):
     with pytest.raises(UsageError, match="intensity"):
         cellrt.segment(image, diameter=16, intensity=intensity)
+
+
+def test_two_threads_share_a_segmenter(image):
+    from concurrent.futures import ThreadPoolExecutor
+
+    cells = cellrt.Segmenter("nuclei")
+    expected = cells(image, diameter=16).labels
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: cells(image, diameter=16).labels, range(8)))
+    for labels in found:
+        np.testing.assert_array_equal(labels, expected)
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"diameter": np.float32(16)},
+        {"diameter": 16, "intensity": np.array([100, 400])},
+        {"diameter": np.int64(16), "anisotropy": np.float32(1)},
+    ],
+)
+def test_numbers_of_numpy_can_be_written(image, known, tmp_path):
+    result = cellrt.segment(image, halo=np.int64(8), tile=np.array([40, 64, 64]), **known)
+    result.save(tmp_path / "a.tif", preview=False)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"diameter": "a"},
+        {"intensity": 5},
+        {"intensity": (1, 2, 3)},
+        {"tile": "abc"},
+        {"tile": (8.5, 8, 8)},
+        {"halo": -5},
+        {"halo": 1.5},
+        {"decoder_parameters": [1]},
+    ],
+)
+def test_options_that_are_no_numbers_are_refused_by_name(image, wrong):
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        cellrt.segment(image, **wrong)
+
+
+def test_results_of_two_arrays_in_a_file_do_not_collide(image, tmp_path):
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["raw"] = image
+        file["other"] = image
+    cells = cellrt.Segmenter("nuclei")
+    for name in ("raw", "other"):
+        paths = cells(f"{tmp_path / 'b.h5'}:{name}", diameter=16).save(preview=False)
+        assert paths["labels"].name == f"b.{name}.labels.tif"
+
+
+def test_the_record_of_fields_decoded_again_has_all_stages(image):
+    cells = cellrt.Segmenter("nuclei")
+    seconds = cells.decode(cells.predict(image, diameter=16)).record["seconds"]
+    assert {"read", "network", "cells", "measure"} <= set(seconds)
+
+
+@pytest.mark.parametrize("offset", [4_000_000_000, 2**31])
+def test_a_large_offset_gives_the_same_cells(image, offset):
+    usual = cellrt.segment(image, diameter=16)
+    moved = cellrt.segment(image.astype(np.uint32) + np.uint32(offset), diameter=16)
+    assert cellrt.evaluate(moved.labels, usual.labels).mean_dice > 0.97
+    assert not moved.warnings

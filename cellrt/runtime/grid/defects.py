@@ -28,6 +28,10 @@ FloatArray = NDArray[np.float32]
 SAMPLE_PIXELS = 20_000
 FEWEST_PIXELS = 4_000
 ALL_PIXELS = 2_000_000
+# Grey values up to here, and the steps between them, are kept well by float32; beyond, the smallest
+# is taken off. Of images that are taken as they are so many planes are asked.
+LARGEST_EXACT = 2.0**20
+BASE_PLANES = 8
 # Fill makes up at least this share of the sample. Between it and the darkest tenth of the image lie
 # at least so many steps of grey, and in the darker half of that gap no more than this share of the
 # image: interpolation at the border of the fill leaves some.
@@ -48,6 +52,7 @@ NEIGHBOURS_AGREE = 1.6
 MOST_LOST = 3
 NEIGHBOURS = 2
 LEAST_SLICES = 5
+LEAST_SATURATED = 20
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,8 @@ class Defects:
         Of each lost slice, those that stand in for it.
     constant : bool
         All that is not fill has one grey value.
+    base : float
+        Taken off all grey values, so that float32 tells them apart; all others here are less it.
     """
 
     fill: float | None
@@ -84,6 +91,7 @@ class Defects:
     saturated: float
     stand_ins: dict[int, tuple[int, ...]] = field(default_factory=dict)
     constant: bool = False
+    base: float = 0.0
 
     @property
     def mended(self) -> tuple[int, ...]:
@@ -107,6 +115,8 @@ def find_defects(image: Voxels) -> Defects:
     depth = image.shape[0]
     pixels = max(FEWEST_PIXELS, min(SAMPLE_PIXELS, ALL_PIXELS // depth))
     samples = [_sample(np.asarray(image[z]), pixels) for z in range(depth)]
+    base = _base(np.array([pairs.min() for pairs in samples]))
+    samples = [_computable(pairs, base) for pairs in samples]
     everything = np.concatenate([pairs.ravel() for pairs in samples])
     fill, share = _find_fill(everything)
     if fill is not None and _is_background(samples, fill, image.shape[2]):
@@ -117,6 +127,8 @@ def find_defects(image: Voxels) -> Defects:
     top = everything.max()
     at_top = float(np.mean(everything == top))
     near_top = float(np.mean(everything >= top - (top - everything.min()) * 0.01)) - at_top
+    # A plateau at a value that counters and cameras end with, and more than a pixel or two.
+    at_limit = _is_limit(float(top) + base) and at_top * everything.size >= LEAST_SATURATED
     stand_ins = {z: _nearest_kept(z, lost, depth) for z in lost}
     return Defects(
         fill,
@@ -126,10 +138,16 @@ def find_defects(image: Voxels) -> Defects:
         targets,
         lost,
         float(np.quantile(everything, HOT_QUANTILE)),
-        at_top if at_top > max(1e-4, near_top) else 0.0,
+        at_top if at_limit and at_top > max(1e-4, near_top) else 0.0,
         {z: others for z, others in stand_ins.items() if others},
         constant=bool(top == everything.min()),
+        base=base,
     )
+
+
+def _is_limit(value: float) -> bool:
+    """Whether a grey value is the largest of 8, 10, 12, 14 or 16 bits."""
+    return value in {2.0**bits - 1 for bits in (8, 10, 12, 14, 16)}
 
 
 def _sample(plane: NDArray[Any], pixels: int) -> NDArray[Any]:
@@ -293,8 +311,9 @@ class MendedImage:
         """Voxels from all over the box that are no fill, about so many along each axis; 1D."""
         step = [max(1, n // per_axis) for n in self.shape]
         (z0, y0, x0), (z1, y1, x1) = self.start, self.stop
-        raw = np.asarray(self.source[z0 : z1 : step[0], y0 : y1 : step[1], x0 : x1 : step[2]])
         defects = self.defects
+        box = self.source[z0 : z1 : step[0], y0 : y1 : step[1], x0 : x1 : step[2]]
+        raw = _computable(box, defects.base)
         chosen = slice(z0, z1, step[0])
         gains = defects.gains[chosen][:, None, None]
         values = (raw - defects.levels[chosen][:, None, None]) / gains
@@ -317,7 +336,7 @@ class MendedImage:
             mean = np.mean([part for part, _ in parts], axis=0, dtype=np.float32)
             return np.asarray(mean), np.logical_or.reduce(masks) if masks else None
         if defects.hot_above == np.inf:
-            raw = np.asarray(self.source[z, low[0] : high[0], low[1] : high[1]])
+            raw = _computable(self.source[z, low[0] : high[0], low[1] : high[1]], defects.base)
             result = raw.astype(np.float32)
         else:
             # Hot pixels are told by their neighbours, beyond the box too.
@@ -326,7 +345,7 @@ class MendedImage:
                 for a, b, n in zip(low, high, self.source.shape[1:], strict=True)
             ]
             (y0, y1), (x0, x1) = near
-            wider = np.asarray(self.source[z, y0:y1, x0:x1])
+            wider = _computable(self.source[z, y0:y1, x0:x1], defects.base)
             inner = (slice(low[0] - y0, high[0] - y0), slice(low[1] - x0, high[1] - x0))
             clamped = np.empty(wider.shape, np.float32)
             clamp_hot_pixels(wider, np.float32(defects.hot_in(z)), clamped)
@@ -349,4 +368,25 @@ def as_it_is(image: Voxels) -> MendedImage:
     depth = image.shape[0]
     zeros = np.zeros(depth, np.float32)
     nothing = Defects(None, 0.0, np.ones(depth, np.float32), zeros, zeros, (), np.inf, 0.0)
+    if np.dtype(image.dtype).itemsize >= 4:  # smaller ones hold nothing that float32 does not
+        step = max(1, depth // BASE_PLANES)
+        planes = [_sample(np.asarray(image[z]), FEWEST_PIXELS) for z in range(0, depth, step)]
+        nothing = replace(nothing, base=_base(np.concatenate([p.ravel() for p in planes])))
     return MendedImage(image, nothing, (0, 0, 0), tuple(image.shape))
+
+
+def _base(sample: NDArray[Any]) -> float:
+    """What is taken off grey values so that float32 tells them apart; 0 for usual ones."""
+    lowest = float(sample.min())
+    return lowest if abs(lowest) > LARGEST_EXACT else 0.0
+
+
+def _computable(voxels: NDArray[Any], base: float) -> NDArray[Any]:
+    """Voxels in a type and byte order that compiled kernels take, less a large offset."""
+    voxels = np.asarray(voxels)
+    if base:
+        # Twice as many digits, of which the offset takes the first.
+        return (voxels.astype(np.float64) - base).astype(np.float32)
+    if voxels.dtype.kind == "f" and voxels.dtype.itemsize not in (4, 8):
+        return voxels.astype(np.float32)
+    return voxels.astype(voxels.dtype.newbyteorder("="), copy=False)

@@ -92,7 +92,7 @@ class Findings:
         if self.lost:
             verb = "holds" if len(self.lost) == 1 else "hold"
             found.append(f"{_slices(self.lost)} {verb} no image; the neighbours stand in")
-        if self.saturated > SATURATED_WARNING:
+        if SATURATED_WARNING < self.saturated < 1:
             found.append(
                 f"{self.saturated:.1%} of the image is saturated: what cells look like inside is "
                 "lost there; record it with less light or gain"
@@ -112,10 +112,10 @@ def findings(image: MendedImage, shape: Shape, scale: Scale, rule: str) -> Findi
         spread = (high - low, high - low)
     return Findings(
         rule=rule,
-        low=low,
-        high=high,
+        low=low + defects.base,
+        high=high + defects.base,
         contrast_range=spread,
-        fill=defects.fill,
+        fill=None if defects.fill is None else defects.fill + defects.base,
         fill_share=defects.fill_share,
         clipped=clipped_share(image, shape, scale),
         saturated=defects.saturated,

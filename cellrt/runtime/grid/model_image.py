@@ -19,6 +19,8 @@ from cellrt.runtime.model.card import LocalBrightness, Normalisation
 SAMPLED_PLANES = 24
 # Planes that tell how much is clipped.
 CLIPPED_PLANES = 6
+# Voxels along each axis that are sampled of images whose grey values have a large offset.
+SAMPLED_PER_AXIS = 128
 
 Scale = IntensityRange | Brightness
 
@@ -102,6 +104,9 @@ def measure_intensity(
     chosen : IntensityRange, optional
         The user's choice, instead of what would be measured.
     """
+    if chosen is not None:
+        base = image.defects.base
+        chosen = IntensityRange(chosen.low - base, chosen.high - base)
     if isinstance(rule, LocalBrightness):
         return uniform(chosen) if chosen else _brightness(image, shape, rule)
     return chosen or _range(image, shape, rule)
@@ -146,6 +151,8 @@ def clipped_share(image: MendedImage, shape: Shape, scale: Scale) -> float:
 
 def _range(source: MendedImage, shape: Shape, rule: Normalisation) -> IntensityRange:
     if source.shape == shape:
+        if source.defects.base:
+            return range_of(source.sample(SAMPLED_PER_AXIS), rule)
         z, y, x = (slice(a, b) for a, b in zip(source.start, source.stop, strict=True))
         return estimate_range(source.source[z, y, x], rule)
     step = max(1, shape[0] // SAMPLED_PLANES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ class LoadedModel:
     precision : {"auto", "fp32", "fp16", "bf16", "int8"}
     keep : int
         Sessions that stay loaded.
+    in_use : lock
+        Held while a session computes: it takes one image at a time.
     """
 
     model: ModelFile
@@ -33,6 +36,7 @@ class LoadedModel:
     precision: str = "auto"
     keep: int = 1
     _sessions: OrderedDict[Shape, Session] = field(default_factory=OrderedDict, repr=False)
+    in_use: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @property
     def fixed_tile(self) -> Shape | None:

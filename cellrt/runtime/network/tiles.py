@@ -183,6 +183,8 @@ def plan_tiles(
     UsageError
         The tile has no room beside its halo.
     """
+    if halo < 0 or halo != int(halo):
+        raise UsageError(f"halo is {halo}; expected a whole number of voxels, 0 or more")
     overlap = 2 * halo + blend
     if tile is not None:
         if any(edge % multiple for edge in tile):

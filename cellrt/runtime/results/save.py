@@ -41,6 +41,9 @@ def result_paths(stack: Path, output: Path | None, *, inside: str = "") -> dict[
     >>> result_paths(Path("c.h5"), None, inside="volumes/raw")["labels"].name
     'c.volumes.raw.labels.tif'
     """
+    for path, what in ((output, "the output"), (None if output else stack, "the input")):
+        if path is not None and not path.name:
+            raise UsageError(f"{what} is '{path}', which names no file; give a file's path")
     named = "." + re.sub(r"[^\w.-]+", ".", inside) if inside else ""
     labels = output or stack.with_name(f"{_stem(stack)}{named}.labels.tif")
     stem = _stem(labels).removesuffix(".labels")
@@ -87,7 +90,8 @@ def save(
     stack = result.volume.path
     if labels is None and stack is None:
         raise UsageError("an array has no file name; say where the labels go, as in save('a.tif')")
-    paths = result_paths(stack or Path(), None if labels is None else Path(labels))
+    inside = result.volume.inside
+    paths = result_paths(stack or Path(), None if labels is None else Path(labels), inside=inside)
     if not preview:
         del paths["preview"]
     inputs = [] if stack is None else [stack]
@@ -96,6 +100,7 @@ def save(
         paths, overwrite=overwrite, needed_bytes=needed, inputs=inputs
     ) as temporary:
         title = paths["labels"].name if stack is None else stack.name
+        title += f":{inside}" if stack is not None and inside else ""
         write_results(result, temporary, StageClock(Silent()), title)
     return paths
 

@@ -152,3 +152,32 @@ def test_without_defects_an_image_is_resampled_as_ever() -> None:
     np.testing.assert_array_equal(
         np.stack([planes[z] for z in range(10)]), resample(image, (10, 30, 40))
     )
+
+
+@pytest.mark.parametrize("kind", [">u2", ">f4", "<f8", "f2", ">i4", "u1"])
+def test_byte_order_and_type_do_not_matter(kind: str) -> None:
+    image = np.clip(stack(100) // 4, 0, 255)
+    image[4, 30, 30] = 255
+    changed = image.astype(kind)
+    expected, found = mended(image), mended(changed)
+    np.testing.assert_array_equal(whole(found), whole(expected))
+    np.testing.assert_array_equal(found.sample(9), expected.sample(9))
+
+
+@pytest.mark.parametrize(
+    ("kind", "offset"), [("u4", 4e9), ("i4", -2e9), ("f8", 1e12), ("i8", 1e15)]
+)
+def test_a_large_offset_leaves_the_image_as_it_is(kind: str, offset: float) -> None:
+    image = stack(100)
+    moved = (image.astype(np.float64) + offset).astype(kind)
+    for look in (mended, as_it_is):
+        expected, found = whole(look(image)), whole(look(moved))
+        np.testing.assert_array_equal(found - found.min(), expected - expected.min())
+
+
+def test_only_a_plateau_at_the_end_of_the_range_is_saturated() -> None:
+    image = stack(100)
+    assert find_defects(image).saturated == 0
+    cut = np.minimum(image.astype(np.int64) * 40, 4095).astype(np.uint16)
+    assert find_defects(cut).saturated > 0.01
+    assert find_defects(np.minimum(image, 300)).saturated == 0
