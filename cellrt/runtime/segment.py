@@ -260,7 +260,7 @@ def segment(
         decoder_parameters=decoder_parameters,
         progress=progress,
     )
-    segmenter.network.keep = 1  # a probe's session gives its memory back
+    segmenter.network.keep = 0
     result = segmenter._segment(
         source,
         voxel_size=voxel_size,

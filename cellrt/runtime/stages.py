@@ -68,7 +68,7 @@ class Fields:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def load(model: ModelFile, options: Options, *, keep: int = 1) -> LoadedModel:
+def load(model: ModelFile, options: Options, *, keep: int = 0) -> LoadedModel:
     """Choose the engine for a model; it loads when the first tile comes.
 
     Raises
@@ -207,9 +207,10 @@ def predict(job: Job, clock: StageClock) -> Fields:
         kept, seconds = network_fields(
             image, job.plan.grid, session, job.decoder, clock.progress.advance, note
         )
-    return Fields(
-        job, kept, session.precision, session.device, seconds, seconds=dict(clock.seconds)
-    )
+    precision, device = session.precision, session.device
+    del session
+    job.network.finish()
+    return Fields(job, kept, precision, device, seconds, dict(clock.seconds))
 
 
 def decode(fields: Fields, decoder: Decoder | None = None, mode: Mode | None = None) -> Decoded:

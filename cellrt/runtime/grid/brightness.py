@@ -20,7 +20,6 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cellrt.runtime.grid.intensity import IntensityRange
 
@@ -234,6 +233,8 @@ def _contrast(
     nodes: tuple[int, ...], where: NDArray[np.int64], heights: FloatArray, reference: float
 ) -> FloatArray:
     """Typical height of peaks around every node; the reference where there are none."""
+    from scipy import ndimage  # slow to load, and not needed by every model
+
     pulls = np.zeros(nodes, np.float32)
     counts = np.zeros(nodes, np.float32)
     cells = heights > HAZE * reference
@@ -251,6 +252,8 @@ def _contrast(
 
 def _noise(changes: FloatArray) -> tuple[FloatArray, float]:
     """Noise of block means at every node, and in the calm part of the image."""
+    from scipy import ndimage  # slow to load, and not needed by every model
+
     known = changes[np.isfinite(changes)]
     calm = float(np.quantile(known, CALM)) / NOISE_SPREAD if known.size else 0.0
     # The calmest neighbour has the least of cells in it; where all are full of cells, a limit.
@@ -259,11 +262,15 @@ def _noise(changes: FloatArray) -> tuple[FloatArray, float]:
 
 
 def _smooth(values: FloatArray) -> FloatArray:
+    from scipy import ndimage  # slow to load, and not needed by every model
+
     return np.asarray(ndimage.gaussian_filter(_filled(values), 0.7, mode="nearest"))
 
 
 def _filled(values: FloatArray) -> FloatArray:
     """Give nodes without a value that of the nearest node that has one."""
+    from scipy import ndimage  # slow to load, and not needed by every model
+
     missing = ~np.isfinite(values)
     if not missing.any():
         return values

@@ -144,8 +144,12 @@ def prepare_image(
 def clipped_share(image: MendedImage, shape: Shape, scale: Scale) -> float:
     """Share of the voxels, in some planes, that are too bright for the scale to keep linear."""
     step = max(1, shape[0] // CLIPPED_PLANES)
-    sampled = resample_mended(image, shape, range(step // 2, shape[0], step))
-    shares = [float(np.mean(scale.normalise(p[None], (z, 0, 0)) > 1)) for z, p, _ in sampled]
+    chosen = range(step // 2, shape[0], step)
+    if image.shape == shape:
+        planes = ((z, image.plane(z)[0]) for z in chosen)
+    else:
+        planes = ((z, plane) for z, plane, _ in resample_mended(image, shape, chosen))
+    shares = [float(np.mean(scale.normalise(plane[None], (z, 0, 0)) > 1)) for z, plane in planes]
     return float(np.mean(shares))
 
 

@@ -26,7 +26,7 @@ class LoadedModel:
     choice : EngineChoice
     precision : {"auto", "fp32", "fp16", "bf16", "int8"}
     keep : int
-        Sessions that stay loaded.
+        Sessions that stay loaded from one image to the next.
     in_use : lock
         Held while a session computes: it takes one image at a time.
     """
@@ -34,7 +34,7 @@ class LoadedModel:
     model: ModelFile
     choice: EngineChoice
     precision: str = "auto"
-    keep: int = 1
+    keep: int = 0
     _sessions: OrderedDict[Shape, Session] = field(default_factory=OrderedDict, repr=False)
     in_use: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
@@ -52,8 +52,14 @@ class LoadedModel:
             The engine cannot compute in this precision, or cannot load the model.
         """
         if tile not in self._sessions:
-            while len(self._sessions) >= self.keep:
+            # A former one gives its memory back before this one takes its own.
+            while len(self._sessions) >= max(1, self.keep):
                 self._sessions.popitem(last=False)
             self._sessions[tile] = self.choice.load(self.model, tile, self.precision, note)
         self._sessions.move_to_end(tile)
         return self._sessions[tile]
+
+    def finish(self) -> None:
+        """Say that an image is done: what comes after the network needs the memory."""
+        if not self.keep:
+            self._sessions.clear()
