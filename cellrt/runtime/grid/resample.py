@@ -108,7 +108,8 @@ def resample_mended(
 
     wanted = list(range(shape[0]) if planes is None else planes)
     cores = usable_cores()
-    ahead = min(8, 2 * cores)  # planes that wait to be taken
+    # Planes that wait to be taken: more of small ones.
+    ahead = min(8, max(2 * cores, AHEAD_BYTES // (4 * shape[1] * shape[2])))
     with ThreadPoolExecutor(cores, thread_name_prefix="resample") as pool:
         for begin in range(0, len(wanted), ahead):
             yield from pool.map(make, wanted[begin : begin + ahead])
@@ -135,6 +136,7 @@ def axis_taps(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.f
     return first, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
+AHEAD_BYTES = 20_000_000
 # A voxel of which more than this share is fill is fill.
 _MOSTLY = np.float32(0.5)
 
