@@ -119,7 +119,7 @@ def segment(
     from cellrt.runtime.results.preview.page import warm_up
     from cellrt.runtime.results.save import needed_bytes, result_paths, write_results
     from cellrt.runtime.segment import read, run
-    from cellrt.runtime.stages import load, prepare
+    from cellrt.runtime.stages import check, load, prepare
 
     events: JsonEvents | Terminal = JsonEvents() if json else Terminal(quiet=quiet)
     file, inside = parse_address(stack)
@@ -138,15 +138,6 @@ def segment(
         if not dry_run:
             check_outputs(paths, overwrite=overwrite, inputs=[file])
         model_file = open_model(model)
-        with clock.stage("read"):
-            volume = read(
-                stack,
-                axes=axes,
-                voxel_size=voxel_size,
-                channel=channel,
-                time=time,
-                series=series,
-            )
         options = Options(
             diameter=diameter,
             anisotropy=anisotropy,
@@ -159,7 +150,19 @@ def segment(
             decoder=decoder,
             decoder_parameters=parameters,
         )
-        job = prepare(volume, load(model_file, options), options, clock)
+        # What can be refused is refused before a large file is read.
+        network = load(model_file, options)
+        check(network, options)
+        with clock.stage("read"):
+            volume = read(
+                stack,
+                axes=axes,
+                voxel_size=voxel_size,
+                channel=channel,
+                time=time,
+                series=series,
+            )
+        job = prepare(volume, network, options, clock)
         if dry_run:
             _print_plan(job, events)
             return

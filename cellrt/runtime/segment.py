@@ -79,6 +79,7 @@ class Segmenter:
         )
         opened = model if isinstance(model, ModelFile) else open_model(model)
         self.network = stages.load(opened, self.options, keep=_SESSIONS)
+        stages.check(self.network, self.options)
         self._progress = progress
 
     def __call__(self, source: Source, **known: Any) -> Segmentation:

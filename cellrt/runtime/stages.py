@@ -85,6 +85,20 @@ def load(model: ModelFile, options: Options, *, keep: int = 0) -> LoadedModel:
     return LoadedModel(model, choose_engine(options.engine), options.precision, keep)
 
 
+def check(network: LoadedModel, options: Options) -> None:
+    """Refuse options that no image could make right; :func:`prepare` asks the rest.
+
+    Raises
+    ------
+    UsageError, InputError
+        A mode, an intensity, a decoder or one of its parameters that is not possible.
+    """
+    if options.mode not in ("fast", "exact"):
+        raise UsageError(f"no decoder mode {options.mode!r}; choose fast or exact")
+    _chosen_range(options)
+    make_decoder(network, options)
+
+
 def prepare(volume: Volume, network: LoadedModel, options: Options, clock: StageClock) -> Job:
     """Decide scale, intensities and tiles, and check them; nothing big is computed yet.
 
@@ -94,8 +108,7 @@ def prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stage
         As :func:`cellrt.runtime.segment.segment`.
     """
     card = network.model.card
-    if options.mode not in ("fast", "exact"):
-        raise UsageError(f"no decoder mode {options.mode!r}; choose fast or exact")
+    check(network, options)
     if volume.is_2d and not card.two_dimensional:
         raise InputError(
             f"the image has one slice and model {card.name!r} needs a stack: it was not trained "

@@ -49,6 +49,22 @@ def test_an_empty_path_is_refused(cellrt, stack, words):
     assert "names no file" in done.err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--param", "foreground_treshold=0.5"),
+        ("--param", "foreground_threshold=7"),
+        ("--intensity", "9", "2"),
+        ("--decoder", "tascan"),
+    ],
+)
+def test_what_no_image_could_make_right_is_refused_before_it_is_read(cellrt, stack, words):
+    done = cellrt("segment", stack, *words)
+    assert done.code in (2, 3)
+    assert "Reading" not in done.err
+    assert {p.name for p in stack.parent.iterdir()} == {"stack.tif"}
+
+
 def test_results_stand_beside_the_stack_and_agree(cellrt, stack):
     done = cellrt("segment", stack, "--diameter", "16")
     assert done.code == 0, done.err

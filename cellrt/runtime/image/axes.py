@@ -75,6 +75,12 @@ def resolve_axes(
     """
     if user_axes is not None:
         return Axes(_checked_user_axes(user_axes, shape, where), "user", "given by the user")
+    named = [letter for letter in file_axes if letter not in "QI"]
+    if len(set(named)) < len(named):
+        raise InputError(
+            f"{where}: the file gives one name to several axes ({file_axes}); "
+            f"say what they are with --axes, for example --axes {example_axes(shape)}"
+        )
     unknown = [i for i, letter in enumerate(file_axes) if letter in "QI"]
     if not unknown:
         return Axes(_samples_as_channels(file_axes, shape, where), "file", origin_text)

@@ -35,6 +35,9 @@ def read(path: Path, inside: str) -> Stored:
     try:
         file = h5py.File(path, "r")
         file.visititems(collect)
+        # Links are not visited, and a name may be one.
+        if inside and isinstance(file.get(inside), h5py.Dataset):
+            names.append(inside.strip("/"))
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise damaged(path.name, str(error)) from error
     name = choose_array(names, inside, path.name)

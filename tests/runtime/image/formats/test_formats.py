@@ -249,6 +249,27 @@ def test_addresses_split_into_file_and_dataset(tmp_path: Path) -> None:
     assert read_volume(odd).shape == STACK.shape
 
 
+def test_a_link_in_an_hdf5_file_is_followed_by_name(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["deep/raw"] = STACK
+        file["link"] = h5py.SoftLink("/deep/raw")
+    np.testing.assert_array_equal(read_array(f"{tmp_path / 'a.h5'}:link"), STACK)
+    with pytest.raises(InputError, match="no dataset 'lost'"):
+        read_array(f"{tmp_path / 'a.h5'}:lost")
+
+
+def test_axes_that_a_file_names_twice_are_asked_for(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["raw"] = STACK
+        for dimension, name in zip(file["raw"].dims, "zzx", strict=True):
+            dimension.label = name
+    with pytest.raises(InputError, match="one name to several axes"):
+        read_volume(tmp_path / "a.h5")
+    assert read_volume(tmp_path / "a.h5", axes="ZYX").shape == STACK.shape
+
+
 # Formats from outside the package
 
 
