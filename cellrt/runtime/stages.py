@@ -85,8 +85,8 @@ def load(model: ModelFile, options: Options, *, keep: int = 0) -> LoadedModel:
     return LoadedModel(model, choose_engine(options.engine), options.precision, keep)
 
 
-def check(network: LoadedModel, options: Options) -> None:
-    """Refuse options that no image could make right; :func:`prepare` asks the rest.
+def check(network: LoadedModel, options: Options) -> Decoder:
+    """Refuse options that no image could make right, and make the decoder that they ask for.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def check(network: LoadedModel, options: Options) -> None:
     if options.mode not in ("fast", "exact"):
         raise UsageError(f"no decoder mode {options.mode!r}; choose fast or exact")
     _chosen_range(options)
-    make_decoder(network, options)
+    return make_decoder(network, options)
 
 
 def prepare(volume: Volume, network: LoadedModel, options: Options, clock: StageClock) -> Job:
@@ -108,14 +108,13 @@ def prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stage
         As :func:`cellrt.runtime.segment.segment`.
     """
     card = network.model.card
-    check(network, options)
+    decoder = check(network, options)
     if volume.is_2d and not card.two_dimensional:
         raise InputError(
             f"the image has one slice and model {card.name!r} needs a stack: it was not trained "
             "on single slices; give a z-stack, or another --model"
         )
     chosen = _chosen_range(options)
-    decoder = make_decoder(network, options)
     # The record has what was asked for as it was read, also where texts were given.
     asked = {name: getattr(decoder.parameters, name) for name in options.decoder_parameters}
     options = replace(options, decoder_parameters=asked)
