@@ -6,11 +6,19 @@ import errno
 import os
 import secrets
 import shutil
+import stat
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cellrt.claim import claim
 from cellrt.errors import InputError, ResourceError, UsageError
+
+_EXISTS = "{path} exists already; use --overwrite to replace it, or name another file with -o"
+_LONGEST_NAME = 255
+# Endings that are longer say nothing of a format.
+_LONGEST_ENDING = 16
 
 
 @contextmanager
@@ -24,15 +32,18 @@ def atomic_outputs(
     """Give temporary names to write to; rename all of them to the final ones at the end.
 
     On any exception, Ctrl-C included, the temporary files and the folders made for them are
-    removed and results of an earlier run stay as they were. A temporary file that was never
-    written is left out.
+    removed and results of an earlier run stay as they were. Meanwhile no other run can write the
+    same results, and a file that appears there all the same is kept. A temporary file that was
+    never written is left out; an old result in its place goes, as it is of another run than those
+    beside it.
 
     Parameters
     ----------
     paths : mapping of str to Path
         Final path of each result. Missing folders are made.
     overwrite : bool
-        Replace existing results.
+        Replace existing results. Of a symbolic link the link is replaced; the file to which it
+        points stays as it is. What is neither a file nor a link to one is never replaced.
     needed_bytes : int
         Free space to ask for before anything is written.
     inputs : sequence of Path
@@ -46,7 +57,8 @@ def atomic_outputs(
     Raises
     ------
     InputError
-        A result exists and ``overwrite`` is off; a folder cannot be written to.
+        A result exists and ``overwrite`` is off, is no regular file, or has too long a name;
+        another run is writing it; a folder cannot be written to.
     UsageError
         Two results, or a result and an input, are the same file.
     ResourceError
@@ -63,21 +75,28 @@ def atomic_outputs(
     """
     check_outputs(paths, overwrite=overwrite, inputs=inputs)
     token = secrets.token_hex(4)
-    temporary = {k: p.with_name(f".cellrt-{token}-{p.name}") for k, p in paths.items()}
+    # Not the final names with something before them, which may be as long as names can be.
+    temporary = {
+        key: path.with_name(f".cellrt-{token}-{number}{_ending(path)}")
+        for number, (key, path) in enumerate(paths.items())
+    }
     made: list[Path] = []
     try:
         for path in paths.values():
-            made += _make_folder(path.parent)
+            made += make_folder(path.parent)
         for folder in sorted({p.parent for p in paths.values()}):
             _refuse_unwritable(folder, token)
             check_free_space(folder, needed_bytes)
-        try:
-            yield temporary
-        except OSError as error:
-            if _means_full_disk(error):
-                raise _disk_full(next(iter(paths.values())).parent, needed_bytes) from error
-            raise
-        _rename_all({temporary[k]: p for k, p in paths.items() if temporary[k].exists()}, token)
+        with claim(paths.values()):
+            # Once more: a run that held them may have ended just now.
+            check_outputs(paths, overwrite=overwrite, inputs=inputs)
+            try:
+                yield temporary
+            except OSError as error:
+                if _means_full_disk(error):
+                    raise _disk_full(next(iter(paths.values())).parent, needed_bytes) from error
+                raise
+            _rename_all({temporary[k]: p for k, p in paths.items()}, token, overwrite=overwrite)
     except BaseException:
         for path in temporary.values():
             with suppress(OSError):
@@ -90,7 +109,7 @@ def atomic_outputs(
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write one file that appears whole or not at all, and is on the disk then."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".cellrt-{secrets.token_hex(4)}.partial")
     try:
         with partial.open("wb") as file:
             file.write(data)
@@ -104,38 +123,70 @@ def write_whole(path: Path, data: bytes) -> None:
 def check_outputs(
     paths: Mapping[str, Path], *, overwrite: bool = False, inputs: Sequence[Path] = ()
 ) -> None:
-    """Refuse results that would replace something; call it before the long computation too."""
-    seen: dict[Path, Path] = {}
-    input_files = {p.resolve() for p in inputs}
+    """Refuse results that would replace something, or cannot be written.
+
+    `atomic_outputs` does it by itself; call it where that comes after a long computation.
+    """
+    seen: set[str] = set()
     for path in paths.values():
-        resolved = path.resolve()
-        if resolved in seen:
+        _refuse_impossible_name(path)
+        # A link is replaced, not followed, so two names of one folder are two results.
+        place = os.path.join(os.path.realpath(path.parent), path.name)
+        if place in seen:
             raise UsageError(f"two results would be written to {path}; name them differently")
-        seen[resolved] = path
-        if resolved in input_files:
+        seen.add(place)
+        if any(_same_file(path, other) for other in inputs):
             raise UsageError(f"{path} is the input itself; name another file with -o")
-        if path.is_dir():
+        if os.path.isdir(path):
             raise InputError(f"{path} is a folder; name a file for the result")
-        if path.exists() and not overwrite:
-            raise InputError(f"{path} exists already; use --overwrite to replace it")
+        refuse_special(path, "name another file with -o")
+        if os.path.lexists(path) and not overwrite:
+            raise InputError(_EXISTS.format(path=path))
+        _refuse_no_folder(path.parent)
+
+
+def refuse_special(path: Path, advice: str) -> None:
+    """Refuse a pipe, a socket or a device, or a link to one; what does not exist is let pass.
+
+    Reading one may wait for ever, and replacing one would destroy it.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        kinds = ((stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
+        kind = next((name for matches, name in kinds if matches(mode)), "device")
+        raise InputError(f"{path} is a {kind} and no regular file; {advice}")
 
 
 def check_free_space(folder: Path, needed_bytes: int) -> None:
     """Raise `ResourceError` where the disk that holds ``folder`` has too little free space."""
-    while not folder.exists():
-        folder = folder.parent
+    folder = _existing(folder)
     if needed_bytes and shutil.disk_usage(folder).free < needed_bytes:
         raise _disk_full(folder, needed_bytes)
 
 
-def _make_folder(folder: Path) -> list[Path]:
-    """Make a folder and its parents; return those that were new, outermost first."""
-    missing = [p for p in (folder, *folder.parents) if not p.exists()][::-1]
-    made = []
+def make_folder(folder: Path) -> list[Path]:
+    """Make a folder and its parents; return those that were new, outermost first.
+
+    Raises
+    ------
+    InputError
+        It cannot be made.
+    """
+    _refuse_no_folder(folder)
+    missing = [p for p in (folder, *folder.parents) if not os.path.exists(p)][::-1]
+    made: list[Path] = []
     try:
         for path in missing:
-            path.mkdir()
-            made.append(path)
+            with suppress(FileExistsError):  # another run makes it at the same time
+                path.mkdir()
+                made.append(path)
     except OSError as error:
         for path in reversed(made):
             path.rmdir()
@@ -143,6 +194,49 @@ def _make_folder(folder: Path) -> list[Path]:
             f"cannot make the folder {folder} ({error.strerror}); name another one with -o"
         ) from error
     return made
+
+
+def _refuse_no_folder(folder: Path) -> None:
+    """Refuse a folder that is none, or cannot be made where it is missing."""
+    existing = _existing(folder)
+    if not os.path.isdir(existing):
+        raise InputError(
+            f"cannot make the folder {folder} ({existing} is a file); name another one with -o"
+        )
+
+
+def _existing(folder: Path) -> Path:
+    """The folder itself, or the innermost around it that exists."""
+    return next(p for p in (folder, *folder.parents) if os.path.lexists(p) or p == p.parent)
+
+
+def _refuse_impossible_name(path: Path) -> None:
+    """Refuse what no file can be called, before a system says so in words of its own."""
+    if "\0" in str(path):
+        raise UsageError(f"{str(path)!r} names no file; a name cannot hold a zero byte")
+    length = len(os.fsencode(path.name)) if os.name != "nt" else len(path.name)
+    longest = _LONGEST_NAME
+    if sys.platform != "win32":
+        with suppress(OSError, ValueError):
+            longest = os.pathconf(_existing(path.parent), "PC_NAME_MAX")
+    if length > longest:
+        raise UsageError(
+            f"the result's name {path.name[:24]}...{path.name[-24:]} has {length} bytes, and at "
+            f"most {longest} are possible; name a shorter one with -o"
+        )
+
+
+def _same_file(path: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except (OSError, ValueError):
+        return os.path.realpath(path) == os.path.realpath(other)
+
+
+def _ending(path: Path) -> str:
+    """Ending of a name with the format's second half, such as ``.ome.tif``."""
+    endings = ("".join(path.suffixes[-2:]), path.suffix, "")
+    return next(ending for ending in endings if len(os.fsencode(ending)) <= _LONGEST_ENDING)
 
 
 def _refuse_unwritable(folder: Path, token: str) -> None:
@@ -158,25 +252,30 @@ def _refuse_unwritable(folder: Path, token: str) -> None:
         ) from error
 
 
-def _rename_all(moves: Mapping[Path, Path], token: str) -> None:
+def _rename_all(moves: Mapping[Path, Path], token: str, *, overwrite: bool) -> None:
     """Rename every file, or none: earlier results step aside until all new ones are in place."""
     aside: dict[Path, Path] = {}
     placed: list[Path] = []
     try:
-        for final in moves.values():
-            if final.exists():
-                backup = final.with_name(f".cellrt-{token}-old-{final.name}")
+        for number, final in enumerate(moves.values()):
+            if os.path.lexists(final):
+                if not overwrite:
+                    raise FileExistsError(errno.EEXIST, "exists", str(final))
+                backup = final.with_name(f".cellrt-{token}-old-{number}")
                 os.replace(final, backup)
                 aside[final] = backup
         for source, final in moves.items():
-            os.replace(source, final)
-            placed.append(final)
+            if source.exists():
+                _place(source, final)
+                placed.append(final)
     except BaseException as error:
         for final in placed:
             with suppress(OSError):
                 final.unlink()
         for final, backup in aside.items():
             os.replace(backup, final)
+        if isinstance(error, FileExistsError):
+            raise InputError(_EXISTS.format(path=error.filename)) from error
         if isinstance(error, OSError):
             raise InputError(
                 f"cannot replace {error.filename} ({error.strerror}); is it open in another "
@@ -186,6 +285,19 @@ def _rename_all(moves: Mapping[Path, Path], token: str) -> None:
     for backup in aside.values():
         with suppress(OSError):
             backup.unlink()
+
+
+def _place(source: Path, final: Path) -> None:
+    """Rename a file to a name that nobody has, and that nobody can take meanwhile."""
+    # An empty file takes the name, everywhere and for one process only; a rename alone would
+    # replace what another run has written since the name was found free.
+    os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    try:
+        os.replace(source, final)
+    except BaseException:
+        with suppress(OSError):
+            final.unlink()
+        raise
 
 
 def _means_full_disk(error: OSError) -> bool:

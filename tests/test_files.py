@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cellrt.errors import InputError, ResourceError, UsageError
-from cellrt.files import atomic_outputs, check_free_space, check_outputs
+from cellrt.files import atomic_outputs, check_free_space, check_outputs, write_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -28,7 +28,7 @@ def test_results_appear_together_at_the_end(tmp_path: Path) -> None:
         assert set(temporary) == set(paths)
         for key, path in temporary.items():
             assert path.parent == paths[key].parent
-            assert path.name.endswith(paths[key].name)
+            assert path.suffix == paths[key].suffix
             path.write_text(key)
             assert not paths[key].exists()
     assert names(tmp_path / "new" / "folder") == ["a.cells.csv", "a.labels.tif"]
@@ -122,6 +122,71 @@ def test_results_that_were_not_made_are_left_out(tmp_path: Path) -> None:
     with atomic_outputs(paths_in(tmp_path)) as temporary:
         temporary["table"].write_text("id")
     assert names(tmp_path) == ["a.cells.csv"]
+
+
+def test_a_result_that_was_not_made_leaves_no_old_one(tmp_path: Path) -> None:
+    paths = paths_in(tmp_path)
+    for path in paths.values():
+        path.write_text("old")
+    with atomic_outputs(paths, overwrite=True) as temporary:
+        temporary["table"].write_text("new")
+    assert names(tmp_path) == ["a.cells.csv"]
+
+
+def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
+    paths = paths_in(tmp_path)
+
+    def write_late() -> None:
+        with atomic_outputs(paths) as temporary:
+            for path in temporary.values():
+                path.write_text("late")
+            paths["table"].write_text("mine")
+
+    with pytest.raises(InputError, match="exists already"):
+        write_late()
+    assert names(tmp_path) == ["a.cells.csv"]
+    assert paths["table"].read_text() == "mine"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_no_regular_file_is_never_replaced(tmp_path: Path, overwrite: bool) -> None:
+    paths = paths_in(tmp_path)
+    os.mkfifo(paths["table"])
+    with pytest.raises(InputError, match="is a pipe"):
+        write_all(paths, overwrite=overwrite)
+    paths["labels"].symlink_to(paths["table"].name)
+    with pytest.raises(InputError, match="is a pipe"):
+        write_all({"labels": paths["labels"]}, overwrite=overwrite)
+    assert paths["table"].is_fifo()
+    assert paths["labels"].is_symlink()
+
+
+def test_of_a_link_the_link_is_replaced(tmp_path: Path) -> None:
+    paths = paths_in(tmp_path)
+    (tmp_path / "target").write_text("precious")
+    paths["table"].symlink_to("target")
+    with pytest.raises(InputError, match="exists already"):
+        write_all(paths)
+    write_all(paths, overwrite=True)
+    assert not paths["table"].is_symlink()
+    assert (tmp_path / "target").read_text() == "precious"
+
+
+def test_the_longest_names_there_are(tmp_path: Path) -> None:
+    write_all({"a": tmp_path / f"{'x' * 251}.tif"})
+    write_all({"a": tmp_path / f"{'x' * 251}.tif"}, overwrite=True)
+    write_all({"a": tmp_path / f"y.{'x' * 253}"})
+    write_whole(tmp_path / f"{'z' * 251}.tif", b"data")
+    with pytest.raises(UsageError, match="256 bytes"):
+        check_outputs({"a": tmp_path / f"{'x' * 252}.tif"})
+    with pytest.raises(InputError, match=r"cannot make the folder .*File name too long"):
+        write_all({"a": tmp_path / f"{'x' * 256}" / "a.tif"})
+    assert len(names(tmp_path)) == 3
+
+
+def test_a_name_no_file_can_have(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="zero byte"):
+        check_outputs({"a": tmp_path / "a\0.tif"})
 
 
 def test_the_input_is_never_replaced(tmp_path: Path) -> None:

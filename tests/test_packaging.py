@@ -50,7 +50,7 @@ FLOORS = (
         "runtime.progress",
         "runtime.progress_bar",
     ),
-    ("geometry", "threads", "files"),
+    ("geometry", "threads", "files", "claim"),
     ("errors", "_version"),
 )
 
