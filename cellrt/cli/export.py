@@ -51,6 +51,7 @@ def export(
     from tempfile import TemporaryDirectory
 
     from cellrt.errors import UsageError
+    from cellrt.files import check_outputs
     from cellrt.runtime.model.file import bundled_models
 
     is_model = source.suffix == ".onnx" or str(source) in bundled_models()
@@ -68,8 +69,9 @@ def export(
             raise UsageError(f"--recipe and --scores describe a checkpoint; {source} is a model")
         _export_variant(source, output, precision, calibrate or [], overwrite=overwrite)
         return
-    if output.exists() and not overwrite:  # before the long work
-        raise UsageError(f"{output} exists; choose another name or pass --overwrite")
+    if output.suffix != ".onnx":
+        raise UsageError(f"{output}: the output must end in .onnx")
+    check_outputs({"model": output}, overwrite=overwrite, inputs=[source])  # before the long work
     with TemporaryDirectory() as folder:
         exact = Path(folder) / f"{output.stem}.onnx"
         _export_checkpoint(source, exact, recipe, scores, overwrite=False, announce=False)

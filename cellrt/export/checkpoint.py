@@ -19,6 +19,7 @@ from cellrt.export.gate.against_torch import check_parity
 from cellrt.export.gate.compare import Parity
 from cellrt.export.gate.tolerances import FP16, FP32
 from cellrt.export.trace import build_graph
+from cellrt.files import atomic_outputs, refuse_special
 from cellrt.graph.activations import activation_bytes
 from cellrt.graph.file import embed_card, write_graph
 from cellrt.graph.fp16_weights import store_as_fp16
@@ -78,17 +79,29 @@ def export(
     Raises
     ------
     InputError
-        When the checkpoint cannot be read.
+        When the checkpoint cannot be read, or the output exists or cannot be written.
     UsageError
-        When the output exists or is no ``.onnx`` file.
+        When the output is no ``.onnx`` file.
     CellrtError
         When the parity gate fails or the file would be larger than 8 MB; nothing is written.
     """
     output = Path(output)
     if output.suffix != ".onnx":
         raise UsageError(f"{output}: the output must end in .onnx")
-    if output.exists() and not overwrite:
-        raise UsageError(f"{output} exists; choose another name or pass --overwrite")
+    inputs = [Path(checkpoint), *([] if recipe_path is None else [Path(recipe_path)])]
+    with atomic_outputs({"model": output}, overwrite=overwrite, inputs=inputs) as temporary:
+        exported = _export(checkpoint, output.stem, recipe_path, scores, temporary["model"])
+    return replace(exported, path=output)
+
+
+def _export(
+    checkpoint: str | Path,
+    name: str,
+    recipe_path: str | Path | None,
+    scores: Sequence[Score],
+    output: Path,
+) -> Exported:
+    """Export to a file whose folder exists."""
     net, recipe = load_checkpoint(checkpoint)
     if recipe_path is not None:
         recipe = _replacement(recipe, recipe_path)
@@ -99,7 +112,7 @@ def export(
     graph = build_graph(folded, net.size_multiple)
     if rounded:
         store_as_fp16(graph)
-    card = make_card(net, recipe, output.stem, scores)
+    card = make_card(net, recipe, name, scores)
     decoder = decoder_for(card)
     parity = check_parity(
         net,
@@ -120,7 +133,6 @@ def export(
             f"the model would have {size / 1e6:.1f} MB, at most {MAX_BYTES / 1e6:.0f} MB are "
             "allowed; use smaller widths"
         )
-    output.parent.mkdir(parents=True, exist_ok=True)
     write_graph(graph, output)
     return Exported(output, card, tuple(parity), size)
 
@@ -190,6 +202,7 @@ def parity_tiles(recipe: Recipe) -> list[npt.NDArray[np.float32]]:
 def read_scores(path: str | Path) -> list[Score]:
     """Read scores for the card: a JSON list of tables with data, metric, value and seen."""
     try:
+        refuse_special(Path(path), "give a JSON file")
         table: Any = json.loads(Path(path).read_text(encoding="utf-8"))
         return [Score(**entry) for entry in table]
     except (OSError, ValueError, TypeError) as error:

@@ -24,11 +24,13 @@ from cellrt.export.gate.compare import (
 )
 from cellrt.export.gate.tiles import Tile, simulated_tiles, stack_tiles
 from cellrt.export.gate.tolerances import GOLDEN_TOLERANCE, TOLERANCES
+from cellrt.files import atomic_outputs
 from cellrt.graph.file import embed_card, write_graph
 from cellrt.graph.fp16_weights import load_exact
 from cellrt.graph.precision import Precision, convert, rounded
 from cellrt.runtime.decoding.base import decode_fields
 from cellrt.runtime.decoding.registry import decoder_for
+from cellrt.runtime.image.formats import parse_address
 from cellrt.runtime.model.card import Golden, ModelCard, Score
 from cellrt.runtime.model.file import ModelFile, open_model
 from cellrt.runtime.model.golden import golden_input
@@ -94,23 +96,20 @@ def write_variant(
     Raises
     ------
     InputError
-        Model or stacks cannot be used.
+        Model or stacks cannot be used; the output exists or cannot be written.
     UsageError
-        The output exists or is no ``.onnx`` file, or the model is not float32.
+        The output is no ``.onnx`` file or is the model itself, or the model is not float32.
     GateError
         The gate fails; nothing is written.
     """
     output = Path(output)
     if output.suffix != ".onnx":
         raise UsageError(f"{output}: the output must end in .onnx")
-    if output.exists() and not overwrite:
-        raise UsageError(f"{output} exists; choose another name or pass --overwrite")
     source = open_model(model)
-    if output.resolve() == source.path.resolve():
-        raise UsageError(f"{output} is the model itself; choose another name")
-    variant = make_variant(source, precision, stacks=stacks, name=output.stem)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_graph(variant.graph, output)
+    inputs = [source.path, *(parse_address(stack)[0] for stack in stacks)]
+    with atomic_outputs({"model": output}, overwrite=overwrite, inputs=inputs) as temporary:
+        variant = make_variant(source, precision, stacks=stacks, name=output.stem)
+        write_graph(variant.graph, temporary["model"])
     return variant
 
 

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
+from cellrt.files import check_outputs, make_folder
 from cellrt.training.data.patches import PatchDataset, StepSampler
 from cellrt.training.data.stacks import load_training_stacks, load_validation_stacks
 from cellrt.training.initial_weights import initial_network
@@ -54,17 +55,18 @@ def train(
     Raises
     ------
     InputError
-        When the recipe's data cannot be used.
+        When the recipe's data or the folder cannot be used.
     KeyboardInterrupt
         When interrupted; the checkpoint is written first.
     """
     checkpoint = output / LAST
+    check_outputs({"checkpoint": checkpoint}, overwrite=True)
     resume = checkpoint.exists() and not fresh
     table = recipe.optim
     if table.threads:
         torch.set_num_threads(table.threads)
     L.seed_everything(table.seed, verbose=False)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
 
     report("loading stacks")
     training = load_training_stacks(recipe)

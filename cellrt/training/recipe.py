@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cellrt.errors import InputError
+from cellrt.files import refuse_special
 from cellrt.models.base import Method
 from cellrt.models.tables import Positive, Table
 from cellrt.training.methods import METHODS, LossTable, ModelTable, TargetTable, make_method
@@ -223,6 +224,7 @@ def load_recipe(path: str | Path) -> Recipe:
         message names the key.
     """
     path = Path(path)
+    refuse_special(path, "give a TOML file")
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:

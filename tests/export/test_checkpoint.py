@@ -10,7 +10,7 @@ onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 
-from cellrt.errors import CellrtError, UsageError  # noqa: E402
+from cellrt.errors import CellrtError, InputError, UsageError  # noqa: E402
 from cellrt.export import checkpoint as module  # noqa: E402
 from cellrt.export.trace import OPSET  # noqa: E402
 from cellrt.models.cellpose3d.network import Cellpose3D  # noqa: E402
@@ -122,7 +122,7 @@ def test_a_damaged_graph_is_refused_and_nothing_written(
 
 
 def test_an_existing_file_is_kept(exported: module.Exported, checkpoint: Path) -> None:
-    with pytest.raises(UsageError, match="exists"):
+    with pytest.raises(InputError, match="exists"):
         module.export(checkpoint, exported.path)
     with pytest.raises(UsageError, match=r"\.onnx"):
         module.export(checkpoint, exported.path.with_suffix(".pt"))
