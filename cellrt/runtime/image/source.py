@@ -11,11 +11,11 @@ import math
 import mmap
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from cellrt.errors import InputError
 from cellrt.geometry import Box, Shape
@@ -79,6 +79,41 @@ class VoxelSource(Protocol):
     def __iter__(self) -> Iterator[NDArray[Any]]:
         """Slices (y, x) in order of z."""
         ...
+
+
+class Unread:
+    """An array that can only be read whole, which happens when its first voxels are asked for.
+
+    Until then its shape and type can be looked at, and the run be refused.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    dtype : dtype
+    read : callable
+        Returns the array; called once.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], dtype: DTypeLike, read: Callable[[], NDArray[Any]]
+    ) -> None:
+        self.shape = tuple(int(n) for n in shape)
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self._read: Callable[[], NDArray[Any]] | None = read
+        self._array: NDArray[Any] | None = None
+        self._lock = threading.Lock()
+
+    def load(self) -> NDArray[Any]:
+        """The array, read now if it was not read before."""
+        with self._lock:
+            if self._read is not None:
+                self._array = self._read()
+                self._read = None  # what it holds of the file can go
+        assert self._array is not None
+        return self._array
+
+    def __getitem__(self, index: Any, /) -> Any:
+        return self.load()[index]
 
 
 Voxels = NDArray[Any] | VoxelSource
@@ -377,7 +412,7 @@ def make_source(
     # Only of a map that nobody can write to: pages of others may hold what is in no file.
     if isinstance(array, np.memmap) and array.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):
         return MappedSource(array, letters, channel=channel, time=time)
-    if isinstance(array, np.ndarray):
+    if isinstance(array, (np.ndarray, Unread)):
         return ArraySource(array, letters, channel=channel, time=time)
     return LazySource(
         array, letters, channel=channel, time=time, chunks=chunks, where=where, slabs=slabs

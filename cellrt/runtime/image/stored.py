@@ -67,6 +67,8 @@ class Stored:
         One length per axis, where the array is stored in chunks.
     warnings : tuple of str
         What a user should know about how the file was read.
+    holds_labels : bool
+        Whether cellrt wrote the file itself, as labels.
     """
 
     array: StoredArray
@@ -76,3 +78,4 @@ class Stored:
     channel_names: Sequence[str] | None = None
     chunks: tuple[int, ...] | None = None
     warnings: tuple[str, ...] = ()
+    holds_labels: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from cellrt.errors import InputError
 from cellrt.runtime.image.axes import Axes, example_axes, resolve_axes
-from cellrt.runtime.image.source import SlabCache, StoredArray, VoxelSource, make_source
+from cellrt.runtime.image.source import SlabCache, StoredArray, Unread, VoxelSource, make_source
 from cellrt.runtime.image.stored import Provenance, StatedSize, Stored
 from cellrt.runtime.image.voxel_size import PartialVoxelSize, believed_size, check_voxel_size
 
@@ -38,6 +38,10 @@ class Volume:
         The file, None for an array.
     inside : str
         Name of the array in the file, for files that hold several.
+    time, times : int
+        The time point, counted from 1, and how many there are.
+    holds_labels : bool
+        Whether the file is one of labels that cellrt wrote.
     warnings : tuple of str
         What a user should know about how the file was read.
     """
@@ -52,6 +56,9 @@ class Volume:
     channel_source: Provenance
     path: Path | None = None
     inside: str = ""
+    time: int = 1
+    times: int = 1
+    holds_labels: bool = False
     warnings: tuple[str, ...] = ()
 
     @property
@@ -158,11 +165,13 @@ def assemble(
     time: int | None = None,
     path: Path | None = None,
     inside: str = "",
+    before_voxels: Callable[[Volume], None] | None = None,
 ) -> Volume:
     """Decide what an array's axes, channels and voxel size are and make it a `Volume`, or refuse.
 
     Used by every reader; parameters as for `volume_from_array`, with the file in ``path`` and the
-    name of the array in it.
+    name of the array in it. ``before_voxels`` is called with the volume when everything but its
+    voxels is known, and may refuse it.
 
     Raises
     ------
@@ -207,8 +216,7 @@ def assemble(
         )
         for i in range(count)
     )
-    _refuse_nonfinite(channels[index], where, None if count == 1 else names[index])
-    return Volume(
+    volume = Volume(
         channels=channels,
         file_axes=letters,
         voxel_size_um=size,
@@ -219,8 +227,17 @@ def assemble(
         channel_source=channel_source,
         path=path,
         inside=inside,
+        time=time or 1,
+        times=times,
+        holds_labels=stored.holds_labels,
         warnings=stored.warnings,
     )
+    if before_voxels is not None:
+        before_voxels(volume)
+    if isinstance(array, Unread):
+        array.load()
+    _refuse_nonfinite(volume.image, where, None if count == 1 else names[index])
+    return volume
 
 
 def find_channel(channel: int | str, names: Sequence[str], where: str) -> int:

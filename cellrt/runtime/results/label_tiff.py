@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 from numpy.typing import DTypeLike, NDArray
 
-from cellrt.runtime.image.formats.tiff_voxel_size import SOFTWARE
+from cellrt.runtime.image.formats.tiff_voxel_size import LABELS_SOFTWARE
 from cellrt.runtime.image.volume import Volume
 
 LARGEST_IMAGEJ_LABEL = 65_535
@@ -25,7 +25,8 @@ def write_labels(path: str | Path, labels: NDArray[np.integer[Any]], volume: Vol
 
     Up to 65 535 cells it is an ImageJ hyperstack of 16-bit integers. Beyond, or where that would
     pass 4 GiB, it is an OME-TIFF of 32-bit integers (a BigTIFF where needed), under the same file
-    name; Fiji opens that through Bio-Formats. Both are compressed with zlib, which ImageJ reads.
+    name; Fiji opens that through Bio-Formats. So is whatever is called ``.ome.tif``. Both are
+    compressed with zlib, which ImageJ reads, and say in their software tag that they are labels.
 
     Parameters
     ----------
@@ -39,7 +40,9 @@ def write_labels(path: str | Path, labels: NDArray[np.integer[Any]], volume: Vol
         raise ValueError(f"labels {labels.shape} do not fit the volume {volume.shape}")
     largest = int(labels.max(initial=0))
     axes = "ZYX" if "Z" in volume.file_axes or not volume.is_2d else "YX"
-    if largest <= LARGEST_IMAGEJ_LABEL and 2 * labels.size < _CLASSIC_TIFF_BYTES:
+    promises_ome = Path(path).name.lower().endswith((".ome.tif", ".ome.tiff"))
+    fits_imagej = largest <= LARGEST_IMAGEJ_LABEL and 2 * labels.size < _CLASSIC_TIFF_BYTES
+    if fits_imagej and not promises_ome:
         # ImageJ knows no difference between one slice with and without a z axis.
         _write_imagej(Path(path), labels, volume)
     else:
@@ -65,7 +68,7 @@ def _write_imagej(path: Path, labels: NDArray[Any], volume: Volume) -> None:
         imagej=True,
         compression="zlib",
         resolution=resolution,
-        software=SOFTWARE,
+        software=LABELS_SOFTWARE,
         metadata=metadata,
     )
 
@@ -85,7 +88,7 @@ def _write_ome(path: Path, labels: NDArray[Any], axes: str, volume: Volume) -> N
         bigtiff=4 * labels.size >= _CLASSIC_TIFF_BYTES,
         photometric="minisblack",
         compression="zlib",
-        software=SOFTWARE,
+        software=LABELS_SOFTWARE,
         metadata=metadata,
     )
 

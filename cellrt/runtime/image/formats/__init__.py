@@ -8,7 +8,8 @@ left out where the file holds one. A format from outside the package is added wi
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.errors import InputError, ResourceError
+from cellrt.errors import InputError, ResourceError, UsageError
+from cellrt.files import refuse_special
+from cellrt.runtime.image.source import Unread
 from cellrt.runtime.image.stored import Stored
 from cellrt.runtime.image.volume import Volume, assemble
 from cellrt.runtime.image.voxel_size import check_voxel_size
@@ -67,17 +70,14 @@ class Format:
             if isinstance(reader, str):
                 module, function = reader.split(":")
                 reader = getattr(import_module(module), function)
-            return reader(path, inside)
+            with _memory_for(path):
+                return reader(path, inside)
         except ModuleNotFoundError as error:
             if not self.needs or (error.name or "").split(".")[0] != self.needs:
                 raise
             raise InputError(
                 f"{path.name} is {self.name}, which needs the package {self.needs}; "
                 f"install it with: {self.install or f'pip install {self.needs}'}"
-            ) from error
-        except MemoryError as error:
-            raise ResourceError(
-                f"{path.name} does not fit into memory ({error}); use a crop"
             ) from error
 
 
@@ -115,7 +115,7 @@ def register_format(
     folder_holds : sequence of str
         For formats that are folders: names of which one is in each.
     holds_several : bool
-        Whether ``file:name`` addresses an array inside.
+        Whether ``file:name`` or ``series`` chooses an array inside; else the name is always empty.
     needs, install : str
         Package that reads the format, and what installs it, for the error where it is missing.
 
@@ -153,6 +153,7 @@ def read_volume(
     channel: int | str | None = None,
     time: int | None = None,
     series: int | str | None = None,
+    before_voxels: Callable[[Volume], None] | None = None,
 ) -> Volume:
     """Describe one time point of a file, all channels; voxels stay in the file where they can.
 
@@ -176,6 +177,9 @@ def read_volume(
         Time point, counted from 1; needed when the file holds several.
     series : int or str, optional
         Image or array to read where the file holds several: what the address says after the colon.
+    before_voxels : callable, optional
+        Called with the volume when all but its voxels is known; what it raises ends the reading
+        before a large file is read.
 
     Returns
     -------
@@ -187,6 +191,8 @@ def read_volume(
         Missing, truncated or damaged file, one of no known format, ambiguous axes, several
         channels or time points with none chosen, impossible voxel size, NaN or infinite voxels in
         the channel to segment, empty or complex images, a package that is not installed.
+    UsageError
+        No address, one that names another array than ``series``, or a format that holds one.
     ResourceError
         Not enough memory for a file that has to be read whole.
     """
@@ -194,16 +200,24 @@ def read_volume(
         check_voxel_size(voxel_size_um)
     path, inside, file_format = _locate(address)
     if series is not None:
-        inside = str(series)
-    return assemble(
-        file_format.read(path, inside),
-        axes=axes,
-        voxel_size_um=voxel_size_um,
-        channel=channel,
-        time=time,
-        path=path,
-        inside=inside,
-    )
+        inside = _agreed(inside, str(series), path)
+    if inside and not file_format.holds_several:
+        raise UsageError(
+            f"{path.name} is {file_format.name} and holds one image, not also {inside!r}; leave "
+            "the series out"
+        )
+    stored = file_format.read(path, inside)
+    with _memory_for(path):
+        return assemble(
+            stored,
+            axes=axes,
+            voxel_size_um=voxel_size_um,
+            channel=channel,
+            time=time,
+            path=path,
+            inside=inside,
+            before_voxels=before_voxels,
+        )
 
 
 def read_array(address: str | os.PathLike[str]) -> NDArray[Any]:
@@ -229,6 +243,9 @@ def read_array(address: str | os.PathLike[str]) -> NDArray[Any]:
     """
     path, inside, file_format = _locate(address)
     array = file_format.read(path, inside).array
+    if isinstance(array, Unread):
+        with _memory_for(path):
+            return array.load()
     if isinstance(array, np.ndarray):
         return array
     from cellrt.runtime.image.source import read_stored
@@ -255,8 +272,16 @@ def split_address(address: str) -> tuple[str, str]:
 
 
 def parse_address(address: str | os.PathLike[str]) -> tuple[Path, str]:
-    """File and name inside of an address; a file that is called like the whole address wins."""
+    """File and name inside of an address; a file that is called like the whole address wins.
+
+    Raises
+    ------
+    UsageError
+        It is empty, as of a variable that is not set.
+    """
     text = os.fspath(address)
+    if not text.strip():
+        raise UsageError(f"the input is '{text}', which names no file; give a file's path")
     file, inside = (text, "") if os.path.exists(text) else split_address(text)
     return Path(file), inside
 
@@ -264,6 +289,12 @@ def parse_address(address: str | os.PathLike[str]) -> tuple[Path, str]:
 def known_suffixes() -> tuple[str, ...]:
     """Endings of all formats."""
     return tuple(suffix for known in _FORMATS.values() for suffix in known.suffixes)
+
+
+def is_image_folder(path: Path) -> bool:
+    """Whether a folder is an image, or a part of one."""
+    names = (name for known in _FORMATS.values() for name in known.folder_holds)
+    return any((path / name).is_file() for name in names)
 
 
 def _locate(address: str | os.PathLike[str]) -> tuple[Path, str, Format]:
@@ -284,11 +315,35 @@ def _locate(address: str | os.PathLike[str]) -> tuple[Path, str, Format]:
         return path, inside, found
     expected = ", ".join(known.name for known in _FORMATS.values())
     if path.is_dir():
-        raise InputError(f"{path} is a folder; expected one image file, or a Zarr store")
+        raise InputError(
+            f"{path} is a folder; expected one image file, or a Zarr store: give its files one "
+            "by one, in a loop of the shell or over one cellrt.Segmenter in Python"
+        )
     raise InputError(
         f"{path.name} is of no format that is known; expected {expected}: "
         "save the image as TIFF or OME-TIFF, for example with Fiji"
     )
+
+
+def _agreed(inside: str, series: str, path: Path) -> str:
+    """The array that the address and ``series`` name, or one of them does."""
+    if not series.strip():
+        raise UsageError("series is empty; give the number of an image, or its name")
+    if inside and inside != series.strip("/"):
+        raise UsageError(
+            f"{path.name}:{inside} names another image than series {series!r}; give one of the two"
+        )
+    return series
+
+
+@contextmanager
+def _memory_for(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise ResourceError(
+            f"{path.name} does not fit into memory ({error}); use a crop"
+        ) from error
 
 
 def _head(path: Path) -> bytes:
@@ -297,6 +352,7 @@ def _head(path: Path) -> bytes:
         raise InputError(f"{path} does not exist; expected an image file: check the path")
     if path.is_dir():
         return b""
+    refuse_special(path, "save it to a file first")
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
@@ -314,6 +370,7 @@ register_format(
     [".tif", ".tiff", ".btf", ".tf8", ".tf2", ".lsm", ".stk"],
     "cellrt.runtime.image.formats.tiff:read",
     starts_with=[b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"],
+    holds_several=True,
 )
 register_format(
     "NumPy", [".npy"], "cellrt.runtime.image.formats.npy:read_npy", starts_with=[b"\x93NUMPY"]

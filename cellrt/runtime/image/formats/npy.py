@@ -6,11 +6,14 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellrt.runtime.image.formats.damage import damaged
 from cellrt.runtime.image.formats.inside import choose_array
+from cellrt.runtime.image.source import Unread
 from cellrt.runtime.image.stored import StatedSize, Stored
 
 _SIZE = StatedSize(reason="NumPy files hold no voxel size")
@@ -19,7 +22,7 @@ _DAMAGE = (OSError, EOFError, ValueError, KeyError, struct.error, zlib.error, zi
 
 
 def read_npy(path: Path, inside: str) -> Stored:
-    """Map an array into memory; ``inside`` means nothing here.
+    """Map an array into memory; ``inside`` is empty.
 
     Raises
     ------
@@ -49,7 +52,30 @@ def read_npz(path: Path, inside: str) -> Stored:
     with file:
         name = choose_array(names, inside, path.name)
         try:
-            array = file[name]
+            shape, dtype = _header(file, name)
         except _DAMAGE as error:
             raise damaged(path.name, str(error)) from error
-    return Stored(array, size=_SIZE)
+    return Stored(Unread(shape, dtype, lambda: _read_from(path, name)), size=_SIZE)
+
+
+def _header(file: Any, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of an array, without unpacking it."""
+    member = name if name in file.zip.namelist() else f"{name}.npy"
+    with file.zip.open(member) as packed:
+        version = np.lib.format.read_magic(packed)
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read(packed)
+    return shape, dtype
+
+
+def _read_from(path: Path, name: str) -> NDArray[Any]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            array: NDArray[Any] = file[name]
+    except _DAMAGE as error:
+        raise damaged(path.name, str(error)) from error
+    return array

@@ -27,7 +27,12 @@ from cellrt.runtime.image.formats.tiff_pages import (
     refuse_mixed_pages,
 )
 from cellrt.runtime.image.formats.tiff_through_pillow import read_with_pillow
-from cellrt.runtime.image.formats.tiff_voxel_size import stated_size
+from cellrt.runtime.image.formats.tiff_voxel_size import (
+    LABELS_SOFTWARE,
+    software_of,
+    stated_size,
+)
+from cellrt.runtime.image.source import Unread
 from cellrt.runtime.image.stored import Stored
 
 # Size, kind and place of the voxels, and the description that holds the axes.
@@ -94,25 +99,32 @@ def _read_open(path: Path, tif: tifffile.TiffFile, inside: str) -> Stored:
     if inside or cut_short is not None:  # else it was looked at before it was chosen
         refuse_mixed_pages(path.name, tif, series)
     return Stored(
-        _read_array(path, tif, series),
+        _array_of(path, tif, series),
         axes=axes,
         axes_text=_axes_text(series),
         size=stated_size(tif, series, pixels),
         channel_names=None if pixels is None else channel_names(pixels),
         warnings=warnings,
+        holds_labels=software_of(series) == LABELS_SOFTWARE,
     )
 
 
 @contextmanager
 def _open_tiff(path: Path, omexml: str | None = None) -> Iterator[tifffile.TiffFile]:
-    """Open a TIFF file; whatever tifffile finds wrong inside, while decoding too, is one error."""
+    """Open a TIFF file; whatever tifffile finds wrong inside is one error."""
+    with _damage_of(path), tifffile.TiffFile(path, omexml=omexml) as tif:
+        yield tif
+
+
+@contextmanager
+def _damage_of(path: Path) -> Iterator[None]:
+    """Turn what tifffile logs and raises of a damaged file into one error."""
     complaints = _Complaints()
     logger = logging.getLogger("tifffile")
     propagate, logger.propagate = logger.propagate, False
     logger.addHandler(complaints)
     try:
-        with tifffile.TiffFile(path, omexml=omexml) as tif:
-            yield tif
+        yield
         if complaints.damage:
             raise damaged(path.name, complaints.damage)
     except InputError as error:
@@ -190,9 +202,10 @@ def _axes_text(series: tifffile.TiffPageSeries) -> str:
     return {"ome": "OME-XML", "imagej": "ImageJ description"}.get(series.kind, "TIFF tags")
 
 
-def _read_array(
+def _array_of(
     path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries
-) -> NDArray[np.generic]:
+) -> NDArray[np.generic] | Unread:
+    """The voxels of a series: mapped, or read whole when they are needed."""
     page = series.keyframe
     if series.dataoffset is not None and page.is_memmappable:
         mapped: NDArray[np.generic] = np.memmap(
@@ -203,6 +216,18 @@ def _read_array(
             shape=tuple(series.shape),
         )
         return mapped
+    return Unread(series.shape, series.dtype, lambda: _decode(path, series))
+
+
+def _decode(path: Path, series: tifffile.TiffPageSeries) -> NDArray[np.generic]:
+    """Voxels that cannot be mapped, compressed ones mostly; the file is opened for that again."""
+    with _damage_of(path), series.keyframe.parent.filehandle as file:
+        file.open()
+        return _decode_pages(path, series)
+
+
+def _decode_pages(path: Path, series: tifffile.TiffPageSeries) -> NDArray[np.generic]:
+    page = series.keyframe
     try:
         array: NDArray[np.generic] = np.asarray(series.asarray())
     except (ValueError, ImportError) as error:

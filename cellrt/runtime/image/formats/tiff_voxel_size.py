@@ -18,6 +18,8 @@ from cellrt.runtime.image.voxel_size import UM_PER_INCH, um_per_unit
 
 SOFTWARE = "cellrt"
 """Software tag of files that cellrt wrote: a voxel size of exactly 1 µm is meant there."""
+LABELS_SOFTWARE = f"{SOFTWARE} labels"
+"""The same of files with labels, so that they are not taken for images to segment."""
 
 # Printers and scanners have coarser pixels than this, microscopes hardly ever.
 _PRINTING_UM = 20.0
@@ -66,11 +68,16 @@ def stated_size(
         if any(new):
             sources.append(statement.source)
             found = [t if n else m for m, t, n in zip(found, statement.um, new, strict=True)]
-    trusted = str(series.keyframe.tags.valueof("Software") or "").startswith(SOFTWARE)
+    trusted = software_of(series).startswith(SOFTWARE)
     z, y, x = found
     if sources:
         return StatedSize((z, y, x), ", ".join(sources), "", trusted)
     return StatedSize(_NONE, source, reason, trusted)
+
+
+def software_of(series: tifffile.TiffPageSeries) -> str:
+    """Which program wrote a series, as far as its first page says."""
+    return str(series.keyframe.tags.valueof("Software") or "")
 
 
 def _statements(

@@ -241,7 +241,8 @@ def test_addresses_split_into_file_and_dataset(tmp_path: Path) -> None:
     assert split_address("a/b.zarr:0/raw") == ("a/b.zarr", "0/raw")
     assert split_address("a/b.H5:/raw/") == ("a/b.H5", "raw")
     assert split_address("a/b.tif") == ("a/b.tif", "")
-    assert split_address("a/b.tif:raw") == ("a/b.tif:raw", "")
+    assert split_address("a/b.tif:2") == ("a/b.tif", "2")
+    assert split_address("a/b.npy:raw") == ("a/b.npy:raw", "")
     # A file that is called like that is that file.
     odd = tmp_path / "b.h5:raw.tif"
     tifffile.imwrite(odd, STACK)
