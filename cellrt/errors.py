@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 
 class CellrtError(Exception):
     """Base of all errors whose message is meant for the user.
@@ -38,6 +40,24 @@ class ResourceError(CellrtError):
 
 class CellrtWarning(UserWarning):
     """Something that a user should know about a result."""
+
+
+def one_line(text: str) -> str:
+    r"""Replace what would break a line, or drive the terminal, by its escape.
+
+    Names of files may hold line ends and whatever else a terminal obeys.
+
+    Examples
+    --------
+    >>> one_line("a\nb.tif")
+    'a\\nb.tif'
+    """
+    return "".join(
+        character.encode("unicode_escape").decode("ascii")
+        if unicodedata.category(character) == "Cc"
+        else character
+        for character in text
+    )
 
 
 def first_line(error: Exception) -> str:

@@ -6,6 +6,7 @@ had, 5 too little memory or disk, 130 interrupted.
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -22,7 +23,7 @@ from cellrt.cli.models import models
 from cellrt.cli.segment import segment
 from cellrt.cli.simulate import simulate
 from cellrt.cli.train import train
-from cellrt.errors import CellrtError
+from cellrt.errors import CellrtError, one_line
 
 INTERRUPTED = 130
 INTERRUPTION = "interrupted; nothing unfinished was left"
@@ -63,6 +64,9 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the documented code."""
+    # Names of files may hold bytes that are no text; showing one must not end a run.
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="surrogateescape")
     words = list(sys.argv[1:] if arguments is None else arguments)
     # People add --debug at the end of the line that failed, wherever the parser would want it.
     debug = "--debug" in words
@@ -121,7 +125,7 @@ def _fail(words: list[str], message: str, code: int, *, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    line = " ".join(message.split())
+    line = one_line(" ".join(message.split()))
     print(f"cellrt: {line}", file=sys.stderr)
     if "--json" in words:
         import json

@@ -18,8 +18,8 @@ class JsonEvents:
         self._stage, self._done, self._total, self._begin = "", 0, 0, 0.0
 
     def emit(self, event: str, **fields: Any) -> None:
-        """Print one event."""
-        print(json.dumps({"event": event, **fields}, ensure_ascii=False), flush=True)
+        """Print one event, in ASCII: whatever the terminal is, no letter is lost."""
+        print(json.dumps({"event": event, **fields}), flush=True)
 
     def stage(self, name: str, total: int, unit: str) -> None:
         """Print that a stage begins."""

@@ -33,9 +33,12 @@ def segment(
         str, typer.Option("--model", "-m", help="Bundled model, or path of an .onnx file.")
     ] = "nuclei",
     output: Annotated[
-        Optional[Path],  # noqa: UP045
+        Text,
         typer.Option(
-            "--output", "-o", help="Label file; the other results go beside it [STACK.labels.tif]."
+            "--output",
+            "-o",
+            help="Label file (.tif); the other results go beside it [STACK.labels.tif]. "
+            "Or FOLDER/ for all of them.",
         ),
     ] = None,
     voxel_size: Annotated[
@@ -105,38 +108,33 @@ def segment(
 ) -> None:
     """Segment the cells of a stack.
 
-    Writes STACK.labels.tif, STACK.cells.csv, STACK.preview.png and STACK.run.json beside the stack.
+    Writes STACK.labels.tif, STACK.cells.csv, STACK.preview.png and STACK.run.json beside the stack;
+    what was chosen of several is in their names, as in STACK.t2.c1.labels.tif.
     """
     from concurrent.futures import ThreadPoolExecutor
+    from contextlib import ExitStack
 
     from cellrt.cli.reporting import JsonEvents, Terminal
-    from cellrt.files import atomic_outputs, check_outputs
     from cellrt.runtime.decoding.parameters import split_settings
-    from cellrt.runtime.image.formats import parse_address
+    from cellrt.runtime.image.volume import Volume
     from cellrt.runtime.job import Options
     from cellrt.runtime.model.file import open_model
     from cellrt.runtime.progress import StageClock
     from cellrt.runtime.results.preview.page import warm_up
-    from cellrt.runtime.results.save import needed_bytes, result_paths, write_results
+    from cellrt.runtime.results.save import Outputs, outputs_of, result_paths, write_results
     from cellrt.runtime.segment import read, run
     from cellrt.runtime.stages import check, load, prepare
 
     events: JsonEvents | Terminal = JsonEvents() if json else Terminal(quiet=quiet)
-    file, inside = parse_address(stack)
-    inside = series or inside
-    title = f"{file.name}:{inside}" if inside else file.name
-    paths = result_paths(file, output, inside=inside)
-    if not preview:
-        del paths["preview"]
     clock = StageClock(events)
     words = [*(param or ()), *([] if min_area is None else [f"min_area={min_area}"])]
-    try:
+    with ExitStack() as held:
+        if isinstance(events, Terminal):
+            held.callback(events.close)
         if "help" in words:
             _print_parameters(open_model(model), decoder)
             return
         parameters = split_settings(words)
-        if not dry_run:
-            check_outputs(paths, overwrite=overwrite, inputs=[file])
         model_file = open_model(model)
         options = Options(
             diameter=diameter,
@@ -153,6 +151,15 @@ def segment(
         # What can be refused is refused before a large file is read.
         network = load(model_file, options)
         check(network, options)
+        outputs: list[Outputs] = []
+
+        def hold_outputs(volume: Volume) -> None:
+            if dry_run:
+                result_paths(volume, output)
+                return
+            results = outputs_of(volume, output, overwrite=overwrite)
+            outputs.append(held.enter_context(results))
+
         with clock.stage("read"):
             volume = read(
                 stack,
@@ -161,25 +168,18 @@ def segment(
                 channel=channel,
                 time=time,
                 series=series,
+                before_voxels=hold_outputs,
             )
         job = prepare(volume, network, options, clock)
         if dry_run:
-            _print_plan(job, events)
+            _print_plan(job, result_paths(volume, output)["labels"], events)
             return
-        with (
-            atomic_outputs(
-                paths, overwrite=overwrite, needed_bytes=needed_bytes(volume), inputs=[file]
-            ) as temporary,
-            ThreadPoolExecutor(1, thread_name_prefix="compile") as compiler,
-        ):
+        with ThreadPoolExecutor(1, thread_name_prefix="compile") as compiler:
             compiling = compiler.submit(warm_up) if preview else None
             result = run(job, clock)
             if compiling is not None:
                 compiling.result()
-            write_results(result, temporary, clock, title=title)
-    finally:
-        if isinstance(events, Terminal):
-            events.close()
+            paths = write_results(result, outputs[0], clock, preview=preview)
     _print_result(result, paths, events, quiet=quiet)
 
 
@@ -199,6 +199,7 @@ def _print_result(
 ) -> None:
     """Say what came out and where it is."""
     from cellrt.cli.reporting import JsonEvents
+    from cellrt.errors import one_line
 
     if isinstance(events, JsonEvents):
         files = {name: str(path) for name, path in paths.items()}
@@ -212,12 +213,13 @@ def _print_result(
             f"{len(result.table)} cells in {seconds:.1f} s, {result.record['engine']['reason']}"
         )
         for path in paths.values():
-            typer.echo(f"  {path}")
+            typer.echo(f"  {one_line(str(path))}")
 
 
-def _print_plan(job: Job, events: JsonEvents | Terminal) -> None:
+def _print_plan(job: Job, labels: Path, events: JsonEvents | Terminal) -> None:
     """Print what would be computed."""
     from cellrt.cli.reporting import JsonEvents
+    from cellrt.errors import one_line
     from cellrt.runtime.plan import estimate_seconds
 
     seconds = estimate_seconds(job.plan, job.network)
@@ -227,6 +229,7 @@ def _print_plan(job: Job, events: JsonEvents | Terminal) -> None:
         "axes": f"{job.volume.file_axes}, {job.volume.axes_source}",
         "channel": f"{job.volume.channel_names[job.volume.segmented_channel]}, "
         f"{job.volume.channel_source}",
+        "time point": f"{job.volume.time} of {job.volume.times}",
         "voxel size": f"{job.volume.voxel_size_um or 'unknown'} µm, {job.volume.voxel_size_source}",
         "cell diameter": f"{job.scale.diameter_pixels:.3g} pixels, {job.scale.diameter_origin}",
         "model": f"{model.card.name}, sha256 {model.sha256[:12]}",
@@ -237,6 +240,7 @@ def _print_plan(job: Job, events: JsonEvents | Terminal) -> None:
         "engine": job.network.choice.reason,
         "memory": f"about {job.plan.memory_bytes / 1e9:.1f} GB at the peak",
         "time": f"about {seconds:.0f} s",
+        "results": f"{one_line(str(labels))} and beside it",
     }
     if isinstance(events, JsonEvents):
         events.emit("plan", seconds=seconds, memory_bytes=job.plan.memory_bytes, **plan)

@@ -68,7 +68,11 @@ def run_record(
             "axes_source": str(volume.axes_source),
             "voxel_size_um": list(volume.voxel_size_um) if volume.voxel_size_um else None,
             "voxel_size_source": str(volume.voxel_size_source),
+            "time": volume.time,
+            "times": volume.times,
             "channel": volume.channel_names[volume.segmented_channel],
+            "channel_number": volume.segmented_channel + 1,
+            "channels": list(volume.channel_names),
             "channel_source": str(volume.channel_source),
         },
         "model": {

@@ -2,50 +2,83 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.errors import UsageError
+from cellrt.errors import UsageError, one_line
 from cellrt.files import atomic_outputs
-from cellrt.runtime.image.formats import known_suffixes
+from cellrt.runtime.image.formats import is_image_folder, known_suffixes
 from cellrt.runtime.image.volume import Volume
 from cellrt.runtime.progress import Silent, StageClock
 from cellrt.runtime.results.label_tiff import write_labels
 from cellrt.runtime.results.table import CellTable
 
+_ENDINGS = (".tif", ".tiff")
 
-def result_paths(stack: Path, output: Path | None, *, inside: str = "") -> dict[str, Path]:
+
+def result_paths(volume: Volume, output: str | os.PathLike[str] | None) -> dict[str, Path]:
     """Final paths of all results.
+
+    What was chosen of several is part of their names, so that two time points never share one: the
+    array or image in the file, the time point, the channel, both by number. Where there was
+    nothing to choose, or an output is named, it is not.
 
     Parameters
     ----------
-    stack : Path
-        The results go beside it where no output is named.
-    output : Path or None
-        The label file; the others go beside it.
-    inside : str
-        Name of the array in the file, for files that hold several: part of the results' names.
+    volume : Volume
+        The results go beside its file where no output is named.
+    output : str, Path or None
+        The label file, a TIFF; the others go beside it. Or a folder, which exists or ends in a
+        slash: all go into it, called as they would be beside the file.
+
+    Raises
+    ------
+    UsageError
+        The output is no name for a TIFF file; or there is none, or only a folder, and the image
+        was no file.
 
     Examples
     --------
-    >>> [p.name for p in result_paths(Path("a.ome.tif"), None).values()]
+    >>> from dataclasses import replace
+    >>> import numpy as np
+    >>> from cellrt.runtime.image.volume import volume_from_array
+    >>> array = np.zeros((3, 2, 8, 8), np.uint8)
+    >>> volume = volume_from_array(array[0], axes="ZYX")
+    >>> volume = replace(volume, path=Path("a.ome.tif"))
+    >>> [p.name for p in result_paths(volume, None).values()]
     ['a.labels.tif', 'a.cells.csv', 'a.preview.png', 'a.run.json']
-    >>> [p.name for p in result_paths(Path("a.tif"), Path("out/b.tif")).values()]
+    >>> [p.name for p in result_paths(volume, "out/b.tif").values()]
     ['b.tif', 'b.cells.csv', 'b.preview.png', 'b.run.json']
-    >>> result_paths(Path("c.h5"), None, inside="volumes/raw")["labels"].name
-    'c.volumes.raw.labels.tif'
+    >>> movie = volume_from_array(array, axes="TZYX", time=2)
+    >>> movie = replace(movie, path=Path("c.h5"), inside="volumes/raw")
+    >>> result_paths(movie, "out/")["labels"].as_posix()
+    'out/c.volumes.raw.t2.labels.tif'
     """
-    for path, what in ((output, "the output"), (None if output else stack, "the input")):
-        if path is not None and not path.name:
-            raise UsageError(f"{what} is '{path}', which names no file; give a file's path")
-    named = "." + re.sub(r"[^\w.-]+", ".", inside) if inside else ""
-    labels = output or stack.with_name(f"{_stem(stack)}{named}.labels.tif")
+    text = None if output is None else os.fspath(output)
+    if text is not None and not text.strip():
+        raise UsageError(f"the output is '{text}', which names no file; give a file's path")
+    if text is None or _is_folder(text):
+        if volume.path is None:
+            raise UsageError(
+                "an array has no file name; say where the labels go, as in save('a.tif')"
+            )
+        folder = volume.path.parent if text is None else Path(text)
+        labels = folder / f"{_stem(volume.path)}{_chosen(volume)}.labels.tif"
+    else:
+        labels = Path(text)
+        _refuse_other_ending(labels)
+    _refuse_inside_store(labels)
     stem = _stem(labels).removesuffix(".labels")
     return {
         "labels": labels,
@@ -81,55 +114,63 @@ class Result(Protocol):
 
 def save(
     result: Result,
-    labels: str | Path | None = None,
+    labels: str | os.PathLike[str] | None = None,
     *,
     preview: bool = True,
     overwrite: bool = False,
 ) -> dict[str, Path]:
     """Write all results; see :meth:`cellrt.runtime.results.segmentation.Segmentation.save`."""
-    stack = result.volume.path
-    if labels is None and stack is None:
-        raise UsageError("an array has no file name; say where the labels go, as in save('a.tif')")
-    inside = result.volume.inside
-    paths = result_paths(stack or Path(), None if labels is None else Path(labels), inside=inside)
-    if not preview:
-        del paths["preview"]
-    inputs = [] if stack is None else [stack]
-    needed = needed_bytes(result.volume)
-    with atomic_outputs(
-        paths, overwrite=overwrite, needed_bytes=needed, inputs=inputs
-    ) as temporary:
-        title = paths["labels"].name if stack is None else stack.name
-        title += f":{inside}" if stack is not None and inside else ""
-        write_results(result, temporary, StageClock(Silent()), title)
-    return paths
+    with outputs_of(result.volume, labels, overwrite=overwrite) as outputs:
+        return write_results(result, outputs, StageClock(Silent()), preview=preview)
 
 
-def needed_bytes(volume: Volume) -> int:
-    """Room that the results of an image take on a disk at most, about."""
+@dataclass(frozen=True)
+class Outputs:
+    """Where results go: final paths, and temporary ones to write to."""
+
+    final: dict[str, Path]
+    temporary: dict[str, Path]
+
+
+@contextmanager
+def outputs_of(
+    volume: Volume, output: str | os.PathLike[str] | None, *, overwrite: bool = False
+) -> Iterator[Outputs]:
+    """Hold the results of an image for one run, which writes them before the body ends.
+
+    Parameters as for :func:`result_paths`; errors also as :func:`cellrt.files.atomic_outputs`.
+    """
+    final = result_paths(volume, output)
     # Labels hardly ever compress to more than this; a picture and a table take the rest.
-    return 2 * math.prod(volume.shape) + 10_000_000
+    needed = 2 * math.prod(volume.shape) + 10_000_000
+    inputs = [] if volume.path is None else [volume.path]
+    with atomic_outputs(
+        final, overwrite=overwrite, needed_bytes=needed, inputs=inputs
+    ) as temporary:
+        yield Outputs(final, temporary)
 
 
-def write_results(result: Result, paths: dict[str, Path], clock: StageClock, title: str) -> None:
-    """Write all results, the preview where it has a path.
+def write_results(
+    result: Result, outputs: Outputs, clock: StageClock, *, preview: bool = True
+) -> dict[str, Path]:
+    """Write all results, with or without the preview; return the final paths.
 
     Parameters
     ----------
     result : Segmentation
         Its record is given the seconds that writing takes.
-    paths : dict
-        As from :func:`result_paths`, or temporary ones.
+    outputs : Outputs
+        As from :func:`outputs_of`.
     clock : StageClock
-    title : str
-        Of the preview.
+    preview : bool
     """
+    paths = outputs.temporary
     volume, record = result.volume, result.record
     labels = result.labels.reshape(volume.shape)
     with clock.stage("write"):
         write_labels(paths["labels"], labels, volume)
         result.table.write_csv(paths["cells"])
-    if "preview" in paths:
+    if preview:
         # Drawing takes modules that a run without a picture never loads.
         from cellrt.runtime.results.preview.page import write_preview
 
@@ -140,14 +181,81 @@ def write_results(result: Result, paths: dict[str, Path], clock: StageClock, tit
                 labels,
                 volume.full_voxel_size_um,
                 anisotropy=record["scale"]["spacing_zyx"][0],
-                title=title,
+                title=_title(volume, outputs.final["labels"].name),
                 cells=len(result.table),
                 note=f"intensity {record['intensity']['line']}",
             )
     for name in ("write", "preview"):
         record["seconds"][name] = round(clock.seconds.get(name, 0.0), 4)
     text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    paths["run"].write_text(text, encoding="utf-8")
+    # Names are UTF-8 where they can be, whatever the locale took them for. A byte that is none is
+    # written as \\udcXX, from which it can be got back.
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    paths["run"].write_text(text, encoding="utf-8", errors="backslashreplace")
+    return {name: path for name, path in outputs.final.items() if preview or name != "preview"}
+
+
+def _title(volume: Volume, otherwise: str) -> str:
+    """What was segmented, in words."""
+    parts = [otherwise if volume.path is None else volume.path.name]
+    if volume.path is not None and volume.inside:
+        parts[0] += f":{volume.inside}"
+    if volume.times > 1:
+        parts.append(f"time {volume.time} of {volume.times}")
+    if len(volume.channels) > 1:
+        number, name = volume.segmented_channel + 1, volume.channel_names[volume.segmented_channel]
+        standard = f"channel {number}"
+        parts.append(standard if name == standard else f"{standard} ({name})")
+    return one_line(", ".join(parts))
+
+
+def _chosen(volume: Volume) -> str:
+    """What was chosen of several in a file, as a part of names; empty where nothing was."""
+    parts = [_safe(volume.inside)] if volume.inside else []
+    # Numbers, as names of channels may hold anything, or the same twice.
+    counts = (
+        ("t", volume.time, volume.times),
+        ("c", volume.segmented_channel + 1, len(volume.channels)),
+    )
+    for letter, number, count in counts:
+        if count > 1:
+            parts.append(f"{letter}{number:0{len(str(count))}d}")
+    return "".join(f".{part}" for part in parts)
+
+
+def _safe(inside: str) -> str:
+    """Name of an array in a file as part of a file's name; two names never become one.
+
+    Examples
+    --------
+    >>> _safe("volumes/raw"), _safe("volumes.raw")
+    ('volumes.raw', 'volumes_raw-217c02')
+    """
+    if re.fullmatch(r"[\w-]+(/[\w-]+)*", inside):
+        return inside.replace("/", ".")
+    readable = re.sub(r"[^\w-]+", "_", inside)
+    digest = hashlib.sha256(inside.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{readable}-{digest[:6]}"
+
+
+def _is_folder(text: str) -> bool:
+    return text.endswith(tuple(filter(None, (os.sep, os.altsep)))) or os.path.isdir(text)
+
+
+def _refuse_other_ending(labels: Path) -> None:
+    name = labels.name.lower()
+    if not name.endswith(_ENDINGS) or not _stem(labels).removesuffix(".labels"):
+        raise UsageError(
+            f"the output {labels} names no label file, which is a TIFF; expected NAME.tif, or a "
+            "folder with a slash at its end"
+        )
+
+
+def _refuse_inside_store(labels: Path) -> None:
+    """Refuse to write between the parts of a folder that is an image."""
+    for folder in labels.parents:
+        if is_image_folder(folder):
+            raise UsageError(f"{labels} would be inside of {folder}; name another place with -o")
 
 
 def _stem(path: Path) -> str:

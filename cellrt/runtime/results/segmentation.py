@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,18 +44,24 @@ class Segmentation:
         return tuple(self.record["warnings"])
 
     def save(
-        self, labels: str | Path | None = None, *, preview: bool = True, overwrite: bool = False
+        self,
+        labels: str | os.PathLike[str] | None = None,
+        *,
+        preview: bool = True,
+        overwrite: bool = False,
     ) -> dict[str, Path]:
         """Write labels, table, preview and record, all together or not at all.
 
         Parameters
         ----------
         labels : str or Path, optional
-            The label file; the others go beside it. By default STACK.labels.tif beside the stack.
+            The label file, a TIFF; the others go beside it. Or a folder, which exists or ends in
+            a slash. By default STACK.labels.tif beside the stack, or STACK.t2.c1.labels.tif where
+            a time point or a channel was chosen of several.
         preview : bool
             Draw the preview picture.
         overwrite : bool
-            Replace existing results.
+            Replace existing results, a link by a file; without a new preview the old one goes.
 
         Returns
         -------
@@ -64,9 +71,10 @@ class Segmentation:
         Raises
         ------
         UsageError
-            No path, and the image was no file; or one that is the input's.
+            No path, and the image was no file; one that is the input's, or no TIFF's.
         InputError
-            A result exists and ``overwrite`` is off, or the folder cannot be written to.
+            A result exists and ``overwrite`` is off, or is no regular file; another run is writing
+            it; the folder cannot be written to.
         ResourceError
             The disk is full.
         """
