@@ -22,7 +22,7 @@ from typing import Any
 
 from accuracy import model_options
 from accuracy_stacks import ROOT, LabelledStack, median_diameter, stacks
-from report import machine, table, write
+from report import parser, table, write
 from watershed_baseline import segment_membranes
 
 import cellrt
@@ -81,13 +81,15 @@ class Measurement:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--only-bundled", action="store_true", help="train nothing")
-    parser.add_argument("--steps", type=int, default=STEPS, help="of each training")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each training")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="checkpoints and models")
-    parser.add_argument("--train", nargs="*", metavar="NUMBER", type=int, help="only train these")
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--only-bundled", action="store_true", help="train nothing")
+    arguments.add_argument("--steps", type=int, default=STEPS, help="of each training")
+    arguments.add_argument("--threads", type=int, default=os.cpu_count(), help="of each training")
+    arguments.add_argument("--folder", type=Path, default=FOLDER, help="checkpoints and models")
+    arguments.add_argument(
+        "--train", nargs="*", metavar="NUMBER", type=int, help="only train these"
+    )
+    options = arguments.parse_args()
     models: dict[str, Path] = {}
     for number, name in enumerate(() if options.only_bundled else TRAINED):
         if options.train is None or number in options.train:
@@ -96,7 +98,7 @@ def main() -> None:
         return
     measurements = list(measured(models))
     text = document(measurements, options.steps)
-    write("ablation", text, [asdict(row) for row in measurements])
+    write("ablation", "3DCellSeg taken apart", text, [asdict(row) for row in measurements])
 
 
 def trained(name: str, folder: Path, options: argparse.Namespace) -> Path:
@@ -209,9 +211,7 @@ def document(measurements: Sequence[Measurement], steps: int) -> str:
         f"## {group[0].upper()}{group[1:]}\n\n{table(header, rows_of(measurements, group))}"
         for group in GROUPS
     )
-    return f"""# 3DCellSeg taken apart
-
-`python benchmarks/ablation.py`, {machine()}. After table 4 of Wang et al. (2022).
+    return f"""After table 4 of Wang et al. (2022).
 
 The first rows are networks trained from nothing with `recipes/membranes-3dcellseg.toml`, but for
 {steps} steps only, at a higher rate, in patches of {PATCH[0]}³ voxels on a grid where cells are

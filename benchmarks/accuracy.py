@@ -25,7 +25,7 @@ import numpy as np
 from accuracy_plot import draw
 from accuracy_stacks import ROOT, LabelledStack, TrainingRecord, median_diameter, stacks
 from numpy.typing import NDArray
-from report import DOCS, machine, table, write
+from report import COMMIT, DOCS, figures, parser, table, write
 from watershed_baseline import (
     MEMBRANES,
     NUCLEI,
@@ -85,6 +85,7 @@ class Measurement:
     true_cells: int
     predicted_cells: int
     seconds: float
+    commit: str
 
 
 def main() -> None:
@@ -111,7 +112,7 @@ def main() -> None:
     if arguments.dry_run:
         return
     rows = grouped(measurements)
-    write("accuracy", document(rows), [asdict(row) for row in measurements])
+    write("accuracy", "Accuracy", document(rows), [asdict(row) for row in measurements])
     draw(rows, BASELINE, DOCS / "accuracy.png")
     for name in records:
         write_scores(name, rows)
@@ -119,9 +120,8 @@ def main() -> None:
 
 def measured_before() -> dict[str, list[Measurement]]:
     """Rows of docs/accuracy.json by stack."""
-    file = DOCS / "accuracy.json"
     rows: dict[str, list[Measurement]] = defaultdict(list)
-    for row in json.loads(file.read_text()) if file.exists() else []:
+    for row in figures("accuracy") or []:
         rows[row["stack"]].append(Measurement(**row))
     return rows
 
@@ -215,6 +215,7 @@ def _scored(
         true_cells=scores.true_cells,
         predicted_cells=scores.predicted_cells - scores.ignored_cells,
         seconds=seconds,
+        commit=COMMIT,
     )
 
 
@@ -246,6 +247,7 @@ def grouped(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
             "true_cells": sum(row.true_cells for row in rows),
             "predicted_cells": sum(row.predicted_cells for row in rows),
             "seconds": sum(row.seconds for row in rows),
+            "commits": sorted({row.commit for row in rows}),
         }
         for (group, method), rows in groups.items()
     ]
@@ -281,11 +283,7 @@ def document(rows: Sequence[dict[str, Any]]) -> str:
         "in median cell diameters"
         for name, s in (("nuclei", NUCLEI), ("membranes", MEMBRANES))
     )
-    return f"""# Accuracy
-
-`python benchmarks/accuracy.py`, {machine()}.
-
-{table(header, cells)}
+    return f"""{_measured_at(rows)}{table(header, cells)}
 ![Mean Dice and AP at IoU 0.5 of model and baseline](accuracy.png)
 
 Mean Dice: best match of each true cell, averaged over the cells of a stack. AP50 and AP75:
@@ -320,6 +318,18 @@ Data: BBBC050 (Tokuoka et al. 2020, CC BY 3.0), go-nuclear, plant-seg and pytorc
 StarDist (BSD-3), and `cellrt.simulation` (simulated nuclei in the setting of Eschweiler et al.,
 second point-spread function).
 """
+
+
+def _measured_at(rows: Sequence[dict[str, Any]]) -> str:
+    """Which groups were measured at which commit, where it is not the same for all."""
+    groups: dict[str, dict[str, None]] = defaultdict(dict)
+    for row in rows:
+        for commit in row["commits"]:
+            groups[commit][row["group"]] = None
+    if len(groups) < 2:
+        return ""
+    lines = "\n".join(f"- {commit}: {', '.join(found)}" for commit, found in groups.items())
+    return f"Groups were measured at different commits:\n\n{lines}\n\n"
 
 
 def tune(model: str, chosen: Sequence[LabelledStack]) -> None:
@@ -368,12 +378,12 @@ def tune(model: str, chosen: Sequence[LabelledStack]) -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--only-baseline", action="store_true", help="do not run the models")
-    parser.add_argument("--only", nargs="+", metavar="WORD", help="names or groups of stacks")
-    parser.add_argument("--dry-run", action="store_true", help="print scores, write nothing")
-    parser.add_argument("--tune", choices=("nuclei", "membranes"), help="search the settings")
-    return parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--only-baseline", action="store_true", help="do not run the models")
+    arguments.add_argument("--only", nargs="+", metavar="WORD", help="names or groups of stacks")
+    arguments.add_argument("--dry-run", action="store_true", help="print scores, write nothing")
+    arguments.add_argument("--tune", choices=("nuclei", "membranes"), help="search the settings")
+    return arguments.parse_args()
 
 
 if __name__ == "__main__":

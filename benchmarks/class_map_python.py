@@ -13,11 +13,12 @@ from scipy import ndimage
 from skimage.segmentation import relabel_sequential, watershed
 from sklearn.cluster import dbscan
 
+from cellrt.runtime.model.card import ModelCard
+
 FOREGROUND = 2
-MIN_AREA = 30
 
 
-def tascan_cells(fields: np.ndarray, device: torch.device | None = None) -> NDArray[np.int32]:
+def tascan_cells(fields: np.ndarray, card: ModelCard, device: torch.device) -> NDArray[np.int32]:
     """TASCAN: supervoxels by watershed, merged by touching area.
 
     Parameters
@@ -38,18 +39,19 @@ def tascan_cells(fields: np.ndarray, device: torch.device | None = None) -> NDAr
             cell = parent[cell]
         return cell
 
+    min_area = card.decoder_parameters.get("min_area", 30)
     areas = touching_areas(supervoxels)
     surfaces = whole_surfaces(supervoxels, count)
     volumes = np.bincount(supervoxels.ravel(), minlength=count + 1)
     for (first, second), area in areas.items():
         smaller = first if volumes[first] <= volumes[second] else second
-        if area >= MIN_AREA or 2 * area > surfaces[smaller]:
+        if area >= min_area or 2 * area > surfaces[smaller]:
             parent[root(first)] = root(second)
     roots = np.array([root(cell) for cell in range(count + 1)])
     return with_nearest(roots[supervoxels], classes)
 
 
-def dbscan_cells(fields: np.ndarray, device: torch.device | None = None) -> NDArray[np.int32]:
+def dbscan_cells(fields: np.ndarray, card: ModelCard, device: torch.device) -> NDArray[np.int32]:
     """Cluster the foreground's voxels; what the paper compares TASCAN with."""
     classes = fields.argmax(0)
     inside = classes == FOREGROUND

@@ -1,7 +1,5 @@
-"""The flow decoder against Cellpose 3, its two modes against each other, and how it scales.
+"""The flow decoder against Cellpose, its two modes against each other, and how it scales.
 
-    pip install "torch==2.13.0" "cellpose==3.1.1" matplotlib    # into an environment of its own
-    pip install -e .
     python benchmarks/decoder.py
 
 Writes docs/decoder.md, docs/decoder.json and docs/decoder.png. All figures come from one run. Wall
@@ -11,16 +9,16 @@ the machine hardly touches. Without Cellpose its rows are left out.
 
 from __future__ import annotations
 
-import argparse
 import math
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from cellpose_dynamics import FACTOR, ITERATIONS, cellpose_masks, cellpose_version
 from measuring import added_peak_bytes, first_use, fresh_python, measure
-from report import DOCS, machine, table, write
+from report import DOCS, parser, table, write
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
@@ -31,9 +29,6 @@ from cellrt.runtime.decoding.flows.targets import heat_flow, tanh_flow
 SHAPE, CELLS = (96, 256, 256), 300
 PARAMETERS = FlowParameters(radius_range=(2.5, 100.0))
 HEAT_PARAMETERS = FlowParameters(radius_range=(2.5, 100.0), target="heat")
-# Cellpose divides the flow by 5 before each of its steps, because its networks are trained on flow
-# times 5: a unit field is handed to it times 5, so that a voxel moves one voxel a step.
-CELLPOSE_FACTOR = 5.0
 FIRST_USE = """\
 from cellrt.runtime.decoding.flows.decoder import FlowDecoder
 from cellrt.runtime.decoding.flows.cells import FlowParameters
@@ -75,21 +70,6 @@ def like_a_network(labels: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.nd
     return flow.clip(-1, 1).astype(np.float16), foreground.clip(0, 1).astype(np.float16)
 
 
-def cellpose_masks() -> Callable[[np.ndarray, np.ndarray], np.ndarray] | None:
-    """Return ``compute_masks(do_3D=True, niter=100)`` of Cellpose 3, where it is installed."""
-    try:
-        from cellpose import dynamics
-    except ImportError:
-        return None
-
-    def masks(flow: np.ndarray, foreground: np.ndarray) -> np.ndarray:
-        logits = np.where(foreground >= 0.5, 6.0, -6.0).astype(np.float32)
-        field = CELLPOSE_FACTOR * flow.astype(np.float32)
-        return dynamics.compute_masks(field, logits, do_3D=True, niter=100, min_size=15)
-
-    return masks
-
-
 def compare(repeats: int, cellpose_repeats: int) -> tuple[str, dict[str, Any]]:
     """One field size, three fields, three decoders."""
     truth = cells(SHAPE, CELLS)
@@ -99,7 +79,7 @@ def compare(repeats: int, cellpose_repeats: int) -> tuple[str, dict[str, Any]]:
         "heat, perfect": (heat_flow(truth).astype(np.float16), mask, HEAT_PARAMETERS),
         "tanh, like a network's": (*like_a_network(truth), PARAMETERS),
     }
-    masks = cellpose_masks()
+    version = cellpose_version()
     rows, data = [], {}
     for name, (flow, foreground, parameters) in fields.items():
         visible = np.where(foreground >= 0.5, truth, 0)
@@ -109,9 +89,10 @@ def compare(repeats: int, cellpose_repeats: int) -> tuple[str, dict[str, Any]]:
         results["exact"] = measure(
             lambda f=flow, m=foreground, p=parameters: decode_flows(f, m, p, mode="exact"), 1
         )
-        if masks is not None:
-            results["Cellpose 3.1.1"] = measure(
-                lambda f=flow, m=foreground: masks(f, m), cellpose_repeats
+        if version is not None:
+            results[f"Cellpose {version}"] = measure(
+                lambda f=flow, m=foreground: cellpose_masks(f, m, 0.5, torch.device("cpu")),
+                cellpose_repeats,
             )
         for decoder, (wall, cpu, labels) in results.items():
             scores, exact = evaluate(labels, visible), evaluate(labels, results["exact"][2])
@@ -214,11 +195,11 @@ def plot(compared: dict[str, Any], scaled: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--cellpose-repeats", type=int, default=3)
-    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--repeats", type=int, default=5)
+    arguments.add_argument("--cellpose-repeats", type=int, default=3)
+    arguments.add_argument("--memory-of", metavar="FILE", help="of decoding this; for the script")
+    options = arguments.parse_args()
     if options.memory_of:
         memory_of(options.memory_of)
         return
@@ -231,16 +212,16 @@ def main() -> None:
     compared, raw = compare(options.repeats, options.cellpose_repeats)
     voxels, counts, scaled = scaling(options.repeats)
     plot(raw, scaled)
-    text = f"""# The flow decoder
+    text = f"""\
+Measured in one run. Wall: median; CPU: smallest sum over threads (the machine may do other work
+meanwhile, which lengthens wall time only).
 
-Measured by `benchmarks/decoder.py` in one run on {machine()}. Wall: median; CPU: smallest sum over
-threads (the machine may do other work meanwhile, which lengthens wall time only).
+## Against Cellpose, and the two modes
 
-## Against Cellpose 3, and the two modes
-
-A tissue of {CELLS} cells, {SHAPE} voxels. Cellpose runs `compute_masks(do_3D=True, niter=100)` on
-the same field times {CELLPOSE_FACTOR:g} (its networks are trained so); the heat field is the one it
-is meant for. It applies no flow-error filter in 3D, this decoder applies all of its filters.
+A tissue of {CELLS} cells, {SHAPE} voxels. Cellpose runs
+`compute_masks(do_3D=True, niter={ITERATIONS})` on the same field times {FACTOR:g} (its networks are
+trained so); the heat field is the one it is meant for. It applies no flow-error filter in 3D, this
+decoder applies all of its filters.
 
 {compared}
 ## Scaling
@@ -261,7 +242,12 @@ overlaps the network).
 
 ![CPU time of the decoders, and over voxels and cells](decoder.png)
 """
-    write("decoder", text, {"compare": raw, "scaling": scaled, "memory": added, "first": compiled})
+    write(
+        "decoder",
+        "The flow decoder",
+        text,
+        {"compare": raw, "scaling": scaled, "memory": added, "first": compiled},
+    )
 
 
 if __name__ == "__main__":

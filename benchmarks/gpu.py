@@ -3,7 +3,8 @@
 On a machine with an NVIDIA GPU, in a fresh environment (`cellrt[train]` brings the onnxruntime for
 CPUs, which onnxruntime-gpu has to replace)::
 
-    pip install -e '.[train,precision,cuda,tensorrt-rtx]' 'cellpose==3.1.1'
+    pip install -e '.[train,precision,benchmarks,cuda,tensorrt-rtx]'
+    pip install --no-deps cellpose
     pip uninstall --yes onnxruntime
     pip install --force-reinstall --no-deps onnxruntime-gpu
     python benchmarks/gpu.py
@@ -17,7 +18,6 @@ the script works and nothing else. Writes docs/gpu.md.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import sys
@@ -31,16 +31,18 @@ from typing import Any
 import numpy as np
 import tifffile
 import torch
-from gpu_page import CHECKED, Check, Measured, Sizes, checks_table, page
+from gpu_page import BASELINE, CHECKED, Check, Measured, Sizes, checks_table, page
 from pipelines import (
     forward,
     medians,
     network_of,
-    precision_words,
+    planned_grid,
+    precisions,
     run_cellrt,
     run_pytorch,
+    walls_filled,
 )
-from report import write
+from report import figures, parser, write
 from stacks import MEMBRANE_DIAMETER, MEMBRANES, membranes, mirrored
 
 import cellrt
@@ -113,8 +115,9 @@ def network_rates(
     tile = files[0].card.tile
     tiles = np.random.default_rng(0).random((sizes.tiles, 1, *tile), dtype=np.float32)
     rates = {
-        f"PyTorch, {precision_words(device)}": tiles.size
-        / _pytorch_seconds(files[0], tiles, device, sizes)
+        f"PyTorch, {precision}": tiles.size
+        / _pytorch_seconds(files[0], tiles, device, precision, sizes)
+        for precision in precisions(device)
     }
     torch.cuda.empty_cache()  # cellrt decides from the free memory how much to do at once
     for engine in engines:
@@ -129,13 +132,13 @@ def network_rates(
 
 
 def _pytorch_seconds(
-    model: ModelFile, tiles: np.ndarray, device: torch.device, sizes: Sizes
+    model: ModelFile, tiles: np.ndarray, device: torch.device, precision: str, sizes: Sizes
 ) -> float:
     torch.backends.cudnn.benchmark = True
     network = network_of(model, device)
     batch = torch.from_numpy(tiles).to(device, memory_format=torch.channels_last_3d)
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    return _seconds(lambda: forward(network, batch), wait, sizes)
+    return _seconds(lambda: forward(network, batch, precision), wait, sizes)
 
 
 def _queue(session: Session, tiles: np.ndarray) -> tuple[Callable[[], Any], Callable[[], Any]]:
@@ -176,23 +179,28 @@ def end_to_end(
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder) / "stack.tif", Path(folder) / "labels.tif"
         tifffile.imwrite(path, stack.image, imagej=True, metadata={"axes": "ZYX"})
-        runs: dict[str, Callable[[], dict[str, float]]] = {
-            f"PyTorch {precision_words(device)} + MONAI + Cellpose": lambda: run_pytorch(
-                path, out, network, device
-            )
-        }
-        for engine in engines:
-            for words, diameter in (
-                ("same grid", full.card.diameter_voxels),
-                ("as a user runs it", MEMBRANE_DIAMETER),
-            ):
-                runs[f"cellrt, {engine}, {words}"] = lambda e=engine, d=diameter: run_cellrt(
+        for words, diameter in (
+            ("the image's grid", full.card.diameter_voxels),
+            ("the model's grid", MEMBRANE_DIAMETER),
+        ):
+            grid = planned_grid(path, full.path, diameter)
+            runs: dict[str, Callable[[], dict[str, float]]] = {
+                f"{BASELINE}, {precision}": lambda p=precision, g=grid: run_pytorch(
+                    path, out, network, full.card, g, device, precision=p
+                )
+                for precision in precisions(device)
+            }
+            for engine in engines:
+                runs[f"cellrt, {engine}"] = lambda e=engine, d=diameter: run_cellrt(
                     path, out, model=half.path, diameter=d, engine=e
                 )
-        for name, run in runs.items():
-            seconds = medians([run() for _ in range(sizes.repeats + 1)][1:])
-            dice = cellrt.evaluate(tifffile.imread(out), stack.labels).mean_dice
-            found[name] = {**seconds, "mean Dice": dice}
+            for name, run in runs.items():
+                seconds = medians([run() for _ in range(sizes.repeats + 1)][1:])
+                labels = tifffile.imread(out)
+                if name.startswith(BASELINE):
+                    labels = walls_filled(labels, full.card, grid)
+                dice = cellrt.evaluate(labels, stack.labels).mean_dice
+                found[f"{words}: {name}"] = {**seconds, "mean Dice": dice}
     return found
 
 
@@ -214,11 +222,14 @@ def large_stack(engines: list[str], half: ModelFile, sizes: Sizes) -> dict[str, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cpu", action="store_true", help="Run on the CPU, with small stacks.")
-    parser.add_argument("--engine", action="append", help="Engine to measure [all]; repeatable.")
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--cpu", action="store_true", help="run on the CPU, with small stacks")
+    arguments.add_argument("--engine", action="append", help="engine to measure [all]; repeatable")
+    options = arguments.parse_args()
     gpu = torch.cuda.is_available() and not options.cpu
+    if not gpu and (figures("gpu") or {}).get("gpu"):
+        print("docs/gpu.md was measured on a GPU and stays as it is")
+        return
     sizes, device = (ON_GPU, torch.device("cuda")) if gpu else (ON_CPU, torch.device("cpu"))
     needs = "nvidia" if gpu else ""
     engines = [name for name in working_engines() if choose_engine(name).spec.needs == needs]
@@ -250,7 +261,7 @@ def main() -> None:
             end_to_end_seconds=end_to_end(engines, files, device, sizes),
             large_stack_seconds=large_stack(engines, nuclei, sizes),
         )
-    write("gpu", page(measured), asdict(measured))
+    write("gpu", "On a GPU", page(measured), asdict(measured))
 
 
 if __name__ == "__main__":

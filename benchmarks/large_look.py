@@ -6,11 +6,11 @@ python benchmarks/large_look.py FOLDER --zarr    # the same as a Zarr store
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import tifffile
+from report import parser
 
 from cellrt.runtime.machine.memory import peak_memory_bytes
 
@@ -19,11 +19,11 @@ SHAPE = (256, 4, 1024, 2048)  # (z, c, y, x)
 
 def main() -> None:
     """Make the stack in a process of its own, look at it in this one."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--zarr", action="store_true")
-    parser.add_argument("--model", default="nuclei")
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("folder", type=Path)
+    options.add_argument("--zarr", action="store_true")
+    options.add_argument("--model", default="nuclei")
+    arguments = options.parse_args()
     path = arguments.folder / ("big.zarr" if arguments.zarr else "big.tif")
     if not path.exists():
         from multiprocessing import get_context

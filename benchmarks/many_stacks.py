@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 
 import tifffile
+from report import parser
 
 import cellrt
 from cellrt.errors import CellrtWarning
@@ -23,9 +24,12 @@ COUNT = 20
 
 def main() -> None:
     """Time the three and print their ratios."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--count", type=int, default=COUNT, help="stacks")
+    count = arguments.parse_args().count
     warnings.simplefilter("ignore", CellrtWarning)
     with tempfile.TemporaryDirectory() as folder:
-        stacks = [_stack(Path(folder) / f"{number}.tif", number) for number in range(COUNT)]
+        stacks = [_stack(Path(folder) / f"{number}.tif", number) for number in range(count)]
         begin = time.perf_counter()
         cells = cellrt.Segmenter("nuclei")
         for stack in stacks:
@@ -41,7 +45,7 @@ def main() -> None:
             subprocess.run([sys.executable, "-m", "cellrt", *words], check=True)
         processes = time.perf_counter() - begin
     print(
-        f"{COUNT} stacks: one Segmenter {once:.2f} s, cellrt.segment {calls:.2f} s "
+        f"{count} stacks: one Segmenter {once:.2f} s, cellrt.segment {calls:.2f} s "
         f"({once / calls:.2f}), command lines {processes:.2f} s ({once / processes:.2f})"
     )
 

@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 import torch
-from report import machine, table, write
+from report import parser, table, write
 from torch.utils.flop_counter import FlopCounterMode
 
 from cellrt.models.cellpose3d.network import Cellpose3D
@@ -47,6 +47,7 @@ def operations_per_voxel(widths: tuple[int, ...]) -> float:
 
 
 def main() -> None:
+    parser(__doc__).parse_args()
     model = open_model("membranes")
     card = model.card
     operations = operations_per_voxel((16, 32, 64, 128))
@@ -80,9 +81,7 @@ def main() -> None:
         "share",
         "Mvoxel/s",
     ]
-    text = f"""# Network
-
-`python benchmarks/network.py` on {machine()}; {choose_engine().detail}.
+    text = f"""{choose_engine().detail}.
 
 Predicted: {operations / 1e3:.0f} thousand operations per voxel at the machine's matrix-product rate
 allow {rate / operations / 1e6:.2f} million voxels per second.
@@ -94,7 +93,7 @@ Reading, normalising, tiling and merging a {SHAPE} volume of 16-bit voxels
 ({len(grid)} tiles of {grid.tile}) took **{share:.1%}** of the time inside the engine
 (median of 3). Target: at most 10 %.
 """
-    write("network", text, {"share_of_peak": reached / rate, "around": share})
+    write("network", "Network", text, {"share_of_peak": reached / rate, "around": share})
 
 
 def _seconds(work: object) -> float:

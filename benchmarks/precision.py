@@ -12,7 +12,6 @@ AVX-512 BF16), int8 and bf16 too. Writes docs/precision.md and .json.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -26,7 +25,7 @@ import h5py
 import numpy as np
 import onnx
 import tifffile
-from report import DATA, machine, table, write
+from report import DATA, parser, table, write
 
 from cellrt.export.gate.compare import Parity, compare, onnxruntime_infer, openvino_infer
 from cellrt.export.gate.tiles import Tile, simulated_tiles, stack_tiles
@@ -134,10 +133,10 @@ def gain(exact: onnx.ModelProto, graph: onnx.ModelProto, tile: Tile, rest: str) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("models", nargs="*", default=list(bundled_models()))
+    arguments = parser(__doc__)
+    arguments.add_argument("models", nargs="*", default=list(bundled_models()))
     rows, figures = [], []
-    for name in parser.parse_args().models:
+    for name in arguments.parse_args().models:
         model = open_model(name)
         exact = load_exact(model.path)
         sets = {
@@ -178,10 +177,7 @@ def main() -> None:
         *("model", "precision", "MB", "mean error, simulated", "AP75, simulated"),
         *("mean error, real", "AP75, real", "times faster than fp32", "than bf16"),
     ]
-    text = f"""# Precision
-
-`python benchmarks/precision.py` on {machine()}.
-
+    text = f"""\
 Against fp32, on tiles of 64³ voxels. Simulated: {SIMULATED_TILES} tiles that calibrate nothing.
 Real: for nuclei five mouse embryos and an ovule; for membranes two parts of a plant tissue and a
 root, without a voxel size, taken as they are. Some of the real tiles were seen in training: this
@@ -194,7 +190,7 @@ in fp32. int8: the engine that agrees less, of OpenVINO and ONNX Runtime; proces
 in OpenVINO against the fp32 graph, medians of {REPEATS} pairs. "Than bf16": the same graphs, all
 that is float32 in them computed in bf16{"" if has_bf16() else "; this CPU has none: not measured"}.
 """
-    write("precision", text, figures)
+    write("precision", "Precision", text, figures)
 
 
 def has_bf16() -> bool:

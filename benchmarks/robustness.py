@@ -1,4 +1,4 @@
-"""What ordinary accidents of a microscope leave of the accuracy: docs/robustness.md and .png.
+"""What ordinary accidents of a microscope leave of the accuracy: docs/robustness.md.
 
     python benchmarks/robustness.py                     # every bundled model and the baseline
     python benchmarks/robustness.py --model nuclei      # one model
@@ -10,7 +10,6 @@ stack with a seed of its own, so that all methods see the same.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 import zlib
@@ -24,7 +23,7 @@ import numpy as np
 from accidents import ACCIDENTS, Accident, Image
 from accuracy import model_options, training_records
 from accuracy_stacks import LabelledStack, median_diameter, stacks
-from report import machine, table, write
+from report import parser, table, write
 from watershed_baseline import segment_membranes, segment_nuclei
 
 import cellrt
@@ -52,11 +51,11 @@ class Row:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", nargs="*", help="bundled models or .onnx files")
-    parser.add_argument("--only", nargs="*", default=[], help="words of stacks or accidents")
-    parser.add_argument("--no-baseline", action="store_true")
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--model", nargs="*", help="bundled models or .onnx files")
+    options.add_argument("--only", nargs="*", default=[], help="words of stacks or accidents")
+    options.add_argument("--no-baseline", action="store_true")
+    arguments = options.parse_args()
     records = training_records()
     models = arguments.model or list(records)
     words = [word.lower() for word in arguments.only]
@@ -87,7 +86,7 @@ def main() -> None:
     if arguments.only or arguments.model:
         print(text)
     else:
-        write("robustness", text, [asdict(row) for row in rows])
+        write("robustness", "Robustness", text, [asdict(row) for row in rows])
 
 
 def _unseen(found: Sequence[LabelledStack], records: dict[str, Any]) -> list[LabelledStack]:
@@ -158,8 +157,8 @@ def document(rows: Sequence[Row]) -> str:
         lines.append((name, *cells))
     header = ("accident", *(Path(method).stem for method in methods))
     return (
-        "# Robustness\n\nShare of the undisturbed AP50 that is left after an accident, mean over "
-        f"stacks ({machine()}).\n\n" + table(header, lines)
+        "Share of the undisturbed AP50 that is left after an accident, mean over stacks.\n\n"
+        + table(header, lines)
     )
 
 

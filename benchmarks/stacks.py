@@ -31,9 +31,9 @@ def membranes(shape: tuple[int, int, int] = MEMBRANES) -> SimulatedStack:
     )
 
 
-def paper_membranes() -> SimulatedStack:
+def paper_membranes(shape: tuple[int, int, int] = PAPER_SHAPE) -> SimulatedStack:
     """Simulated tissue of the size for which the 3DCellSeg paper gives times."""
-    return simulate_membranes(PAPER_SHAPE, membranes=MembraneParameters(), seed=1)
+    return simulate_membranes(shape, membranes=MembraneParameters(), seed=1)
 
 
 def mirrored(image: NDArray[np.generic], shape: tuple[int, ...]) -> NDArray[np.generic]:

@@ -1,7 +1,5 @@
 """TASCAN against the paper's scheme with scikit-learn's DBSCAN, library parts, and how it scales.
 
-    pip install -e '.[dbscan]' matplotlib
-    pip install edt                      # optional: one more row
     python benchmarks/tascan.py
 
 Writes docs/tascan.md, docs/tascan.json and docs/tascan.png. All figures come from one run. Wall
@@ -11,22 +9,17 @@ the machine hardly touches.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
-import json
 import os
-import statistics
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from decoder import cells as voronoi_cells
-from footprint import run as run_cellrt
 from measuring import added_peak_bytes, first_use, fresh_python, measure
-from report import write
+from report import parser, write
 from scipy import ndimage
 from skimage.segmentation import watershed
 from stacks import PAPER_SHAPE, mirrored, paper_membranes
@@ -46,15 +39,11 @@ from cellrt.runtime.decoding.classes.class_map import (
     ClassMap,
     class_map_of,
 )
-from cellrt.runtime.decoding.classes.decoder import TASCAN
 from cellrt.runtime.decoding.classes.supervoxels import climb_to_maxima
 from cellrt.runtime.decoding.classes.tascan import TascanParameters, decode_supervoxels
 from cellrt.runtime.decoding.classes.touching import touching_areas
 from cellrt.runtime.decoding.labels.distance import squared_distance
-from cellrt.runtime.model.file import bundled_models
-from cellrt.runtime.plan import PROMISED_BYTES
 
-MODEL = "membranes-3dcellseg"
 HOLES = 0.0005  # share of membrane voxels that are the centre of a hole
 FIRST_USE = """\
 from cellrt.runtime.decoding.classes.decoder import TASCAN
@@ -182,30 +171,6 @@ def memory_of(name: str, path: str) -> None:
     print(added_peak_bytes(lambda: decode(classes, parameters)) / classes.size)
 
 
-def whole_run(image: np.ndarray, repeats: int) -> list[list[Any]]:
-    """`cellrt segment` with the bundled model: seconds and peak memory against the promise."""
-    if MODEL not in bundled_models():
-        return []
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        stack = Path(folder) / "stack.tif"
-        for shape in (PAPER_SHAPE, (256, 384, 384)):
-            tiled = mirrored(image, shape)
-            tifffile.imwrite(stack, tiled, imagej=False)
-            words = ["segment", str(stack), "--model", MODEL, "--diameter", "24", "--json"]
-            runs = [run_cellrt([*words, "--overwrite"]) for _ in range(min(repeats, 3))]
-            result = json.loads(runs[-1][2].splitlines()[-1])
-            seconds = statistics.median(run[0] for run in runs)
-            peak = max(run[1] for run in runs)
-            decoder = TASCAN.make(TASCAN.parameters(), "")
-            limit = decoder.promised_bytes * tiled.size + PROMISED_BYTES
-            cells = result["record"]["seconds"]["cells"]
-            row = [str(shape), result["cells"], seconds, cells, peak / 1e6, limit / 1e6]
-            rows.append(row)
-            print(row, flush=True)
-    return rows
-
-
 def changed_by_flips(classes: ClassMap) -> list[int]:
     """Voxels that are in another cell when the map is flipped along z, y or x."""
     parameters = DECODERS["TASCAN"][1]
@@ -222,16 +187,19 @@ def changed_by_flips(classes: ClassMap) -> list[int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--largest", type=int, default=512, help="Edge of the largest volume.")
-    parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--repeats", type=int, default=5)
+    arguments.add_argument("--largest", type=int, default=512, help="edge of the largest volume")
+    arguments.add_argument("--paper-shape", type=int, nargs=3, default=PAPER_SHAPE)
+    arguments.add_argument(
+        "--memory-of", nargs=2, metavar=("DECODER", "FILE"), help="of decoding this; for the script"
+    )
+    options = arguments.parse_args()
     if options.memory_of:
         memory_of(*options.memory_of)
         return
     compiled = first_use(FIRST_USE)
-    stack = paper_membranes()
+    stack = paper_membranes(tuple(options.paper_shape))
     perfect = class_map_of(stack.labels)
     classes = holed(perfect)
     membrane = perfect == MEMBRANE
@@ -241,7 +209,6 @@ def main() -> None:
     steps = parts(classes, options.repeats)
     scaled = scaling(classes, options.repeats, options.largest)
     memory = added_memory(classes)
-    runs = whole_run(stack.image, options.repeats)
     compared, seconds = compare(stack.labels, classes, options.repeats)
     found = Measured(
         erased=erased,
@@ -251,12 +218,11 @@ def main() -> None:
         parts=steps,
         scaling=scaled,
         memory=memory,
-        runs=runs,
         first_use=compiled,
     )
     plot(found)
-    data = {"compare": seconds, "parts": steps, "scaling": scaled, "memory": memory, "runs": runs}
-    write("tascan", page(found), {**data, "first": compiled, "flips": flips})
+    data = {"compare": seconds, "parts": steps, "scaling": scaled, "memory": memory}
+    write("tascan", "TASCAN", page(found), {**data, "first": compiled, "flips": flips})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from report import DOCS, machine, table
+from report import DOCS, table
 from stacks import PAPER_SHAPE
 
 SMALLEST = 2.0
@@ -36,8 +36,6 @@ class Measured:
         Rows over voxels and over supervoxels.
     memory : dict of float
         Peak bytes per voxel that each decoder adds.
-    runs : list of list
-        Whole runs of the command; empty without the bundled model.
     first_use : (float, float)
         Wall and CPU seconds until all kernels are compiled.
     """
@@ -49,7 +47,6 @@ class Measured:
     parts: Rows
     scaling: dict[str, Rows]
     memory: dict[str, float]
-    runs: Rows
     first_use: tuple[float, float]
 
 
@@ -61,15 +58,6 @@ def page(found: Measured) -> str:
     flips = ", ".join(map(str, found.flips))
     header = ["", "supervoxels", "pairs", "cells", "wall, s", "CPU, s", "CPU, ns per voxel"]
     added = ", ".join(f"{name} {value:.1f}" for name, value in found.memory.items())
-    whole = (
-        "`cellrt segment` with the bundled model, whole run, 16-bit stacks:\n\n"
-        + table(
-            ["stack", "cells", "seconds", "of these decoding", "peak MB", "8 B/voxel + 1 GB"],
-            found.runs,
-        )
-        if found.runs
-        else ""
-    )
     compared = [
         "decoder",
         "wall, s",
@@ -81,11 +69,9 @@ def page(found: Measured) -> str:
         "AP50",
         "AP75",
     ]
-    return f"""# TASCAN
-
-Measured by `benchmarks/tascan.py` in one run on {machine()}.
-Wall: median; CPU: smallest sum over threads (the machine may do other work meanwhile, which
-lengthens wall time only).
+    return f"""\
+Measured in one run. Wall: median; CPU: smallest sum over threads (the machine may do other
+work meanwhile, which lengthens wall time only).
 
 ## Against DBSCAN and a seeded watershed
 
@@ -117,9 +103,9 @@ One volume of (128, 256, 256) voxels, more and more supervoxels:
 {table(["map", *header[1:]], by_count)}
 ## Memory
 
-Peak bytes per voxel that decoding adds to the class map, labels included: {added}.
+Peak bytes per voxel that decoding adds to the class map, labels included: {added}. Whole runs:
+[memory and start](footprint.md).
 
-{whole}
 ## First use
 
 Compiling every kernel, once per machine: {wall:.1f} s wall, {cpu:.1f} s CPU (it

@@ -13,7 +13,6 @@ recipes and of the accuracy benchmark.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ import numpy as np
 from accuracy import model_options
 from accuracy_stacks import LabelledStack, median_diameter, simulated_stack, stacks
 from numpy.typing import NDArray
+from report import parser
 
 import cellrt
 from cellrt.evaluation import evaluate
@@ -50,9 +50,9 @@ SEED = 800_000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("model", help="name of a bundled model, or a file")
-    model = cellrt.load_model(parser.parse_args().model)
+    arguments = parser(__doc__)
+    arguments.add_argument("model", help="name of a bundled model, or a file")
+    model = cellrt.load_model(arguments.parse_args().model)
     names, values = zip(*PARAMETERS[model.card.decoder].items(), strict=True)
     pairs = list(itertools.product(*values))
     scores: dict[tuple[str, tuple[float, ...]], list[tuple[float, float]]] = defaultdict(list)

@@ -6,7 +6,6 @@ python benchmarks/two_commits.py ../before . STACK:MODEL [STACK:MODEL ...] --rep
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import statistics
@@ -16,15 +15,17 @@ import tempfile
 import time
 from pathlib import Path
 
+from report import parser
+
 
 def main() -> None:
     """Print medians, their ratio, and whether labels and tables are the same bytes."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("before", type=Path)
-    parser.add_argument("after", type=Path)
-    parser.add_argument("cases", nargs="+", help="STACK:MODEL")
-    parser.add_argument("--repeats", type=int, default=5)
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("before", type=Path)
+    options.add_argument("after", type=Path)
+    options.add_argument("cases", nargs="+", help="STACK:MODEL")
+    options.add_argument("--repeats", type=int, default=5)
+    arguments = options.parse_args()
     codes = (arguments.before.resolve(), arguments.after.resolve())
     for case in arguments.cases:
         stack, _, model = case.rpartition(":")

@@ -83,7 +83,7 @@ def train(
     if torch.cuda.is_available():
         precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
     else:
-        usable = _cpu_has_bf16() and not meets_bf16_fault(
+        usable = cpu_has_bf16() and not meets_bf16_fault(
             table.patch_voxels[0], module.net.size_multiple
         )
         precision = "bf16-mixed" if usable else "32-true"
@@ -201,7 +201,7 @@ def _step_of(checkpoint: Path) -> int:
     return int(torch.load(checkpoint, map_location="cpu", weights_only=False)["global_step"])
 
 
-def _cpu_has_bf16() -> bool:
+def cpu_has_bf16() -> bool:
     """Whether bf16 arithmetic pays on this CPU: AVX-512 BF16 or AMX."""
     return bool(torch.backends.cpu.get_cpu_capability().startswith("AMX")) or bool(
         getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
