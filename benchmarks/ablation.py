@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from accuracy import model_options
-from accuracy_stacks import ROOT, LabelledStack, median_diameter, stacks
-from report import parser, table, write
+from accuracy_stacks import LabelledStack, median_diameter, stacks
+from report import ROOT, parser, table, write
 from watershed_baseline import segment_membranes
 
 import cellrt

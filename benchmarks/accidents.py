@@ -19,6 +19,10 @@ from scipy import ndimage
 Image = NDArray[Any]
 Pair = tuple[Image, Image]
 
+# Of a wide field: share of foreground, and how many voxels it may have.
+FIELD_SHARE = 0.002
+LARGEST_FIELD = 64e6
+
 
 @dataclass(frozen=True)
 class Accident:
@@ -30,13 +34,13 @@ class Accident:
         A row of the table.
     play : callable
         ``(image, labels, rng) -> (image, labels)``.
-    lost : bool
-        Light is lost for good: cells elsewhere are scored.
+    background : bool
+        It needs voxels that belong to no cell.
     """
 
     name: str
     play: Callable[[Image, Image, np.random.Generator], Pair]
-    lost: bool = False
+    background: bool = False
 
 
 def _rotated(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
@@ -88,9 +92,18 @@ def _one_side(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
 
 
 def _wide_field(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
-    """Around the image comes more of its own background, mirrored from where no cell is."""
+    """Around the image comes more of its own background, drawn from where no cell is."""
+    room = LARGEST_FIELD * FIELD_SHARE / max(1, np.count_nonzero(labels))
+    if room < 1:  # else a crowded stack would become hundreds of times as large
+        middle = tuple(
+            slice(int(n * (1 - room ** (1 / 3)) / 2), int(n * (1 + room ** (1 / 3)) / 2))
+            for n in image.shape
+        )
+        image, labels = image[middle], labels[middle]
     share = np.mean(labels > 0)
-    width = [(int(n * max(0.0, (share / 0.002) ** (1 / 3) - 1) / 2) + 1,) * 2 for n in image.shape]
+    width = [
+        (int(n * max(0.0, (share / FIELD_SHARE) ** (1 / 3) - 1) / 2) + 1,) * 2 for n in image.shape
+    ]
     distance = ndimage.distance_transform_edt(labels == 0)
     dark = image[distance > min(3, distance.max() / 2)].astype(np.float32)
     dark = dark[dark <= np.quantile(dark, 0.9)]
@@ -196,15 +209,15 @@ ACCIDENTS = (
     Accident("one slice eight times as bright", _bright_slice),
     Accident("stray light along one axis, up to a cell's brightness", _stray_light),
     Accident("four times as bright on one side", _one_side),
-    Accident("cells in a wide dark field, 0.2 % foreground", _wide_field),
+    Accident("cells in a wide dark field, 0.2 % foreground", _wide_field, background=True),
     Accident("hot pixels, 0.07 %", _hot_pixels),
     Accident("counts divided, 20 grey values left", _few_counts),
     Accident("light lost with depth, to 0.15", _depth_decay),
     Accident("bleached along z, to 0.3", _bleaching),
     Accident("defocused along z", _defocus),
     Accident("stitched, half as bright on one side", _stitching),
-    Accident("one slice missing (zeros)", _missing_slice, lost=True),
-    Accident("one slice repeated", _repeated_slice, lost=True),
+    Accident("one slice missing (zeros)", _missing_slice),
+    Accident("one slice repeated", _repeated_slice),
     Accident("interlaced, every second line 0.7", _interlaced),
     Accident("striped illumination", _striped),
     Accident("JPEG, quality 40", _jpeg),

@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 from accuracy_plot import draw
-from accuracy_stacks import ROOT, LabelledStack, TrainingRecord, median_diameter, stacks
+from accuracy_stacks import LabelledStack, TrainingRecord, median_diameter, stacks
 from numpy.typing import NDArray
-from report import COMMIT, DOCS, figures, parser, table, write
+from report import COMMIT, DOCS, ROOT, figures, parser, table, write
 from watershed_baseline import (
     MEMBRANES,
     NUCLEI,

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from report import DATA
+from report import DATA, ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 EMBRYO_VOXEL_UM = (1.75, 0.8, 0.8)
 # The last columns of plant_patch.h5, which the recipe of the bundled model leaves out.
 PLANT_HELD_BACK_FROM_X = 140

@@ -1,6 +1,5 @@
 """What fp16, bf16 and int8 cost in cells and gain in time, against the fp32 graph on a CPU.
 
-    pip install -e '.[precision,onnxruntime]'
     python benchmarks/precision.py
 
 Every model in every precision, on the same tiles of 64³ voxels: simulated ones that no gate uses,

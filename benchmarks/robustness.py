@@ -66,6 +66,8 @@ def main() -> None:
             text = f"{stack.name} {accident.name}".lower()
             if words and accident is not UNDISTURBED and not any(w in text for w in words):
                 continue
+            if accident.background and labels.all():
+                continue
             rng = np.random.default_rng(zlib.crc32(text.encode()))
             changed, truth = accident.play(image, labels, rng)
             for model in models:
@@ -95,6 +97,9 @@ def _unseen(found: Sequence[LabelledStack], records: dict[str, Any]) -> list[Lab
     for stack in found:
         status = {r.status(stack) for r in records.values() if r.target == stack.model}
         if "seen" in status or "checked" in status or stack.sparse or stack.smoke:
+            continue
+        # What is not scored was trained on, and accidents move voxels.
+        if any(part != slice(None) for part in stack.scored):
             continue
         groups[stack.group].append(stack)
     # Later times of an embryo have more cells.

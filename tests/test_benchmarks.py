@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -170,3 +171,17 @@ def test_another_cellrt_than_the_one_beside_is_not_measured(tmp_path):
     assert done.returncode == 1
     assert "python finds cellrt in" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_wide_field_around_a_crowded_stack_stays_small(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import accidents
+
+    monkeypatch.setattr(accidents, "LARGEST_FIELD", 1e6)
+    labels = np.ones((40, 40, 40), np.int32)
+    labels[:, ::10] = 0
+    (wide,) = (accident for accident in accidents.ACCIDENTS if accident.background)
+    image, truth = wide.play(labels.astype(np.uint16), labels, np.random.default_rng(0))
+    assert image.shape == truth.shape
+    assert image.size < 1.3e6
+    assert 0.001 < np.mean(truth > 0) < 0.003
