@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -23,6 +24,8 @@ CODE = (
     *("cellrt", "benchmarks", "recipes", "pyproject.toml", "constraints.txt"),
     ":(exclude)recipes/*.scores.json",
 )
+# Share of the processors' work that may be that of others before times mean nothing.
+BUSY = 0.1
 
 
 def commit() -> str:
@@ -41,8 +44,32 @@ def _git(*words: str) -> str:
     return done.stdout.decode().strip()
 
 
+def processor_seconds() -> tuple[float, float] | None:
+    """What all processors have spent since the start, and this process with its children."""
+    try:
+        ticks = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    except OSError:
+        return None
+    idle = {3, 4}  # idle, and waiting for a disk
+    spent = sum(int(n) for place, n in enumerate(ticks) if place not in idle)
+    return spent / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4])
+
+
+def share_of_others(begin: tuple[float, float] | None) -> float | None:
+    """Share of the processors' work since `begin` that was not this process's; None if unknown.
+
+    Two threads that wait for each other, as PyTorch's do, may take ten times as long beside others.
+    """
+    end = processor_seconds()
+    if begin is None or end is None:
+        return None
+    spent, own = (b - a for a, b in zip(begin, end, strict=True))
+    return max(0.0, 1 - own / spent) if spent > 0 else 0.0
+
+
 # A long run was made by the code with which it began.
 COMMIT = commit()
+BEGIN = processor_seconds()
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
@@ -76,6 +103,7 @@ def write(name: str, title: str, text: str, figures: Any) -> None:
         "commit": COMMIT,
         "date": date.today().isoformat(),
         "machine": machine(),
+        "share_of_others": share_of_others(BEGIN),
     }
     page = f"# {title}\n\n{head(made_by)}\n\n{text}"
     (DOCS / f"{name}.md").write_text(page)
@@ -85,9 +113,14 @@ def write(name: str, title: str, text: str, figures: Any) -> None:
     print(page)
 
 
-def head(made_by: dict[str, str]) -> str:
+def head(made_by: dict[str, Any]) -> str:
     """The line of a page that says where its figures come from."""
-    return "`{command}`, commit {commit}, {date}, on {machine}.".format_map(made_by)
+    line = "`{command}`, commit {commit}, {date}, on {machine}".format_map(made_by)
+    others = made_by["share_of_others"]
+    if others is None:
+        return f"{line}."
+    busy = " **Its times are no measure.**" if others > BUSY else ""
+    return f"{line}; {others:.0%} of the processors' work meanwhile was that of others.{busy}"
 
 
 def figures(name: str) -> Any:

@@ -173,6 +173,17 @@ def test_another_cellrt_than_the_one_beside_is_not_measured(tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(("others", "words"), [(0.02, "; 2% of"), (0.4, "no measure"), (None, "")])
+def test_pages_say_when_the_machine_did_other_work(monkeypatch, others, words):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from report import head
+
+    made_by = {"command": "a", "commit": "b", "date": "c", "machine": "d"}
+    line = head({**made_by, "share_of_others": others})
+    assert words in line
+    assert ("no measure" in line) == (others == 0.4)
+
+
 def test_a_wide_field_around_a_crowded_stack_stays_small(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import accidents
