@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tifffile
 import torch
-from cellpose_dynamics import cellpose_version
+from cellpose_dynamics import ITERATIONS, cellpose_version
 from pipelines import (
     Cells,
     cellpose_cells,
@@ -204,22 +204,24 @@ cells are first brought to the size that it was trained for, as cellrt does by i
 given the same, which people rarely do. Coarser: both are told that cells are larger than they are.
 
 The baseline is not made slow. It gets the image normalised and resampled by cellrt, windows of
-cellrt's tiles with a quarter of overlap, channels-last and, for bf16, autocast.{_words(task)} int8
-is the file of `cellrt export {card.name} --precision int8`, which must pass that command's gate; it
-is not what `cellrt segment` takes by itself.
+cellrt's tiles with a quarter of overlap, channels-last and, for bf16, autocast; its network is
+loaded before the clock starts, cellrt's after. {_words(task)}
+
+int8 is the file of `cellrt export {card.name} --precision int8`, which must pass that command's
+gate; it is not what `cellrt segment` takes by itself.
 """
 
 
 def _words(task: Task) -> str:
     if "TASCAN" in " ".join(task.baselines):
         return (
-            " The steps in\nPython are array operations of NumPy, SciPy, scikit-image and "
+            "The steps in Python are\narray operations of NumPy, SciPy, scikit-image and "
             "scikit-learn."
         )
     return (
-        f" Cellpose\n{cellpose_version()} follows its flows for 100 steps instead of 200, at the "
-        "threshold of the model's\ncard; the walls that it leaves out are filled by cellrt's rule "
-        "before its Dice is taken, off the clock."
+        f"Cellpose {cellpose_version()}\nfollows its flows for {ITERATIONS} steps instead of 200, "
+        "at the threshold of the model's card; the\nwalls that it leaves out are filled by "
+        "cellrt's rule before its Dice is taken, off the clock."
     )
 
 
