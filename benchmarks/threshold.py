@@ -14,6 +14,7 @@ recipes and of the accuracy benchmark.
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -25,15 +26,9 @@ from numpy.typing import NDArray
 from report import parser
 
 import cellrt
+from cellrt.errors import CellrtWarning
 from cellrt.evaluation import evaluate
-from cellrt.runtime.decoding.registry import decoder_for
-from cellrt.runtime.grid.model_image import prepare_image
-from cellrt.runtime.image.volume import volume_from_array
-from cellrt.runtime.job import Options
 from cellrt.runtime.model.card import ModelCard
-from cellrt.runtime.network.run import network_fields
-from cellrt.runtime.progress import Silent, StageClock
-from cellrt.runtime.stages import prepare
 
 # By decoder: two parameters and their values.
 PARAMETERS: dict[str, dict[str, tuple[float, ...]]] = {
@@ -53,26 +48,18 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("model", help="name of a bundled model, or a file")
     model = cellrt.load_model(arguments.parse_args().model)
+    cells = cellrt.Segmenter(model)
+    warnings.simplefilter("ignore", CellrtWarning)
     names, values = zip(*PARAMETERS[model.card.decoder].items(), strict=True)
     pairs = list(itertools.product(*values))
     scores: dict[tuple[str, tuple[float, ...]], list[tuple[float, float]]] = defaultdict(list)
     for stack in chosen(model.card):
         image, truth = stack.load()
         told, _ = model_options(stack, median_diameter(truth, stack.anisotropy))
-        volume = volume_from_array(image, voxel_size_um=told.pop("voxel_size", None))
-        job = prepare(volume, model, Options(**told), StageClock(Silent()))
-        session = job.choice.load(model, job.plan.grid.tile, "auto")
-        on_grid = prepare_image(volume.image, job.plan.grid.shape, model.card.normalisation)
-        fields, _ = network_fields(on_grid, job.plan.grid, session, job.decoder)
+        fields = cells.predict(image, **told)
         for pair in pairs:
-            changed = dict(zip(names, pair, strict=True))
-            decoder = decoder_for(model.card, parameters=changed)
-            decoded = decoder.decode(fields, mode="fast")
-            if decoded.labels.shape != truth.shape:
-                decoded = decoder.to_grid(decoded, fields, truth.shape)
-            found = evaluate(
-                decoded.labels, truth, ignore_unlabelled=stack.sparse, thresholds=(0.5,)
-            )
+            labels = cells.decode(fields, dict(zip(names, pair, strict=True))).labels
+            found = evaluate(labels, truth, ignore_unlabelled=stack.sparse, thresholds=(0.5,))
             precision = found.at(0.5).average_precision
             scores[stack.group, pair].append((found.mean_dice, precision))
     groups = list(dict.fromkeys(group for group, _ in scores))
