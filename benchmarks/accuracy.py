@@ -145,7 +145,7 @@ def write_scores(model: str, rows: Sequence[dict[str, Any]]) -> None:
         for metric, key in (("mean Dice", "mean_dice"), ("AP at IoU 0.5", "ap50"))
     ]
     file = ROOT / "recipes" / f"{model}.scores.json"
-    file.write_text(json.dumps(scores, indent=1) + "\n")
+    file.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
 
 
 def training_records() -> dict[str, TrainingRecord]:

@@ -28,14 +28,14 @@ def measure(work: Callable[[], Any], repeats: int) -> tuple[float, float, Any]:
 def added_peak_bytes(work: Callable[[], Any]) -> int:
     """Bytes by which work raises the peak of this process's resident memory, on Linux."""
     # What was read before has set a peak of its own: start anew (proc(5), clear_refs).
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     before = _peak_resident_bytes()
     work()
     return _peak_resident_bytes() - before
 
 
 def _peak_resident_bytes() -> int:
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 

@@ -47,7 +47,7 @@ def _git(*words: str) -> str:
 def processor_seconds() -> tuple[float, float] | None:
     """What all processors have spent since the start, and this process with its children."""
     try:
-        ticks = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+        ticks = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:9]
     except OSError:
         return None
     idle = {3, 4}  # idle, and waiting for a disk
@@ -106,9 +106,9 @@ def write(name: str, title: str, text: str, figures: Any) -> None:
         "share_of_others": share_of_others(BEGIN),
     }
     page = f"# {title}\n\n{head(made_by)}\n\n{text}"
-    (DOCS / f"{name}.md").write_text(page)
+    (DOCS / f"{name}.md").write_text(page, encoding="utf-8")
     (DOCS / f"{name}.json").write_text(
-        json.dumps({"made_by": made_by, "figures": figures}, indent=1) + "\n"
+        json.dumps({"made_by": made_by, "figures": figures}, indent=1) + "\n", encoding="utf-8"
     )
     print(page)
 
@@ -126,7 +126,7 @@ def head(made_by: dict[str, Any]) -> str:
 def figures(name: str) -> Any:
     """The raw figures of ``docs/NAME.json``; None where there is no such page yet."""
     file = DOCS / f"{name}.json"
-    return json.loads(file.read_text())["figures"] if file.exists() else None
+    return json.loads(file.read_text(encoding="utf-8"))["figures"] if file.exists() else None
 
 
 def _text(cell: Any) -> str:

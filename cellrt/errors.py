@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import unicodedata
 
+from cellrt.wording import in_python
+
 
 class CellrtError(Exception):
     """Base of all errors whose message is meant for the user.
 
-    The message is one line: what was wrong, what was expected, what to do.
+    The message is one line: what was wrong, what was expected, what to do. It is written with
+    options of the command line, such as ``--voxel-size``. The command line prints ``message``;
+    everybody else has ``str(error)``, which names Python's parameters, such as ``voxel_size``.
     """
 
     exit_code = 3
+
+    @property
+    def message(self) -> str:
+        """As the command line prints it."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        return in_python(self.message)
 
 
 class UsageError(CellrtError):

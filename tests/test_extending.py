@@ -31,7 +31,9 @@ PAGE = Path(__file__).parents[1] / "docs/extending.md"
 
 def recipes():
     """Map the names of the page's modules to their text."""
-    blocks = re.findall(r"^```python\n(# (\w+)\.py.*?)^```$", PAGE.read_text(), re.M | re.S)
+    blocks = re.findall(
+        r"^```python\n(# (\w+)\.py.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S
+    )
     return {name: text for text, name in blocks}
 
 
@@ -74,7 +76,7 @@ def test_a_format_from_outside_is_segmented(outside, tmp_path, capfd):
     assert _run(words, debug=False) == 0, capfd.readouterr().err
     labels = tifffile.imread(tmp_path / "stack.labels.tif")
     assert evaluate(labels, truth).mean_dice > 0.7
-    record = json.loads((tmp_path / "stack.run.json").read_text())
+    record = json.loads((tmp_path / "stack.run.json").read_text(encoding="utf-8"))
     assert record["input"]["voxel_size_um"] == [0.6, 0.6, 0.6]
     assert record["input"]["axes_source"] == "file: the toy's own rule"
 
@@ -88,7 +90,7 @@ def test_the_command_line_runs_a_decoder_and_an_engine_from_outside(outside, tmp
     assert _run([*words, "--param", "threshold=0.7"], debug=False) == 0, capfd.readouterr().err
     labels = tifffile.imread(tmp_path / "stack.labels.tif")
     assert evaluate(labels, truth).mean_dice > 0.95
-    record = json.loads((tmp_path / "stack.run.json").read_text())
+    record = json.loads((tmp_path / "stack.run.json").read_text(encoding="utf-8"))
     assert record["engine"]["name"] == "plain"
     assert record["decoder"]["name"] == "blobs"
     assert record["decoder"]["parameters"] == {"threshold": 0.7, "min_voxels": 30}

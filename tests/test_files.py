@@ -32,7 +32,7 @@ def test_results_appear_together_at_the_end(tmp_path: Path) -> None:
             path.write_text(key)
             assert not paths[key].exists()
     assert names(tmp_path / "new" / "folder") == ["a.cells.csv", "a.labels.tif"]
-    assert paths["table"].read_text() == "table"
+    assert paths["table"].read_text(encoding="utf-8") == "table"
 
 
 def write_all(paths: dict[str, Path], **options: Any) -> None:
@@ -68,11 +68,11 @@ def test_folders_with_other_files_stay(tmp_path: Path) -> None:
 def test_existing_results_are_refused_before_anything_happens(tmp_path: Path) -> None:
     paths = paths_in(tmp_path)
     paths["table"].write_text("old")
-    with pytest.raises(InputError, match=r"a\.cells\.csv exists already; use --overwrite"):
+    with pytest.raises(InputError, match=r"a\.cells\.csv exists already; use overwrite=True"):
         check_outputs(paths)
-    with pytest.raises(InputError, match="--overwrite"), atomic_outputs(paths):
+    with pytest.raises(InputError, match="overwrite=True"), atomic_outputs(paths):
         pytest.fail("the body must not run")
-    assert paths["table"].read_text() == "old"
+    assert paths["table"].read_text(encoding="utf-8") == "old"
     check_outputs(paths, overwrite=True)
 
 
@@ -82,7 +82,7 @@ def test_overwriting_replaces_all(tmp_path: Path) -> None:
         path.write_text("old")
     write_all(paths, overwrite=True)
     assert names(tmp_path) == ["a.cells.csv", "a.labels.tif"]
-    assert {path.read_text() for path in paths.values()} == {"new"}
+    assert {path.read_text(encoding="utf-8") for path in paths.values()} == {"new"}
 
 
 def test_a_failed_overwrite_keeps_the_old_results(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_failed_overwrite_keeps_the_old_results(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="broken"):
         write_half(paths, ValueError("broken"), overwrite=True)
     assert names(tmp_path) == ["a.cells.csv", "a.labels.tif"]
-    assert {path.read_text() for path in paths.values()} == {"old"}
+    assert {path.read_text(encoding="utf-8") for path in paths.values()} == {"old"}
 
 
 @pytest.mark.parametrize("failing", range(4))
@@ -115,7 +115,7 @@ def test_a_failed_rename_restores_the_old_results(
     with pytest.raises(InputError, match="open in another program"):
         write_all(paths, overwrite=True)
     assert names(tmp_path) == ["a.cells.csv", "a.labels.tif"]
-    assert {path.read_text() for path in paths.values()} == {"old"}
+    assert {path.read_text(encoding="utf-8") for path in paths.values()} == {"old"}
 
 
 def test_results_that_were_not_made_are_left_out(tmp_path: Path) -> None:

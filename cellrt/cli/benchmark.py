@@ -39,7 +39,7 @@ def benchmark(
         if stack is None:
             stack, arguments = _simulate(files[0].card.target, Path(folder))
         if not json:
-            typer.echo(
+            print(
                 f"{'model':16} {'engine':16} {'computes':8} {'network':>8} {'all':>7}  Mvoxels/s "
                 f"{'memory':>7} MB {'GPU':>6} MB {'build':>6} s  AP75 to the first"
             )
@@ -49,15 +49,15 @@ def benchmark(
             working_engines(),
             arguments=arguments,
             repeats=repeats,
-            report=lambda run: None if json else typer.echo(_row(run)),
+            report=lambda run: None if json else print(_row(run)),
         )
     if json:
-        typer.echo(json_text.dumps([dataclasses.asdict(run) for run in runs], indent=1))
+        print(json_text.dumps([dataclasses.asdict(run) for run in runs], indent=1))
         return
-    typer.echo("seconds per stage:")
+    print("seconds per stage:")
     for run in runs:
         parts = ", ".join(f"{s} {run.seconds[s]:.2f}" for s in STAGES if run.seconds.get(s))
-        typer.echo(f"  {run.model} {run.engine} {run.precision}: {parts}")
+        print(f"  {run.model} {run.engine} {run.precision}: {parts}")
 
 
 def _row(run: EngineRun) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cellrt.wording import counted
+
 if TYPE_CHECKING:
     from cellrt.runtime.model.file import ModelFile
 
@@ -51,16 +53,16 @@ def build(
         entries = cache.entries()
         for entry in entries:
             key = entry.key
-            typer.echo(
+            print(
                 f"{key.model} {key.precision}, {key.library}, for {key.gpu} "
                 f"({key.compute_capability}), {key.profile}: "
                 f"{entry.size_bytes / 1e6:.1f} MB, {entry.build_seconds:.1f} s, {entry.built}, "
                 f"{entry.path.name}"
             )
-        typer.echo(f"{len(entries)} engines in {cache.folder}")
+        print(f"{counted(len(entries), 'engine')} in {cache.folder}")
         return
     if clear:
-        typer.echo(f"{cache.clear()} engines removed from {cache.folder}")
+        print(f"{counted(cache.clear(), 'engine')} removed from {cache.folder}")
         return
 
     from cellrt.runtime.model.file import open_model
@@ -88,7 +90,7 @@ def build(
     finally:
         terminal.close()
     if not quiet:
-        typer.echo(f"{cache.folder / key.stem}.engine: {len(data) / 1e6:.1f} MB")
+        print(f"{cache.folder / key.stem}.engine: {len(data) / 1e6:.1f} MB")
 
 
 def _converter(model: ModelFile, precision: str | None) -> Callable[[], bytes]:

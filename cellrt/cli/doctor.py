@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from cellrt.wording import counted
+
 
 def doctor(
     model: Annotated[
@@ -39,29 +41,29 @@ def doctor(
             "decoder": dataclasses.asdict(decoder),
             "will_use": working[0].name if working else None,
         }
-        typer.echo(json_text.dumps(found, indent=1))
+        print(json_text.dumps(found, indent=1))
     else:
         instructions = ", ".join(machine.instructions) or "instructions not known"
-        typer.echo(f"cellrt {__version__}, Python {machine.python}, {machine.system}")
-        typer.echo(f"CPU      {machine.cpu}, {machine.cores} cores usable, {instructions}")
+        print(f"cellrt {__version__}, Python {machine.python}, {machine.system}")
+        print(f"CPU      {machine.cpu}, {counted(machine.cores, 'core')} usable, {instructions}")
         if machine.free_memory_bytes is not None:
-            typer.echo(f"memory   {machine.free_memory_bytes / 1e9:.1f} GB free")
+            print(f"memory   {machine.free_memory_bytes / 1e9:.1f} GB free")
         for gpu in machine.gpus or (machine.gpu_note,):
-            typer.echo(f"GPU      {gpu}")
-        typer.echo(f"engines, best first, checked with model {file.card.name}:")
+            print(f"GPU      {gpu}")
+        print(f"engines, best first, checked with model {file.card.name}:")
         for check in checks:
-            typer.echo(f"  {check.name:16} {'ok' if check.works else '--'} {check.detail}")
+            print(f"  {check.name:16} {'ok' if check.works else '--'} {check.detail}")
             if check.works:
-                typer.echo(
+                print(
                     f"{'':19}{check.precision}, {check.voxels_per_second / 1e6:.2g} million "
                     f"voxels/s; differs from the model's card by {check.difference:.1g}"
                 )
-        typer.echo("engines for GPUs, which `cellrt build` makes:")
+        print("engines for GPUs, which `cellrt build` makes:")
         for check in builders:
-            typer.echo(f"  {check.name:16} {'ok' if check.works else '--'} {check.detail}")
-        typer.echo(f"cells are decoded on: {decoder.device} ({decoder.reason})")
+            print(f"  {check.name:16} {'ok' if check.works else '--'} {check.detail}")
+        print(f"cells are decoded on: {decoder.device} ({decoder.reason})")
         if working:
-            typer.echo(f"`cellrt segment` will use {working[0].name}.")
+            print(f"`cellrt segment` will use {working[0].name}.")
     if not working:
         reasons = "; ".join(f"{check.name}: {check.detail}" for check in checks)
         raise EngineError(f"no engine works here ({reasons})")

@@ -51,7 +51,7 @@ def evaluate(
         from json import dumps
 
         result = {"prediction": labels, "truth": truth, **scores.to_dict()}
-        typer.echo(dumps(result, indent=2, allow_nan=False))
+        print(dumps(result, indent=2, allow_nan=False))
     else:
         from cellrt.evaluation.report import print_scores
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from cellrt.wording import counted
 
 if TYPE_CHECKING:
     from cellrt.export.gate.compare import Parity
@@ -106,7 +109,7 @@ def _export_checkpoint(
     )
     _print_parity(exported.parity)
     if announce:
-        typer.echo(f"{exported.path}: {exported.size_bytes / 1e6:.1f} MB")
+        print(f"{exported.path}: {exported.size_bytes / 1e6:.1f} MB")
 
 
 def _export_variant(
@@ -114,10 +117,10 @@ def _export_variant(
 ) -> None:
     tools = variant_tools()
     if precision == "int8" and not stacks:
-        typer.echo("no --calibrate stack given: calibrating on simulated stacks", err=True)
+        print("no --calibrate stack given: calibrating on simulated stacks", file=sys.stderr)
     variant = tools.write_variant(model, output, precision, stacks=stacks, overwrite=overwrite)
     _print_parity(variant.parity)
-    typer.echo(f"{output}: {precision}, {output.stat().st_size / 1e6:.1f} MB, {variant.tiles}")
+    print(f"{output}: {precision}, {output.stat().st_size / 1e6:.1f} MB, {variant.tiles}")
 
 
 def variant_tools() -> ModuleType:
@@ -138,8 +141,8 @@ def variant_tools() -> ModuleType:
 
 def _print_parity(rows: tuple[Parity, ...]) -> None:
     for row in rows:
-        typer.echo(
+        print(
             f"{row.engine}: largest difference {row.max_error:.2g}, mean {row.mean_error:.2g}, "
             f"beyond {row.tolerance.voxel:g}: {100 * row.share_beyond:.3g} %, "
-            f"AP at IoU {row.tolerance.iou:g} {row.instance_ap:.3f} of {row.cells} cells"
+            f"AP at IoU {row.tolerance.iou:g} {row.instance_ap:.3f} of {counted(row.cells, 'cell')}"
         )

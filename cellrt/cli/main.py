@@ -6,16 +6,17 @@ had, 5 too little memory or disk, 130 interrupted.
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from cellrt._version import __version__
 from cellrt.cli.benchmark import benchmark
 from cellrt.cli.build import build
+from cellrt.cli.console import make_printable, printable
 from cellrt.cli.doctor import doctor
 from cellrt.cli.evaluate import evaluate
 from cellrt.cli.export import export
@@ -23,32 +24,52 @@ from cellrt.cli.models import models
 from cellrt.cli.segment import segment
 from cellrt.cli.simulate import simulate
 from cellrt.cli.train import train
+from cellrt.cli.wrong_usage import explain
 from cellrt.errors import CellrtError, one_line
 
 INTERRUPTED = 130
 INTERRUPTION = "interrupted; nothing unfinished was left"
 
+
+class _Command(TyperCommand):
+    """A command whose help is written in letters that the terminal has."""
+
+    def get_help(self, ctx: Any) -> str:
+        """Text of ``--help``."""
+        return printable(super().get_help(ctx))
+
+
+class _Group(TyperGroup):
+    """All commands."""
+
+    def get_help(self, ctx: Any) -> str:
+        """Text of ``--help``."""
+        return printable(super().get_help(ctx))
+
+
 app = typer.Typer(
     name="cellrt",
+    cls=_Group,
     help="3D cell segmentation where the microscope is.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (segment, models, doctor, build, benchmark, simulate, train, export, evaluate):
-    app.command(no_args_is_help=command not in (models, doctor, build))(command)
+    app.command(cls=_Command)(command)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"cellrt {__version__}")
+        print(f"cellrt {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
@@ -60,13 +81,13 @@ def _options(
     ] = False,
 ) -> None:
     """3D cell segmentation where the microscope is."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the documented code."""
-    # Names of files may hold bytes that are no text; showing one must not end a run.
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="surrogateescape")
+    make_printable()
     words = list(sys.argv[1:] if arguments is None else arguments)
     # People add --debug at the end of the line that failed, wherever the parser would want it.
     debug = "--debug" in words
@@ -81,7 +102,7 @@ def _run(words: list[str], *, debug: bool) -> int:
     except KeyboardInterrupt:
         code = INTERRUPTED
     except CellrtError as error:
-        return _fail(words, str(error), error.exit_code, debug=debug)
+        return _fail(words, error.message, error.exit_code, debug=debug)
     except MemoryError:
         return _fail(
             words,
@@ -95,9 +116,9 @@ def _run(words: list[str], *, debug: bool) -> int:
         if _interrupted(error):
             return _fail(words, INTERRUPTION, INTERRUPTED, debug=debug)
         # Errors of the parser itself: an unknown option, a missing argument, a wrong type.
-        describe = getattr(error, "format_message", None)
-        if describe is not None:
-            return _fail(words, f"{describe()} See `cellrt --help`.", 2, debug=debug)
+        misunderstood = explain(error, words)
+        if misunderstood is not None:
+            return _fail(words, misunderstood, 2, debug=debug)
         return _fail(
             words,
             f"internal error: {type(error).__name__}: {error}; "

@@ -15,30 +15,31 @@ def models(
     json: Annotated[bool, typer.Option("--json", help="Print the model cards as JSON.")] = False,
 ) -> None:
     """List the bundled models: what each is for, its scores, and on which data."""
+    import dataclasses
+    import json as json_text
+
     from cellrt.runtime.model.file import bundled_models, open_model
 
     files = [open_model(name)] if name else [open_model(n) for n in bundled_models()]
     if json:
-        cards = ", ".join(file.card.to_json() for file in files)
-        typer.echo(cards if name else f"[{cards}]")
+        cards = [dataclasses.asdict(file.card) for file in files]
+        print(json_text.dumps(cards[0] if name else cards, indent=1, sort_keys=True))
         return
     for file in files:
         card = file.card
-        typer.echo(f"{card.name}  ({file.path.stat().st_size / 1e6:.1f} MB, {card.precision})")
-        typer.echo(f"  {card.summary}")
-        typer.echo(
+        print(f"{card.name}  ({file.path.stat().st_size / 1e6:.1f} MB, {card.precision})")
+        print(f"  {card.summary}")
+        print(
             f"  cells of about {card.diameter_voxels:g} voxels in its grid "
             f"({card.diameter_um:.3g} µm if the voxel size is all that is known)"
         )
         for score in card.scores:
             seen = "  [trained on it]" if score.seen else ""
-            typer.echo(f"  {score.metric} {score.value:.2f}  {score.data}{seen}")
-        typer.echo(
-            "  trained on " + "; ".join(f"{d.name} ({d.licence})" for d in card.training_data)
-        )
+            print(f"  {score.metric} {score.value:.2f}  {score.data}{seen}")
+        print("  trained on " + "; ".join(f"{d.name} ({d.licence})" for d in card.training_data))
         if name:
-            typer.echo(f"  method {card.method}, decoder {card.decoder} {card.decoder_parameters}")
+            print(f"  method {card.method}, decoder {card.decoder} {card.decoder_parameters}")
             for data in card.training_data:
-                typer.echo(f"  {data.name}: {data.source}")
-            typer.echo(f"  recipe {card.recipe}, sha256 {file.sha256}")
-        typer.echo("")
+                print(f"  {data.name}: {data.source}")
+            print(f"  recipe {card.recipe}, sha256 {file.sha256}")
+        print()

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from cellrt.wording import counted
+
 if TYPE_CHECKING:
     from cellrt.cli.reporting import JsonEvents, Terminal
     from cellrt.runtime.job import Job
     from cellrt.runtime.model.file import ModelFile
+    from cellrt.runtime.network.engines.ladder import EngineChoice
     from cellrt.runtime.results.segmentation import Segmentation
 
 Triple = Optional[tuple[float, float, float]]  # noqa: UP045 (evaluated on Python 3.10)
@@ -23,12 +26,13 @@ Count = Optional[int]  # noqa: UP045
 
 def segment(
     stack: Annotated[
-        str,
+        Text,
         typer.Argument(
+            metavar="STACK",
             help="TIFF, ImageJ hyperstack, OME-TIFF, .npy, file.npz:array, file.h5:dataset or "
-            "store.zarr:array."
+            "store.zarr:array.",
         ),
-    ],
+    ] = None,
     model: Annotated[
         str, typer.Option("--model", "-m", help="Bundled model, or path of an .onnx file.")
     ] = "nuclei",
@@ -105,6 +109,9 @@ def segment(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Events as JSON lines on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Also why other engines were not taken.")
+    ] = False,
 ) -> None:
     """Segment the cells of a stack.
 
@@ -115,6 +122,7 @@ def segment(
     from contextlib import ExitStack
 
     from cellrt.cli.reporting import JsonEvents, Terminal
+    from cellrt.errors import UsageError
     from cellrt.runtime.decoding.parameters import split_settings
     from cellrt.runtime.image.volume import Volume
     from cellrt.runtime.job import Options
@@ -125,15 +133,19 @@ def segment(
     from cellrt.runtime.segment import read, run
     from cellrt.runtime.stages import check, load, prepare
 
+    words = [*(param or ()), *([] if min_area is None else [f"min_area={min_area}"])]
+    if "help" in words:
+        _print_parameters(open_model(model), decoder)
+        return
+    if stack is None:
+        raise UsageError(
+            "STACK is missing in `cellrt segment STACK`; `cellrt segment --help` lists the options"
+        )
     events: JsonEvents | Terminal = JsonEvents() if json else Terminal(quiet=quiet)
     clock = StageClock(events)
-    words = [*(param or ()), *([] if min_area is None else [f"min_area={min_area}"])]
     with ExitStack() as held:
         if isinstance(events, Terminal):
             held.callback(events.close)
-        if "help" in words:
-            _print_parameters(open_model(model), decoder)
-            return
         parameters = split_settings(words)
         model_file = open_model(model)
         options = Options(
@@ -171,6 +183,8 @@ def segment(
                 before_voxels=hold_outputs,
             )
         job = prepare(volume, network, options, clock)
+        if verbose:
+            _tell_engine(network.choice, events)
         if dry_run:
             _print_plan(job, result_paths(volume, output)["labels"], events)
             return
@@ -189,9 +203,9 @@ def _print_parameters(model: ModelFile, name: str | None) -> None:
     from cellrt.runtime.decoding.registry import decoder_for
 
     decoder = decoder_for(model.card, name)
-    typer.echo(f"parameters of the decoder {decoder.name} for {model.card.name}:")
+    print(f"parameters of the decoder {decoder.name} for {model.card.name}:")
     for line in parameter_lines(decoder.parameters):
-        typer.echo(f"  {line}")
+        print(f"  {line}")
 
 
 def _print_result(
@@ -209,11 +223,18 @@ def _print_result(
         seconds = sum(
             v for k, v in result.record["seconds"].items() if not k.startswith("network_")
         )
-        typer.echo(
-            f"{len(result.table)} cells in {seconds:.1f} s, {result.record['engine']['reason']}"
-        )
+        engine = result.record["engine"]
+        ran = f"with {engine['name']} ({engine['precision']})" if engine["precision"] else ""
+        print(f"{counted(len(result.table), 'cell')} in {seconds:.1f} s {ran}".rstrip())
         for path in paths.values():
-            typer.echo(f"  {one_line(str(path))}")
+            print(f"  {one_line(str(path))}")
+
+
+def _tell_engine(choice: EngineChoice, events: JsonEvents | Terminal) -> None:
+    """Say which engine runs, and why each better one does not."""
+    events.note(f"engine {choice.reason}")
+    for name, why in choice.skipped:
+        events.note(f"engine {name} skipped: {why}")
 
 
 def _print_plan(job: Job, labels: Path, events: JsonEvents | Terminal) -> None:
@@ -247,6 +268,6 @@ def _print_plan(job: Job, labels: Path, events: JsonEvents | Terminal) -> None:
         return
     events.close()
     for name, text in plan.items():
-        typer.echo(f"{name:14} {text}")
+        print(f"{name:14} {text}")
     for text in job.warnings:
-        typer.echo(f"{'warning':14} {text}")
+        print(f"{'warning':14} {text}")

@@ -7,6 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from cellrt.wording import counted
+
 IntTriple = Optional[tuple[int, int, int]]  # noqa: UP045 (evaluated on Python 3.10)
 Triple = Optional[tuple[float, float, float]]  # noqa: UP045
 
@@ -73,8 +75,8 @@ def simulate(
         paths = save_stack(stack, output, each, overwrite=overwrite)
         if not quiet:
             z, y, x = stack.image.shape
-            cells = "nuclei" if stack.kind == "nuclei" else "cells"
-            typer.echo(
+            words = ("nucleus", "nuclei") if stack.kind == "nuclei" else ("cell", "cells")
+            print(
                 f"[{index + 1}/{count}] {paths['image']}: {z} x {y} x {x} voxels, "
-                f"{stack.cell_count} {cells}; ground truth in {paths['truth'].name}"
+                f"{counted(stack.cell_count, *words)}; ground truth in {paths['truth'].name}"
             )

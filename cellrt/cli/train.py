@@ -50,6 +50,6 @@ def train(
         loaded,
         output or Path("runs") / loaded.name,
         fresh=fresh,
-        report=lambda line: typer.echo(line, err=False),
+        report=print,
     )
-    typer.echo(f"checkpoint: {checkpoint}; next: cellrt export {checkpoint} -o {loaded.name}.onnx")
+    print(f"checkpoint: {checkpoint}; next: cellrt export {checkpoint} -o {loaded.name}.onnx")

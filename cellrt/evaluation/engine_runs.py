@@ -150,13 +150,17 @@ def _measure(
         results: list[tuple[float, dict[str, Any]]] = []
         for _ in range(repeats + 1):
             begin = time.perf_counter()
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                command, capture_output=True, text=True, errors="replace", check=False
+            )
             wall = time.perf_counter() - begin
             if done.returncode:
                 error = CellrtError(done.stderr.strip().removeprefix("cellrt: "))
                 error.exit_code = done.returncode
                 raise error
-            results.append((wall, json.loads((Path(folder) / "run.run.json").read_text())))
+            results.append(
+                (wall, json.loads((Path(folder) / "run.run.json").read_text(encoding="utf-8")))
+            )
         cells = np.array(read_array(labels))  # the file goes with its folder
         on_gpu = choice.spec.needs == "nvidia"
         device_memory = _peak_device_memory(command) if on_gpu else None

@@ -6,6 +6,7 @@ from typing import TextIO
 
 from cellrt.evaluation.definitions import DEFINITIONS
 from cellrt.evaluation.scores import Scores
+from cellrt.wording import counted
 
 _ERRORS = {
     "count_difference",
@@ -93,10 +94,11 @@ def print_scores(scores: Scores, *, title: str = "", file: TextIO | None = None)
 
 
 def _counts(scores: Scores) -> str:
-    line = f"{scores.predicted_cells} predicted cells, {scores.true_cells} true cells"
+    line = counted(scores.predicted_cells, "predicted cell")
+    line += ", " + counted(scores.true_cells, "true cell")
     if scores.ignore_unlabelled:
         line += (
-            f"; unlabelled voxels ignored: {scores.ignored_cells} predicted cells mostly on them "
-            "left out"
+            "; unlabelled voxels ignored: "
+            f"{counted(scores.ignored_cells, 'predicted cell')} mostly on them left out"
         )
     return line

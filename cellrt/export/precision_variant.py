@@ -34,6 +34,7 @@ from cellrt.runtime.image.formats import parse_address
 from cellrt.runtime.model.card import Golden, ModelCard, Score
 from cellrt.runtime.model.file import ModelFile, open_model
 from cellrt.runtime.model.golden import golden_input
+from cellrt.wording import counted
 
 CALIBRATION_TILES = 6
 GATE_TILES = 4
@@ -196,8 +197,9 @@ def check_variant(
     refuse_failures(results, f"the {precision} variant")
     if results[0].cells < FEWEST_CELLS:
         raise CellrtError(
-            f"the fp32 model finds {results[0].cells} cells in the {len(tiles)} tiles of the "
-            f"parity gate, at least {FEWEST_CELLS} are needed to judge the {precision} variant; "
+            f"the fp32 model finds {counted(results[0].cells, 'cell')} in "
+            f"{counted(len(tiles), 'tile')} of the parity gate, at least {FEWEST_CELLS} are "
+            f"needed to judge the {precision} variant; "
             "give stacks with more cells with --calibrate; nothing was written"
         )
     return results

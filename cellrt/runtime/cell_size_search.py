@@ -27,6 +27,7 @@ from cellrt.runtime.network.engines.base import Session
 from cellrt.runtime.network.loaded import LoadedModel
 from cellrt.runtime.network.run import network_fields
 from cellrt.runtime.network.tiles import plan_tiles
+from cellrt.wording import counted
 
 # Guesses lie a factor of 1.5 apart, about what the network tolerates.
 FACTOR = 1.5
@@ -158,7 +159,7 @@ def refine_scale(
     # they came out there.
     top = base.diameter_pixels * FACTOR ** (step + offset)
     diameter = math.sqrt(top * best.diameter_pixels)
-    origin = f"estimated from {best.cells} cells in a coarse first pass"
+    origin = f"estimated from {counted(best.cells, 'cell')} in a coarse first pass"
     if start is not None:
         origin += f", where {start.diameter_origin} would be {start.diameter_pixels:.3g}"
     else:

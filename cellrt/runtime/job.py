@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -61,16 +62,24 @@ class Options:
 
     def __post_init__(self) -> None:
         """Read numbers as plain ones, so that a record can be written, and refuse what is none."""
-        for name, count, kind in (
-            ("diameter", 0, float),
-            ("anisotropy", 0, float),
-            ("intensity", 2, float),
-            ("tile", 3, int),
-            ("halo", 0, int),
+        for name, count, kind, least, most in (
+            ("diameter", 0, float, 1, math.inf),
+            ("anisotropy", 0, float, 0.01, 100),
+            ("intensity", 2, float, -math.inf, math.inf),
+            ("tile", 3, int, 1, math.inf),
+            ("halo", 0, int, 0, math.inf),
         ):
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, _numbers(name, value, count, kind))
+                numbers = _numbers(name, value, count, kind)
+                _check_range(name, numbers, least, most)
+                object.__setattr__(self, name, numbers)
+        if self.intensity is not None and not self.intensity[0] < self.intensity[1]:
+            low, high = self.intensity
+            raise UsageError(
+                f"--intensity is {low:g} {high:g}; expected the grey value of the background and "
+                "then the larger one of a typical cell"
+            )
         if not isinstance(self.decoder_parameters, Mapping):
             raise UsageError(
                 f"decoder_parameters is {self.decoder_parameters!r}; expected values by name, "
@@ -91,7 +100,19 @@ def _numbers(name: str, value: Any, count: int, kind: type) -> Any:
             return kind(value)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise UsageError(f"{name} is {value!r}; expected {expected}")
+    raise UsageError(f"--{name} is {value!r}; expected {expected}")
+
+
+def _check_range(name: str, numbers: Any, least: float, most: float) -> None:
+    """Refuse numbers that are beyond what makes sense, and those that are none, such as NaN."""
+    parts = numbers if isinstance(numbers, tuple) else (numbers,)
+    if not all(math.isfinite(part) and least <= part <= most for part in parts):
+        bounds = [f"of {least:g} or more"] if least > -math.inf else []
+        bounds += [f"of {most:g} or less"] if most < math.inf else []
+        what = "numbers" if isinstance(numbers, tuple) else "a number"
+        shown = " ".join(f"{part:g}" for part in parts)
+        expected = f"{what} {' and '.join(bounds)}" if bounds else f"finite {what}"
+        raise UsageError(f"--{name} is {shown}; expected {expected}")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from cellrt.errors import one_line
+from cellrt.wording import in_python
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -33,13 +34,14 @@ class Terminal:
     ----------
     quiet : bool
         Show warnings only.
-    warnings : bool
-        Whether to show them.
+    in_python : bool
+        Whether it is shown for a call from Python: warnings come as Python's then, and notes name
+        parameters instead of options.
     """
 
-    def __init__(self, *, quiet: bool = False, warnings: bool = True) -> None:
+    def __init__(self, *, quiet: bool = False, in_python: bool = False) -> None:
         self._quiet = quiet
-        self._warnings = warnings
+        self._in_python = in_python
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
 
@@ -77,10 +79,10 @@ class Terminal:
     def note(self, text: str, *, warning: bool = False) -> None:
         """Print a decision, or a warning, which is shown even when quiet."""
         if warning:
-            if self._warnings:
+            if not self._in_python:
                 self._print(f"warning: {text}")
         elif not self._quiet:
-            self._print(f"  {text}")
+            self._print(f"  {in_python(text) if self._in_python else text}")
 
     def close(self) -> None:
         """Remove the bar."""

@@ -22,6 +22,7 @@ from cellrt.runtime.model.file import ModelFile, open_model
 from cellrt.runtime.progress import Progress, Silent, StageClock
 from cellrt.runtime.results.record import run_record
 from cellrt.runtime.results.segmentation import Segmentation
+from cellrt.wording import in_python
 
 Source = str | os.PathLike[str] | NDArray[np.generic] | Volume
 
@@ -113,13 +114,13 @@ class Segmenter:
         Parameters are those of :func:`segment`; ``clock`` adds up the seconds of stages.
         """
         clock = clock or StageClock(Silent())
+        options = replace(
+            self.options, diameter=diameter, anisotropy=anisotropy, intensity=intensity
+        )
         with clock.stage("read"):
             volume = read(
                 source, voxel_size=voxel_size, channel=channel, time=time, series=series, axes=axes
             )
-        options = replace(
-            self.options, diameter=diameter, anisotropy=anisotropy, intensity=intensity
-        )
         return stages.prepare(volume, self.network, options, clock)
 
     def predict(self, source: Source | Job, **known: Any) -> stages.Fields:
@@ -391,7 +392,7 @@ def _shown(progress: bool | Progress) -> Iterator[Progress]:
         return
     from cellrt.runtime.progress_bar import Terminal
 
-    bar = Terminal(warnings=False)  # they come as Python's warnings
+    bar = Terminal(in_python=True)
     try:
         yield bar
     finally:
@@ -401,4 +402,4 @@ def _shown(progress: bool | Progress) -> Iterator[Progress]:
 def _warn(texts: Sequence[str]) -> None:
     for text in texts:
         # The line of the user's that asked for cells.
-        warnings.warn(text, CellrtWarning, stacklevel=3)
+        warnings.warn(in_python(text), CellrtWarning, stacklevel=3)

@@ -91,11 +91,10 @@ def check(network: LoadedModel, options: Options) -> Decoder:
     Raises
     ------
     UsageError, InputError
-        A mode, an intensity, a decoder or one of its parameters that is not possible.
+        A mode, a decoder or one of its parameters that is not possible.
     """
     if options.mode not in ("fast", "exact"):
         raise UsageError(f"no decoder mode {options.mode!r}; choose fast or exact")
-    _chosen_range(options)
     return make_decoder(network, options)
 
 
@@ -284,10 +283,4 @@ def _warm_up(decoder: Decoder) -> None:
 def _chosen_range(options: Options) -> IntensityRange | None:
     if options.intensity is None:
         return None
-    low, high = (float(value) for value in options.intensity)
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise UsageError(
-            f"intensity {low:g} {high:g} is not possible; expected the grey value of the "
-            "background and then the larger one of a typical cell"
-        )
-    return IntensityRange(low, high)
+    return IntensityRange(*options.intensity)

@@ -14,13 +14,14 @@ from cellrt.runtime.model.card import (
     TrainingData,
 )
 from cellrt.training.recipe import Recipe
+from cellrt.wording import counted
 
 
 def make_card(net: Network, recipe: Recipe, name: str, scores: Sequence[Score] = ()) -> ModelCard:
     """Describe a network with what its recipe says."""
     data = [TrainingData(t.name, t.source, t.licence) for t in recipe.data]
     data += [
-        TrainingData(f"{t.name} ({t.count} stacks)", "cellrt.simulation", "BSD-3-Clause")
+        TrainingData(f"{t.name} ({counted(t.count, 'stack')})", "cellrt.simulation", "BSD-3-Clause")
         for t in recipe.simulate
     ]
     method = recipe.method()

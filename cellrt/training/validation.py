@@ -20,6 +20,7 @@ from cellrt.training.card import make_card
 from cellrt.training.data.patches import PatchDataset
 from cellrt.training.data.stacks import Stack, normalised
 from cellrt.training.recipe import Recipe
+from cellrt.wording import counted
 
 _LOSS_PATCHES = 8
 
@@ -100,7 +101,7 @@ class ScoreCallback(Callback):  # type: ignore[misc]
         metrics = {"val_loss": loss}
         if results:
             dice, ap = np.mean(results, axis=0)
-            text += f"  mean Dice {dice:.3f}  AP50 {ap:.3f} on {len(results)} stacks"
+            text += f"  mean Dice {dice:.3f}  AP50 {ap:.3f} on {counted(len(results), 'stack')}"
             metrics |= {"val_dice": float(dice), "val_ap50": float(ap)}
         if trainer.logger is not None:
             trainer.logger.log_metrics(metrics, trainer.global_step)

@@ -75,7 +75,7 @@ def test_results_stand_beside_the_stack_and_agree(cellrt, stack):
         assert tif.imagej_metadata["spacing"] == pytest.approx(0.5)
     with (stack.parent / "stack.cells.csv").open() as file:
         rows = list(csv.DictReader(file))
-    record = json.loads((stack.parent / "stack.run.json").read_text())
+    record = json.loads((stack.parent / "stack.run.json").read_text(encoding="utf-8"))
     assert labels.shape == (32, 64, 64)
     assert len(rows) == record["cells"] == labels.max() > 3
     assert record["engine"]["name"] == "openvino"
@@ -117,10 +117,10 @@ def test_existing_results_are_kept_unless_told_otherwise(cellrt, stack):
     done = cellrt("segment", stack, "--diameter", 16)
     assert done.code == 3
     assert "--overwrite" in done.err
-    assert mine.read_text() == "my own notes"
+    assert mine.read_text(encoding="utf-8") == "my own notes"
     assert {p.name for p in stack.parent.iterdir()} == {"stack.tif", "stack.cells.csv"}
     assert cellrt("segment", stack, "--diameter", 16, "--overwrite").code == 0
-    assert mine.read_text() != "my own notes"
+    assert mine.read_text(encoding="utf-8") != "my own notes"
 
 
 def save(path, array, **options):
@@ -181,8 +181,8 @@ def test_a_bad_file_is_one_line_and_code_3(cellrt, tmp_path, case):
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--voxel-size", "0", "1", "1"], 3, "voxel size"),
-        (["--voxel-size", "nan", "1", "1"], 3, "voxel size"),
+        (["--voxel-size", "0", "1", "1"], 3, "voxel-size"),
+        (["--voxel-size", "nan", "1", "1"], 3, "voxel-size"),
         (["--diameter", "-4"], 2, "--diameter"),
         (["--model", "unheard-of"], 3, "cellrt models"),
         (["--engine", "abacus"], 2, "openvino"),
@@ -329,7 +329,7 @@ def test_an_array_inside_a_file_gives_results_beside_the_file(cellrt, tmp_path, 
     names = {p.name for p in tmp_path.iterdir()} - {path.name}
     endings = (".labels.tif", ".cells.csv", ".preview.png", ".run.json")
     assert names == {f"v.volumes.raw{ending}" for ending in endings}
-    record = json.loads((tmp_path / "v.volumes.raw.run.json").read_text())
+    record = json.loads((tmp_path / "v.volumes.raw.run.json").read_text(encoding="utf-8"))
     assert record["input"]["path"] == f"{path}:volumes/raw"
 
 

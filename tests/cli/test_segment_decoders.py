@@ -93,7 +93,7 @@ def stack(tmp_path):
 
 
 def record_of(stack):
-    return json.loads(stack.with_name("stack.run.json").read_text())
+    return json.loads(stack.with_name("stack.run.json").read_text(encoding="utf-8"))
 
 
 def segment(cellrt, stack, model, *arguments):

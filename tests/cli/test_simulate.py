@@ -27,7 +27,7 @@ def test_series_of_stacks_with_ground_truth(cellrt, tmp_path, kind):
     image = tifffile.imread(tmp_path / "sim" / f"{kind}_001.tif")
     labels = tifffile.imread(tmp_path / "sim" / f"{kind}_001.truth.tif")
     assert image.shape == labels.shape == (12, 40, 40)
-    record = json.loads((tmp_path / "sim" / f"{kind}_001.json").read_text())
+    record = json.loads((tmp_path / "sim" / f"{kind}_001.json").read_text(encoding="utf-8"))
     assert record["kind"] == kind
     assert record["seed"] == 1
     assert record["cells"] == labels.max() > 0
@@ -69,7 +69,7 @@ def test_same_seed_same_pixels_and_another_seed_others(cellrt, tmp_path):
 def test_styles(cellrt, tmp_path, kind, style):
     done = cellrt("simulate", kind, "-o", tmp_path, "--style", style, *SMALL, "--diameter", 9)
     assert done.code == 0, done.err
-    record = json.loads((tmp_path / f"{kind}_000.json").read_text())
+    record = json.loads((tmp_path / f"{kind}_000.json").read_text(encoding="utf-8"))
     assert record["style"] == style
     assert record["diameter_voxels"] == 9
 
@@ -79,7 +79,10 @@ def test_paper_variants_take_turns(cellrt, tmp_path):
     done = cellrt("simulate", "nuclei", "-o", tmp_path, *options)
     assert done.code == 0, done.err
     assert done.out == ""
-    records = [json.loads((tmp_path / f"nuclei_{i:03d}.json").read_text()) for i in range(3)]
+    records = [
+        json.loads((tmp_path / f"nuclei_{i:03d}.json").read_text(encoding="utf-8"))
+        for i in range(3)
+    ]
     assert [record["variant"] for record in records] == ["noise", "psf1", "psf2"]
 
 
@@ -89,7 +92,7 @@ def test_existing_stacks_are_kept_unless_overwritten(cellrt, tmp_path):
     assert done.code == 3
     assert "--overwrite" in done.err
     assert [path.name for path in tmp_path.iterdir()] == ["nuclei_001.truth.tif"]
-    assert (tmp_path / "nuclei_001.truth.tif").read_text() == "mine"
+    assert (tmp_path / "nuclei_001.truth.tif").read_text(encoding="utf-8") == "mine"
     done = cellrt("simulate", "nuclei", "-o", tmp_path, "--count", 2, *SMALL, "--overwrite")
     assert done.code == 0, done.err
     assert tifffile.imread(tmp_path / "nuclei_001.truth.tif").shape == (12, 40, 40)

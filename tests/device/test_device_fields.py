@@ -193,7 +193,7 @@ def test_nan_in_a_channel_that_is_not_merged_is_an_error():
 def test_a_device_without_room_for_one_tile_ends_the_run_with_advice():
     grid = plan_tiles(TILE, halo=0, multiple=4, tile=TILE)
     out = HandOver(Keep(), grid, "fp32")
-    with pytest.raises(DeviceMemoryError, match=r"smaller --tile, or use --engine openvino"):
+    with pytest.raises(DeviceMemoryError, match=r"smaller tile, or use engine openvino"):
         device_fields(lambda tile: volume(TILE), grid, Session(room=0), out)
     assert issubclass(DeviceMemoryError, ResourceError)
 

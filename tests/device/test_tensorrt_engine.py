@@ -227,7 +227,7 @@ def test_an_engine_that_computes_nonsense_is_refused_every_time(gpu):
         with pytest.raises(EngineError, match="computes something else than the CPU"):
             choose_engine("tensorrt-rtx").load(open_model("nuclei"), TILE, "auto")
     (record,) = default_cache().folder.glob("*.json")
-    assert json.loads(record.read_text())["verified"] is False
+    assert json.loads(record.read_text(encoding="utf-8"))["verified"] is False
 
 
 def test_an_engine_that_fails_says_so_in_one_line(gpu):
@@ -265,7 +265,7 @@ def test_little_device_memory_means_smaller_batches_with_the_same_cells(gpu, sta
 def test_the_ladder_takes_tensorrt_rtx_and_says_why_not_tensorrt(gpu):
     choice = choose_engine()
     assert choice.name == "tensorrt-rtx"
-    assert "tensorrt skipped: tensorrt is not installed" in choice.reason
+    assert "tensorrt is not installed" in dict(choice.skipped)["tensorrt"]
     assert "NVIDIA RTX 4000 Ada" in choice.reason
     assert choice.fixed_tile(open_model("nuclei")) == open_model("nuclei").card.tile
 

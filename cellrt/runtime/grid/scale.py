@@ -17,6 +17,9 @@ NEGLIGIBLE_CHANGE = 0.05
 # 0.81 with both, in about half the time.
 ENLARGED_SHARE = 0.75
 
+# Cells are smaller than this many pixels, or than this many times the image: a crop may be small.
+LARGEST_DIAMETER, LARGEST_SHARE = 200, 4
+
 
 @dataclass(frozen=True)
 class CellScale:
@@ -86,11 +89,14 @@ def known_scale(
     Raises
     ------
     UsageError
-        A diameter or anisotropy that is not above 0.
+        A diameter that no cell in this image has.
     """
-    for name, value in (("--diameter", diameter), ("--anisotropy", anisotropy)):
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise UsageError(f"{name} must be a number above 0, is {value}")
+    longest = max(volume.shape[1:])
+    if diameter is not None and diameter > max(LARGEST_DIAMETER, LARGEST_SHARE * longest):
+        raise UsageError(
+            f"--diameter is {diameter:g} and the image's longest side {longest} pixels; expected "
+            "the diameter of its cells in pixels"
+        )
     z, y, x = volume.voxel_size_um or (None, None, None)
     lateral = 1.0 if y is None or x is None else y / x
     if volume.is_2d:

@@ -16,6 +16,7 @@ from cellrt.runtime.image.axes import Axes, example_axes, resolve_axes
 from cellrt.runtime.image.source import SlabCache, StoredArray, Unread, VoxelSource, make_source
 from cellrt.runtime.image.stored import Provenance, StatedSize, Stored
 from cellrt.runtime.image.voxel_size import PartialVoxelSize, believed_size, check_voxel_size
+from cellrt.wording import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,8 +268,8 @@ def find_channel(channel: int | str, names: Sequence[str], where: str) -> int:
 def _dimensions_message(where: str, shape: tuple[int, ...]) -> str:
     """Text of the error for an array that is no image."""
     return (
-        f"{where}: has {len(shape)} dimensions {shape}; expected an image (y, x), a stack "
-        "(z, y, x), or one with channels or time, its axes named with --axes"
+        f"{where}: has {counted(len(shape), 'dimension')} {shape}; expected an image (y, x), "
+        "a stack (z, y, x), or one with channels or time, its axes named with --axes"
     )
 
 
@@ -323,7 +324,8 @@ def _refuse_nonfinite(image: VoxelSource, where: str, channel_name: str | None) 
     if bad:
         of_channel = "" if channel_name is None else f" of {channel_name}"
         raise InputError(
-            f"{where}: {bad} of {math.prod(image.shape)} voxels{of_channel} are NaN or infinite; "
+            f"{where}: {bad} of {counted(math.prod(image.shape), 'voxel')}{of_channel} "
+            f"{'is' if bad == 1 else 'are'} NaN or infinite; "
             "replace them, for example by 0, and save the image again"
         )
 

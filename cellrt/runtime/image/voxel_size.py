@@ -30,12 +30,17 @@ _SMALLEST_UM, _LARGEST_UM = 1e-3, 200.0
 
 
 def check_voxel_size(voxel_size_um: Sequence[float]) -> tuple[float, float, float]:
-    """Three positive, finite numbers, or an `InputError`."""
-    values = tuple(float(v) for v in voxel_size_um)
-    if len(values) != 3 or not all(math.isfinite(v) and v > 0 for v in values):
+    """Three lengths that a light microscope can have, or an `InputError`."""
+    try:
+        values = tuple(float(v) for v in voxel_size_um)
+    except (TypeError, ValueError):
         raise InputError(
-            f"voxel size {' '.join(f'{v:g}' for v in values)} is not possible; "
-            "expected three numbers above 0, z y x in µm"
+            f"--voxel-size is {voxel_size_um!r}; expected three numbers, z y x in µm"
+        ) from None
+    if len(values) != 3 or not all(_SMALLEST_UM <= v <= _LARGEST_UM for v in values):
+        raise InputError(
+            f"--voxel-size is {' '.join(f'{v:g}' for v in values)}; expected three numbers from "
+            f"{_SMALLEST_UM:g} to {_LARGEST_UM:g}, z y x in µm"
         )
     return values[0], values[1], values[2]
 

@@ -76,7 +76,7 @@ def this_machine() -> Machine:
     """Look at the machine; nothing here needs an engine or a GPU library."""
     cpu, instructions = _processor()
     gpus, note = nvidia_gpus()
-    board = _JETSON.read_text().rstrip("\0\n") if _JETSON.is_file() else ""
+    board = _JETSON.read_text(encoding="utf-8").rstrip("\0\n") if _JETSON.is_file() else ""
     return Machine(
         system=f"{platform.system()} {platform.release()}" + (f" on {board}" if board else ""),
         python=platform.python_version(),
@@ -92,7 +92,7 @@ def this_machine() -> Machine:
 def _processor() -> tuple[str, tuple[str, ...]]:
     name, flags = platform.processor() or platform.machine(), set[str]()
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     for line in lines:
@@ -148,7 +148,9 @@ def gpu_memory_bytes(pid: int) -> int | None:
 def _output(*command: str) -> str | None:
     """What a program prints; None where it is missing, fails or takes too long."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=10, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

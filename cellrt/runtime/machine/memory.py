@@ -10,7 +10,7 @@ def peak_memory_bytes() -> int | None:
     """Largest resident memory of this process so far in bytes; None where it cannot be known."""
     try:
         # What `getrusage` says begins with the peak of the process that started this one.
-        for line in Path("/proc/self/status").read_text().splitlines():
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     except (OSError, ValueError):
@@ -30,12 +30,12 @@ def available_memory_bytes() -> int | None:
     """
     limits = []
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         limits += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvail")]
         group = Path("/sys/fs/cgroup")
-        limit = (group / "memory.max").read_text().strip()
+        limit = (group / "memory.max").read_text(encoding="utf-8").strip()
         if limit != "max":
-            limits.append(int(limit) - int((group / "memory.current").read_text()))
+            limits.append(int(limit) - int((group / "memory.current").read_text(encoding="utf-8")))
     except (OSError, ValueError):
         pass
     return max(0, min(limits)) if limits else None

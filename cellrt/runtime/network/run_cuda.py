@@ -75,7 +75,7 @@ def device_fields(
                 raise
             batch //= 2
             out.restart()
-            note(f"{error}; going on with {batch} at a time")
+            note(f"{error.message}; going on with {batch} at a time")
 
 
 def _first_batch(session: DeviceSession, grid: TileGrid) -> int:

@@ -90,6 +90,7 @@ def run_record(
         "engine": {
             "name": choice.name,
             "reason": choice.reason,
+            "skipped": dict(choice.skipped),
             "precision": precision,
             "device": device,
         },

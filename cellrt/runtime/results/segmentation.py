@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.runtime.image.volume import Volume
+from cellrt.wording import in_python
 
 if TYPE_CHECKING:
     from cellrt.runtime.results.table import CellTable
@@ -41,7 +42,7 @@ class Segmentation:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a user should know about this result."""
-        return tuple(self.record["warnings"])
+        return tuple(in_python(text) for text in self.record["warnings"])
 
     def save(
         self,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from cellrt.errors import InputError
 from cellrt.runtime.image.formats import read_array, split_address
 from cellrt.training.recipe import DataTable
+from cellrt.wording import counted
 
 
 def find_pairs(table: DataTable, folder: Path) -> list[tuple[str | None, str]]:
@@ -28,8 +29,8 @@ def find_pairs(table: DataTable, folder: Path) -> list[tuple[str | None, str]]:
     images = expand(table.images, folder, table.exclude)
     if len(images) != len(labels):
         raise InputError(
-            f"data '{table.name}': {len(images)} images but {len(labels)} label files; "
-            "the two patterns must match the same stacks"
+            f"data '{table.name}': {counted(len(images), 'image')} but "
+            f"{counted(len(labels), 'label file')}; the two patterns must match the same stacks"
         )
     return list(zip(images, labels, strict=True))
 

@@ -10,6 +10,7 @@ import pytest
 from cellrt.errors import UsageError
 from cellrt.runtime.grid.scale import CellScale, known_scale
 from cellrt.runtime.image.volume import volume_from_array
+from cellrt.runtime.job import Options
 from cellrt.runtime.model.card import ModelCard, Output
 
 STACK = np.zeros((10, 20, 30), np.uint8)
@@ -68,10 +69,14 @@ def test_one_slice_ignores_z():
     assert spacing == (1, 1, 1)
 
 
-@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
-def test_impossible_numbers_are_refused(value):
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, 1e-9])
+@pytest.mark.parametrize("name", ["diameter", "anisotropy"])
+def test_impossible_numbers_are_refused(name, value):
+    with pytest.raises(UsageError, match=f"^{name} is"):
+        Options(**{name: value})
+
+
+def test_a_diameter_beyond_the_image_is_refused():
     volume = volume_from_array(STACK)
-    with pytest.raises(UsageError, match="--diameter must be a number above 0"):
-        known_scale(volume, CARD, diameter=value)
-    with pytest.raises(UsageError, match="--anisotropy"):
-        known_scale(volume, CARD, anisotropy=value)
+    with pytest.raises(UsageError, match="longest side"):
+        known_scale(volume, CARD, diameter=1e9)

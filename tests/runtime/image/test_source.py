@@ -201,7 +201,11 @@ def test_lists_and_arrays_of_other_libraries_are_described() -> None:
 
 def mapped_memory() -> int:
     """Bytes of files that are mapped into this process and in memory."""
-    line = next(s for s in Path("/proc/self/status").read_text().splitlines() if "RssFile" in s)
+    line = next(
+        s
+        for s in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        if "RssFile" in s
+    )
     return 1000 * int(line.split()[1])
 
 
@@ -253,7 +257,7 @@ card = open_model("nuclei").card
 resident = {"image_bytes": volume.nbytes, "resident_bytes": volume.nbytes_resident}
 plan = make_plan(volume.shape, (64, 256, 512), card, decoder_for(card), **resident)
 # Not from getrusage, which counts what the process that started this one had.
-status = Path("/proc/self/status").read_text()
+status = Path("/proc/self/status").read_text(encoding="utf-8")
 print(1024 * int(status.split("VmHWM:")[1].split()[0]), plan.memory_bytes)
 """
 

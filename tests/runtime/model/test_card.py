@@ -82,5 +82,5 @@ def test_text_that_is_no_card_is_refused(text):
 
 @pytest.mark.parametrize("name", bundled_models())
 def test_bundled_cards_have_the_scores_that_were_last_measured(name):
-    measured = json.loads((RECIPES / f"{name}.scores.json").read_text())
+    measured = json.loads((RECIPES / f"{name}.scores.json").read_text(encoding="utf-8"))
     assert [asdict(score) for score in open_model(name).card.scores] == measured

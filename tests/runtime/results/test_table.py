@@ -295,7 +295,7 @@ def test_no_cells_make_an_empty_table_with_all_columns(tmp_path: Path) -> None:
     assert len(empty) == 0
     assert list(empty.columns) == list(full.columns)
     empty.write_csv(tmp_path / "cells.csv")
-    assert (tmp_path / "cells.csv").read_text().strip() == ",".join(full.columns)
+    assert (tmp_path / "cells.csv").read_text(encoding="utf-8").strip() == ",".join(full.columns)
 
 
 def test_single_voxels_have_finite_measures() -> None:

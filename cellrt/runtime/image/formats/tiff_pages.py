@@ -6,6 +6,7 @@ import tifffile
 
 from cellrt.errors import InputError
 from cellrt.runtime.image.formats.damage import damaged
+from cellrt.wording import counted
 
 # No codec packs blank voxels tighter; a larger image is a damaged size that would take all memory.
 _LARGEST_COMPRESSION = 20_000
@@ -25,7 +26,7 @@ def refuse_missing_bytes(name: str, series: tifffile.TiffPageSeries) -> None:
     if series.dataoffset is not None:
         end = series.dataoffset + series.nbytes
         if end > home.size:
-            raise damaged(name, f"{end - home.size} bytes are missing at its end")
+            raise damaged(name, f"{counted(end - home.size, 'byte')} missing at its end")
         return
     if series.nbytes > _LARGEST_COMPRESSION * home.size * max(1, len(series.pages)):
         raise damaged(name, f"{series.nbytes} bytes of voxels cannot be in it")
@@ -132,7 +133,7 @@ def as_far_as_written(
         if length > 1
     ]
     return series, (
-        f"{name} describes {wanted} images and holds {held}"
+        f"{name} describes {counted(wanted, 'image')} and holds {held}"
         f"{', as when recording was stopped' if held < wanted else ''}; read: "
         f"{' of '.join(parts) or 'one slice'}"
     )

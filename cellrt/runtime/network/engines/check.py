@@ -52,7 +52,7 @@ def check_builders() -> list[EngineCheck]:
         try:
             builder = choose_builder(name)
         except EngineError as error:
-            checks.append(EngineCheck(name, False, str(error)))
+            checks.append(EngineCheck(name, False, error.message))
             continue
         targets = f": {', '.join(builder.library.targets)}" if builder.library.targets else ""
         detail = f"{builder.library.version} builds for {builder.words}{targets}"
@@ -80,5 +80,5 @@ def _check(name: str, model: ModelFile) -> EngineCheck:
                 )
         speed, precision = network_speed(choice, model, "auto")
     except EngineError as error:
-        return EngineCheck(name, False, str(error))
+        return EngineCheck(name, False, error.message)
     return EngineCheck(name, True, choice.detail, precision, difference, speed)

@@ -72,11 +72,7 @@ class EngineChoice:
     def reason(self) -> str:
         """One line for people and for the run record."""
         chosen = "as asked" if self.requested else "the best that loads here"
-        alike: dict[str, list[str]] = {}
-        for name, reason in self.skipped:
-            alike.setdefault(reason, []).append(name)
-        notes = "".join(f"; {', '.join(names)} skipped: {why}" for why, names in alike.items())
-        return f"{self.name} ({self.detail}), {chosen}{notes}"
+        return f"{self.name} ({self.detail}), {chosen}"
 
     @property
     def spares_gpu(self) -> bool:
@@ -137,7 +133,7 @@ def choose_engine(requested: str | None = None) -> EngineChoice:
         except EngineError as error:
             if requested is not None:
                 raise
-            skipped.append((spec.name, str(error)))
+            skipped.append((spec.name, error.message))
             continue
         return EngineChoice(spec, detail, requested is not None, tuple(skipped))
     if requested is not None:

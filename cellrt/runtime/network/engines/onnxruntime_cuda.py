@@ -100,7 +100,7 @@ def load(
     try:
         gpus = [open_device(index) for index in devices_alike()]
     except EngineError as error:
-        note(f"tiles are merged by the CPU: {error}")
+        note(f"tiles are merged by the CPU: {error.message}")
         loaded = HostMergedSession(_create(library, path, options), "cuda", words)
     else:
         loaded = on_all([_on_gpu(library, path, options, gpu, words) for gpu in gpus])

@@ -16,6 +16,7 @@ from cellrt.runtime.image.source import Voxels
 from cellrt.runtime.model.card import Normalisation
 from cellrt.runtime.results.preview.panels import Plane, project, render_from_above, render_plane
 from cellrt.runtime.results.preview.text import draw_text, text_width
+from cellrt.wording import counted
 
 _BACKGROUND = (14, 16, 20)
 _TEXT = (236, 239, 244)
@@ -268,9 +269,8 @@ def _write_header(
     shape: tuple[int, ...],
     voxel_size_um: Sequence[float] | None,
 ) -> None:
-    count = "1 cell" if cells == 1 else f"{cells} cells"
     extent = " x ".join(str(n) for n in (shape if shape[0] > 1 else shape[1:]))
-    facts = [count, f"{extent} voxels"]
+    facts = [counted(cells, "cell"), f"{extent} voxels"]
     if voxel_size_um is not None:
         sizes = voxel_size_um if shape[0] > 1 else voxel_size_um[1:]
         facts.append(" x ".join(f"{s:.3g}" for s in sizes) + " µm per voxel")

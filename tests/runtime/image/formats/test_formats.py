@@ -81,7 +81,7 @@ def test_channels_and_time_are_chosen_in_every_format(tmp_path: Path, ending: st
     with pytest.raises(InputError, match=r"2 channels .* choose the one to segment"):
         read_volume(address, axes="TCZYX", time=1)
     if ending != ".tif":
-        with pytest.raises(InputError, match="say it with --axes, for example --axes TCZYX"):
+        with pytest.raises(InputError, match="say it with axes, for example axes TCZYX"):
             read_volume(address)
 
 
@@ -276,7 +276,7 @@ def test_axes_that_a_file_names_twice_are_asked_for(tmp_path: Path) -> None:
 
 def read_toy(path: Path, inside: str) -> Stored:
     """Read a text file of numbers, one slice a line, voxel sizes in the first."""
-    sizes, *lines = path.read_text().splitlines()[1:]
+    sizes, *lines = path.read_text(encoding="utf-8").splitlines()[1:]
     edge = int(sizes.split()[0])
     planes = np.array([[float(value) for value in line.split()] for line in lines])
     z, y, x = (float(size) for size in sizes.split()[1:])
@@ -291,7 +291,7 @@ def read_toy(path: Path, inside: str) -> Stored:
 
 def write_toy(path: Path) -> None:
     lines = ["toy", "9 2.0 0.5 0.5", *["1 " * 81] * 4]
-    path.write_text("\n".join(lines))
+    path.write_text("\n".join(lines), encoding="utf-8")
 
 
 @pytest.mark.usefixtures("registry")

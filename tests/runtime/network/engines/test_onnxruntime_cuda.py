@@ -169,5 +169,5 @@ def test_a_gpu_that_computes_nonsense_is_refused(monkeypatch):
 
 
 def test_bf16_of_an_fp32_model_is_refused_with_what_to_do():
-    with pytest.raises(EngineError, match="export the model with --precision bf16"):
+    with pytest.raises(EngineError, match="export the model with precision bf16"):
         onnxruntime_cuda.load(open_model("nuclei"), (16, 16, 16), precision="bf16")

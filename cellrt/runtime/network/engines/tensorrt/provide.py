@@ -60,7 +60,7 @@ def choose_builder(flavour: str | None = None, targets: Sequence[str] = ()) -> B
         try:
             return _builder(name, targets)
         except EngineError as error:
-            reasons.append(f"{name}: {error}")
+            reasons.append(f"{name}: {error.message}")
     raise EngineError(f"no engine can be built here ({'; '.join(reasons)})")
 
 

@@ -181,7 +181,7 @@ def test_an_engine_for_the_lean_runtime_is_built_as_such(library):
 
 
 def test_tensorrt_rtx_has_no_lean_runtime(library, tmp_path):
-    with pytest.raises(UsageError, match="--engine tensorrt"):
+    with pytest.raises(UsageError, match="engine tensorrt"):
         obtain_engine(
             open_model("nuclei"), choose_builder("tensorrt-rtx"), EngineCache(tmp_path), lean=True
         )
@@ -227,7 +227,7 @@ def test_a_version_that_is_not_known_to_work_is_refused(monkeypatch, version):
 def test_tensorrt_without_a_gpu_says_why_and_what_else_to_do(monkeypatch):
     fake_tensorrt(monkeypatch, "10.13.3")
     monkeypatch.setattr(provide, "nvidia_gpus", lambda: ((), "no driver"))
-    with pytest.raises(EngineError, match=r"no driver; use --engine tensorrt-rtx"):
+    with pytest.raises(EngineError, match=r"no driver; use engine tensorrt-rtx"):
         choose_builder("tensorrt")
 
 

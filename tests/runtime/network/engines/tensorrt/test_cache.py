@@ -95,7 +95,7 @@ def test_a_record_that_points_elsewhere_is_not_followed(tmp_path):
     outside.write_bytes(b"elsewhere")
     cache = EngineCache(tmp_path / "cache")
     path = cache.store(KEY, b"engine", 1.0).path.with_suffix(".json")
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(record | {"path": "../outside.engine"}))
     assert cache.find(KEY)[0] is None
 
@@ -132,7 +132,7 @@ def test_of_two_processes_one_builds_and_the_other_waits_for_it(tmp_path):
     for process in both:
         process.join(60)
         assert process.exitcode == 0
-    assert log.read_text() == "built\n"
+    assert log.read_text(encoding="utf-8") == "built\n"
 
 
 def test_clear_removes_engines_and_records(tmp_path):

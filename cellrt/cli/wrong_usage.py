@@ -1,0 +1,223 @@
+"""The answer to words that the command line does not understand: one line, and what to type."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+_OUTPUT = "is -o FOLDER/labels.tif here; the other results go beside the labels"
+_THRESHOLD = "is --param foreground_threshold=0.5 here, a probability from 0 to 1"
+_NOT_NEEDED = "is not needed: {}"
+_ONE_STACK = _NOT_NEEDED.format(
+    "name the stack, as in `cellrt segment stack.tif`; a loop of the shell takes a folder's"
+)
+# Options of Cellpose and StarDist by their names there, and what became of them here.
+_ELSEWHERE = {
+    "pretrained_model": "is --model here; `cellrt models` lists those there are",
+    "model_type": "is --model here; `cellrt models` lists those there are",
+    "min_size": "is --min-size here",
+    "max_size": "is --max-size here",
+    "do_3d": _NOT_NEEDED.format("stacks are always segmented in 3D"),
+    "stitch_threshold": _NOT_NEEDED.format("cells are found in 3D, no slices are stitched"),
+    "flow_threshold": "is --param max_flow_error=0.4 here, of the decoder flows",
+    "cellprob_threshold": _THRESHOLD + " and not its logit",
+    "prob_thresh": _THRESHOLD,
+    "nms_thresh": _NOT_NEEDED.format("every voxel belongs to one cell, so no cells overlap"),
+    "niter": _NOT_NEEDED.format("every flow is followed to its end"),
+    "diam_mean": _NOT_NEEDED.format(
+        "the model knows its own size; --diameter gives that of the cells in the image"
+    ),
+    "chan": "is --channel here, a number counted from 1, or a name",
+    "chan2": _NOT_NEEDED.format("the models take one channel; --channel chooses it"),
+    "use_gpu": _NOT_NEEDED.format(
+        "the best engine that loads is taken; `cellrt doctor` lists them and --engine chooses"
+    ),
+    "gpu": _NOT_NEEDED.format(
+        "the best engine that loads is taken; `cellrt doctor` lists them and --engine chooses"
+    ),
+    "gpu_device": _NOT_NEEDED.format(
+        "all GPUs share the work; the variable CUDA_VISIBLE_DEVICES leaves some out"
+    ),
+    "image_path": _ONE_STACK,
+    "dir": _ONE_STACK,
+    "input": _ONE_STACK,
+    "save_tif": _NOT_NEEDED.format("labels are always written as TIFF"),
+    "save_png": _NOT_NEEDED.format("the preview is always a PNG; --no-preview leaves it out"),
+    "savedir": _OUTPUT,
+    "outdir": _OUTPUT,
+    "batch_size": _NOT_NEEDED.format("it follows from the free memory"),
+    "n_tiles": _NOT_NEEDED.format("tiles follow from the memory; --tile Z Y X sets their size"),
+    "no_norm": _NOT_NEEDED.format(
+        "the models need it; --intensity LOW HIGH sets the grey values that become 0 and 1"
+    ),
+    "norm_percentile": "is --intensity LOW HIGH here, the grey values themselves",
+    "exclude_on_edges": _NOT_NEEDED.format(
+        "the column touches_border of the table says which cells the image cuts"
+    ),
+    "no_npy": _NOT_NEEDED.format("no .npy is written"),
+}
+
+# Options of several numbers: how many, what they are, and an example.
+_NUMBERS = {
+    "--voxel-size": (3, "three numbers, Z Y X in µm", "0.5 0.2 0.2"),
+    "--tile": (3, "three whole numbers, Z Y X in voxels", "64 64 64"),
+    "--shape": (3, "three whole numbers, Z Y X in voxels", "64 128 128"),
+    "--intensity": (2, "two numbers, the grey values of background and of a cell", "120 800"),
+}
+_UM_PER_UNIT = {"nm": 1e-3, "um": 1.0, "µm": 1.0, "μm": 1.0, "mm": 1e3}
+_NUMERIC = re.compile(r"[\d.,;x*()\[\]]*(nm|[uµμ]m|mm)?", re.IGNORECASE)
+_LENGTH = re.compile(r"([\d.,])(nm|[uµμ]m|mm)\b", re.IGNORECASE)
+
+
+def explain(error: Exception, words: Sequence[str]) -> str | None:
+    """Say what the parser did not understand; None where the error is none of the parser's.
+
+    Parameters
+    ----------
+    error : Exception
+        What the parser raised.
+    words : sequence of str
+        The command line.
+    """
+    describe = getattr(error, "format_message", None)
+    if describe is None:
+        return None
+    context: Any = getattr(error, "ctx", None)
+    command = getattr(context, "command_path", None) or _command(words)
+    kind = type(error).__name__
+    if kind == "NoSuchOption":
+        known = [name for option in context.command.params for name in option.opts]
+        return _with_hint(unknown_option(str(getattr(error, "option_name", "")), known), command)
+    parameter: Any = getattr(error, "param", None)
+    names = list(getattr(parameter, "opts", ())) or [str(getattr(error, "option_name", ""))]
+    if kind == "MissingParameter":
+        missing = " or ".join(names) if names[0].startswith("-") else names[0].upper()
+        usage = " ".join([command, *_arguments(context)])
+        return _with_hint(f"{missing} is missing in `{usage}`", command)
+    given = [following for name in names if (following := _given(name, words)) is not None]
+    if given and names[0] in _NUMBERS:
+        return _several_numbers(names[0], given[-1])
+    if given and not given[-1]:
+        return _with_hint(f"{names[0]} needs a value", command)
+    if given:
+        complaint = str(getattr(error, "message", ""))
+        return _with_hint(_one_value(names[0], given[-1][0], complaint), command)
+    return _with_hint(_sentence(str(describe())), command)
+
+
+def unknown_option(name: str, known: Iterable[str]) -> str:
+    """What an option is called here, or that it is not needed, or the one most alike.
+
+    Parameters
+    ----------
+    name : str
+        As it was written.
+    known : iterable of str
+        The options that there are.
+
+    Examples
+    --------
+    >>> unknown_option("--dry_run", ["--dry-run", "--diameter"])
+    'there is no option --dry_run; did you mean --dry-run?'
+    >>> unknown_option("--do_3D", ["--diameter", "--model"])
+    '--do_3D is not needed: stacks are always segmented in 3D'
+    """
+    options = {option for option in known if option.startswith("--")}
+    hyphens = name.lower().replace("_", "-")
+    answer = _ELSEWHERE.get(hyphens.lstrip("-").replace("-", "_"))
+    if answer is not None and "--model" in options and hyphens not in options:
+        return f"{name} {answer}"
+    alike = difflib.get_close_matches(hyphens[2:], sorted(option[2:] for option in options), 1)
+    return f"there is no option {name}" + (f"; did you mean --{alike[0]}?" if alike else "")
+
+
+def _given(option: str, words: Sequence[str]) -> list[str] | None:
+    """Words that follow an option up to the next one; None where it is not there."""
+    for at, word in enumerate(words):
+        if word == option:
+            rest = list(words[at + 1 :])
+            end = next((i for i, w in enumerate(rest) if re.match(r"--?[a-zA-Z]", w)), len(rest))
+            return rest[:end]
+        if option.startswith("--") and word.startswith(f"{option}="):
+            return [word.partition("=")[2], *(_given(option, [option, *words[at + 1 :]]) or [])]
+    return None
+
+
+def _several_numbers(option: str, given: Sequence[str]) -> str:
+    """Ask for the numbers that an option takes, written as they were meant where that is clear."""
+    count, expected, example = _NUMBERS[option]
+    # Other words of the command line may stand behind the numbers.
+    numeric = list(itertools.takewhile(_NUMERIC.fullmatch, given))
+    meant = _meant(numeric, count, whole="whole" in expected)
+    shown = " ".join(given[:count]) or "nothing"
+    advice = f"write {option} {' '.join(meant)}" if meant else f"an example: {option} {example}"
+    return f"{option} takes {expected}, not {shown!r}; {advice}"
+
+
+def _meant(given: Sequence[str], count: int, *, whole: bool) -> list[str] | None:
+    """Numbers in other people's ways to write them: commas, decimal commas, ``x``, units."""
+    text = _LENGTH.sub(r"\1 \2 ", " ".join(given)).split()
+    units = {word.lower() for word in text if word.lower() in _UM_PER_UNIT}
+    plain = [word for word in text if word.lower() not in _UM_PER_UNIT]
+    if len(units) > 1:
+        return None
+    if len(plain) == count and all(re.fullmatch(r"\d+,\d+", word) for word in plain):
+        parts = [word.replace(",", ".") for word in plain]
+    else:
+        split = [part for word in plain for part in re.split(r"[,;x*\[\]()]+", word) if part]
+        parts = [part for part in split if _is_number(part)]
+        if len(parts) != len(split):
+            return None
+    if len(parts) != count or (whole and not all(part.isdecimal() for part in parts)):
+        return None
+    factor = _UM_PER_UNIT[units.pop()] if units else 1.0
+    return parts if factor == 1 else [f"{float(part) * factor:g}" for part in parts]
+
+
+def _one_value(option: str, given: str, complaint: str) -> str:
+    """Say why a value is none, and how it would be one."""
+    if "number" not in complaint and "integer" not in complaint and "float" not in complaint:
+        return f"{option} is {given!r}: {_sentence(complaint)}"
+    expected = "a whole number" if "integer" in complaint else "a number"
+    meant = re.sub(r"(?<=\d)\s*(px|pixels?|voxels?)$", "", given)
+    meant = meant.replace(",", ".") if meant.count(",") == 1 else meant
+    whole = expected == "a number" or meant.isdecimal()
+    advice = f"; write {option} {meant}" if whole and meant != given and _is_number(meant) else ""
+    return f"{option} is {given!r}; expected {expected}{advice}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _command(words: Sequence[str]) -> str:
+    """The command that was called, for errors of the parser that do not know it."""
+    names = [word for word in words if not word.startswith("-")]
+    return f"cellrt {names[0]}" if names else "cellrt"
+
+
+def _arguments(context: Any) -> list[str]:
+    """The positional arguments of a command, in capitals."""
+    return [
+        str(parameter.name).upper()
+        for parameter in context.command.params
+        if not parameter.opts[0].startswith("-")
+    ]
+
+
+def _sentence(text: str) -> str:
+    """Somebody else's sentence as a part of ours."""
+    words = text.strip().rstrip(".")
+    return words[:1].lower() + words[1:]
+
+
+def _with_hint(message: str, command: str) -> str:
+    hint = f"`{command} --help` lists the options"
+    return f"{message} {hint}" if message.endswith("?") else f"{message}; {hint}"
