@@ -53,7 +53,8 @@ DEFINITIONS: dict[str, Definition] = {
     "best_dice_truth": Definition("mean over true cells of the best Dice", _SCHARR),
     "count_difference": Definition("|DiC|, absolute difference in the number of cells", _SCHARR),
     "adapted_rand_error": Definition(
-        "1 - harmonic mean of rand_precision and rand_recall, over voxels labelled in the truth",
+        "1 - harmonic mean of rand_precision and rand_recall, over voxels labelled in the truth; "
+        "1 where only the prediction has cells",
         _ARGANDA,
     ),
     "rand_precision": Definition(

@@ -38,8 +38,14 @@ def adapted_rand_error(table: OverlapTable) -> RandError:
     Returns
     -------
     RandError
-        Error 0 and precision and recall 1 where there is no pair to disagree about.
+        Where the truth has no cell, no voxel is left to compare: precision and recall are 1 and
+        the error 0 when the prediction has no cell either, and 0, 0 and 1 when it has. Where only
+        the prediction has none, its background joins all true cells, and the error says how many
+        of the pairs that joins belong apart: 0 for a single true cell, which other scores tell.
+        Error 0 as well where every true cell is a single voxel, and no pairs are joined.
     """
+    if not np.any(table.truth_ids) and np.any(table.prediction_ids):
+        return RandError(1.0, 0.0, 0.0)
     inside = table.labelled_only()
     joined = _pairs(inside.pair_voxels)
     predicted = _pairs(inside.prediction_voxels)

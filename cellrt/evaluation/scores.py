@@ -28,7 +28,8 @@ class Scores:
     the formula and the source of each by its name here.
 
     Two images without cells agree: all scores are 1, all errors 0. When only one of them has
-    cells, scores over the cells are 0.
+    cells, scores over the cells are 0. The adapted Rand error is 1 when only the prediction has
+    cells; when only the truth has, it is what joining all of them costs, 0 for a single one.
 
     Attributes
     ----------
@@ -189,7 +190,7 @@ def score_table(
         for level in {*thresholds, *IOU_THRESHOLDS}
     }
     partition_table = table.labelled_only() if ignore_unlabelled else table
-    rand = adapted_rand_error(table)
+    rand = adapted_rand_error(partition_table)
     information = variation_of_information(partition_table)
     best_prediction, best_truth = mean(predicted_best[counted]), mean(true_best)
     return Scores(

@@ -40,10 +40,26 @@ def test_the_rand_error_leaves_out_the_true_background():
 
 
 def test_no_pair_of_voxels_to_disagree_about():
-    assert adapted_rand_error(overlap_table([0, 0, 1], [0, 0, 0])) == (0.0, 1.0, 1.0)
+    assert adapted_rand_error(overlap_table([0, 0, 0], [0, 0, 0])) == (0.0, 1.0, 1.0)
     assert adapted_rand_error(overlap_table([1, 2, 3], [4, 5, 6])) == (0.0, 1.0, 1.0)
     nothing = np.zeros(0, int)
     assert variation_of_information(overlap_table(nothing, nothing)) == (0.0, 0.0)
+
+
+def test_cells_where_the_truth_has_none_are_all_wrong():
+    assert adapted_rand_error(overlap_table([0, 0, 1], [0, 0, 0])) == (1.0, 0.0, 0.0)
+    assert adapted_rand_error(overlap_table([1, 1, 1], [0, 0, 0])) == (1.0, 0.0, 0.0)
+
+
+def test_a_prediction_without_cells_joins_all_true_ones_as_scikit_image_says():
+    metrics = pytest.importorskip("skimage.metrics")
+    for truth in ([1, 1, 2, 2], [1, 1, 1, 0], [1, 1, 2, 0], [1, 1, 1, 2]):
+        nothing = np.zeros(4, int)
+        error, precision, recall = metrics.adapted_rand_error(np.array(truth), nothing)
+        rand = adapted_rand_error(overlap_table(nothing, truth))
+        assert rand.error == pytest.approx(error)
+        # scikit-image gives precision and recall in the other order.
+        assert sorted(rand[1:]) == pytest.approx(sorted((precision, recall)))
 
 
 def test_volumes_whose_pairs_exceed_64_bits():
@@ -93,7 +109,8 @@ def test_pair_counts_agree_with_scikit_learn(prediction, truth):
     inside = truth > 0
     rand = adapted_rand_error(overlap_table(prediction, truth))
     if inside.sum() < 2:
-        assert rand == (0.0, 1.0, 1.0)
+        invented = prediction.any() and not inside.any()
+        assert rand == ((1.0, 0.0, 0.0) if invented else (0.0, 1.0, 1.0))
         return
     (_, joined_only), (apart_only, both) = cluster.pair_confusion_matrix(
         truth[inside], prediction[inside]

@@ -222,7 +222,16 @@ def test_cells_on_one_side_only_score_zero():
         for row in scores.matching:
             assert row.precision == row.recall == row.f1 == row.average_precision == 0
             assert row.panoptic_quality == row.coco_average_precision == 0
+    assert (invented.adapted_rand_error, invented.rand_precision, invented.rand_recall) == (1, 0, 0)
+    assert 0 < missed.adapted_rand_error < 1
     assert missed.at(0.5).false_negatives == invented.at(0.5).false_positives == 2
+
+
+def test_a_sparse_truth_without_any_label_says_nothing():
+    scores = evaluate(np.array([[1, 1], [0, 2]]), np.zeros((2, 2), int), ignore_unlabelled=True)
+    assert scores.ignored_cells == 2
+    assert scores.adapted_rand_error == 0
+    assert scores.count_difference == 0
 
 
 def test_sparse_truth():

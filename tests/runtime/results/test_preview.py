@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from cellrt.runtime.grid.intensity import IntensityRange
-from cellrt.runtime.results.preview.page import write_preview
+from cellrt.runtime.results.preview.page import _central_slices, write_preview
 from cellrt.runtime.results.preview.panels import Plane, project, render_plane
 from cellrt.runtime.results.preview.text import draw_text, text_width
 
@@ -140,3 +140,36 @@ def test_micro_sign_has_a_stem_below_the_line() -> None:
         return int(np.flatnonzero(np.asarray(canvas).any(axis=1)).max())
 
     assert lowest("µ") > lowest("u") + 2
+
+
+@pytest.mark.parametrize(
+    "slices",
+    [[0], [0, 1], [19], [0, 2], [0, 2, 4], [1, 19], list(range(0, 20, 2)), [0, 19]],
+    ids=str,
+)
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_slices_that_are_shown_have_cells(slices: list[int], axis: int) -> None:
+    labels = np.zeros((20, 20, 20), np.int32)
+    part: list[Any] = [slice(3, 9)] * 3
+    part[axis] = slices
+    labels[tuple(part)] = 1
+    z, y, x = _central_slices(labels)
+    assert labels[z].any()
+    assert labels[:, y].any()
+    assert labels[:, :, x].any()
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_a_shallow_stack_with_cells_in_its_first_slice(depth: int) -> None:
+    labels = np.zeros((depth, 9, 9), np.int32)
+    labels[0, 2:5, 2:5] = 1
+    assert _central_slices(labels)[0] == 0
+
+
+def test_cells_in_the_first_slices_only_are_outlined_in_all_three(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 9, (60, 40, 40)).astype(np.uint8)
+    labels = np.zeros(image.shape, np.int32)
+    labels[:2, 10:30, 10:30] = 1
+    write_preview(tmp_path / "p.png", image, labels)
+    with Image.open(tmp_path / "p.png") as picture:
+        assert colourfulness(picture) > 100
