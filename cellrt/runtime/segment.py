@@ -345,7 +345,7 @@ def _finish(fields: stages.Fields, clock: StageClock) -> Segmentation:
     job, volume = fields.job, fields.job.volume
     found: list[str] = list(job.warnings)
     if fields.kept is None:
-        found.append("the image is constant: there is nothing to segment")
+        found.append(_nothing_to_see(job))
     with clock.stage("cells"):
         decoded = stages.decode(fields)
     if decoded.place.fell_back:
@@ -382,6 +382,18 @@ def _refuse_known(known: Mapping[str, Any], what: str) -> None:
             else f"{' and '.join(given)} cannot be given with {what}, which is one image; leave "
             "it out"
         )
+
+
+def _nothing_to_see(job: Job) -> str:
+    """Why the network did not run, after a look at every voxel: a sample has told so far."""
+    planes = [(plane.min(), plane.max()) for plane in job.volume.image]
+    low, high = min(low for low, _ in planes), max(high for _, high in planes)
+    if low == high:
+        return f"the image is constant (every voxel is {low:g}): there is nothing to segment"
+    return (
+        f"the image has next to no contrast (grey values are {low:.9g} to {high:.9g}, and nearly all "
+        f"are about {job.findings.low:.9g}): nothing was segmented; --intensity sets what to look for"
+    )
 
 
 @contextmanager

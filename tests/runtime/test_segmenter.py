@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import warnings
 from pathlib import Path
 
@@ -245,3 +246,64 @@ def test_a_large_offset_gives_the_same_cells(image, offset):
     moved = cellrt.segment(image.astype(np.uint32) + np.uint32(offset), diameter=16)
     assert cellrt.evaluate(moved.labels, usual.labels).mean_dice > 0.97
     assert not moved.warnings
+
+
+@pytest.mark.parametrize("factor", [1e33, 1e300, 1e-40])
+def test_grey_values_beyond_single_precision_are_named(factor):
+    image = np.random.default_rng(0).uniform(0, 1000, (4, 16, 16)) * factor
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputError, match=r"grey values reach .* single precision; scale them"):
+            cellrt.segment(image, diameter=16)
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.int64, np.float64])
+def test_a_large_offset_changes_no_cell_and_is_no_constant_image(dtype):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 200, (8, 24, 24))
+    image[2:6, 6:18, 6:18] += 800
+    plain, lifted = (
+        cellrt.segment(image.astype(dtype) + dtype(offset), diameter=16) for offset in (0, 4e9)
+    )
+    assert len(lifted.table) == len(plain.table)
+    assert not [text for text in lifted.warnings if "constant" in text]
+    low, high = (lifted.record["intensity"][name] for name in ("low", "high"))
+    assert 0 <= low - 4e9 < high - 4e9 < 1100
+    assert f"{low:.0f}"[:9] in lifted.record["intensity"]["line"]
+
+
+def test_constant_is_said_of_constant_images_only():
+    constant = cellrt.segment(np.full((4, 16, 16), 7, np.uint8), diameter=16)
+    assert "constant (every voxel is 7)" in constant.warnings[0]
+    nearly = np.full((4, 16, 16), 1000, np.float32)
+    nearly[2, 3, 4] = 1000.001
+    found = cellrt.segment(nearly, diameter=16)
+    assert not [text for text in found.warnings if "constant" in text]
+    assert "contrast" in found.warnings[0]
+    assert "intensity sets" in found.warnings[0]
+
+
+@pytest.mark.parametrize("ending", ["array", ".tif", ".npy", ".npz", ".h5", ".zarr"])
+def test_a_result_can_be_pickled_wherever_its_image_lies(tmp_path, ending):
+    image = np.random.default_rng(0).integers(0, 99, (4, 16, 16)).astype(np.uint16)
+    path = tmp_path / f"a{ending}"
+    if ending == ".tif":
+        tifffile.imwrite(path, image, imagej=True, metadata={"axes": "ZYX"})
+    elif ending == ".npy":
+        np.save(path, image)
+    elif ending == ".npz":
+        np.savez(path, raw=image)
+    elif ending == ".h5":
+        h5py = pytest.importorskip("h5py", reason="h5py is an extra")
+        with h5py.File(path, "w") as file:
+            file["raw"] = image
+    elif ending == ".zarr":
+        zarr = pytest.importorskip("zarr", reason="zarr is an extra")
+        zarr.save_array(str(path), image)
+    result = cellrt.segment(image if ending == "array" else path, diameter=16)
+    copy = pickle.loads(pickle.dumps(result))
+    np.testing.assert_array_equal(copy.volume.image[:], image)
+    np.testing.assert_array_equal(copy.labels, result.labels)
+    assert copy.record == result.record
+    assert copy.volume.path == result.volume.path
+    assert copy.save(tmp_path / "out.tif")["cells"].exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,8 +55,8 @@ class Findings:
         return {
             "line": self.line(),
             "rule": self.rule,
-            "low": _short(self.low),
-            "high": _short(self.high),
+            "low": _short(self.low, self._shared_digits),
+            "high": _short(self.high, self._shared_digits),
             "contrast_range": [_short(value) for value in self.contrast_range],
             "fill": self.fill,
             "fill_share": round(self.fill_share, 4),
@@ -67,9 +68,17 @@ class Findings:
             "lost_slices": list(self.lost),
         }
 
+    @property
+    def _shared_digits(self) -> int:
+        """Leading digits that say nothing, as both grey values have them: those of an offset."""
+        span = self.high - self.low
+        largest = max(abs(self.low), abs(self.high))
+        return max(0, math.floor(math.log10(largest / span))) if largest > span > 0 else 0
+
     def line(self) -> str:
         """One line for the plan and the preview."""
-        parts = [f"{self.low:.4g} to {self.high:.4g} ({self.rule})"]
+        low, high = (f"{value:.{4 + self._shared_digits}g}" for value in (self.low, self.high))
+        parts = [f"{low} to {high} ({self.rule})"]
         if self.fill is not None:
             parts.append(f"{self.fill_share:.1%} is no image (value {self.fill:g})")
         parts.append(f"{self.clipped:.1%} clipped")
@@ -129,5 +138,5 @@ def _slices(numbers: tuple[int, ...] | list[int]) -> str:
     return f"slice {shown}" if len(numbers) == 1 else f"slices {shown}"
 
 
-def _short(value: float) -> float:
-    return float(f"{value:.6g}")
+def _short(value: float, more_digits: int = 0) -> float:
+    return float(f"{value:.{6 + more_digits}g}")

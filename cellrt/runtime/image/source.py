@@ -221,6 +221,10 @@ class MappedSource(ArraySource):
         self._map = array._mmap  # type: ignore[attr-defined]
         self._touched = 0
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the voxels: an open file cannot leave its process."""
+        return ArraySource, (np.array(self[:]), "ZYX")
+
     def read(self, box: Box) -> NDArray[Any]:
         """Voxels of a box (z, y, x)."""
         z, y, x = _clipped(box, self.shape)
@@ -312,6 +316,10 @@ class LazySource(ArraySource):
         self._plane_bytes = self.dtype.itemsize * self.shape[1] * self.shape[2]
         depth = self._chunks[0] if self._chunks else 1
         self._slab_depth = max(1, min(depth, SLAB_BYTES // max(1, self._plane_bytes)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the voxels: an open file cannot leave its process."""
+        return ArraySource, (np.array(self[:]), "ZYX")
 
     @property
     def chunks(self) -> Shape | None:

@@ -18,6 +18,9 @@ from cellrt.runtime.image.stored import Provenance, StatedSize, Stored
 from cellrt.runtime.image.voxel_size import PartialVoxelSize, believed_size, check_voxel_size
 from cellrt.wording import counted
 
+# The largest grey value of an image, so that its square is a number in single precision, too.
+_SMALLEST_GREY, _LARGEST_GREY = 1e-18, 1e18
+
 
 @dataclass(frozen=True, eq=False)
 class Volume:
@@ -237,7 +240,7 @@ def assemble(
         before_voxels(volume)
     if isinstance(array, Unread):
         array.load()
-    _refuse_nonfinite(volume.image, where, None if count == 1 else names[index])
+    _refuse_incomputable(volume.image, where, None if count == 1 else names[index])
     return volume
 
 
@@ -316,17 +319,29 @@ def _refuse_non_grey(dtype: np.dtype[Any], shape: tuple[int, ...], where: str) -
         )
 
 
-def _refuse_nonfinite(image: VoxelSource, where: str, channel_name: str | None) -> None:
+def _refuse_incomputable(image: VoxelSource, where: str, channel_name: str | None) -> None:
     """Read the whole channel, slice by slice: one NaN would spread over the image's range."""
     if image.dtype.kind != "f":
         return
-    bad = sum(int(np.count_nonzero(~np.isfinite(plane))) for plane in image)
+    of_channel = "" if channel_name is None else f" of {channel_name}"
+    bad, largest = 0, 0.0
+    for plane in image:
+        low, high = float(plane.min()), float(plane.max())
+        if math.isfinite(low) and math.isfinite(high):
+            largest = max(largest, abs(low), abs(high))
+        else:
+            bad += int(np.count_nonzero(~np.isfinite(plane)))
     if bad:
-        of_channel = "" if channel_name is None else f" of {channel_name}"
         raise InputError(
             f"{where}: {bad} of {counted(math.prod(image.shape), 'voxel')}{of_channel} "
             f"{'is' if bad == 1 else 'are'} NaN or infinite; "
             "replace them, for example by 0, and save the image again"
+        )
+    if largest and not _SMALLEST_GREY <= largest <= _LARGEST_GREY:
+        raise InputError(
+            f"{where}: the grey values{of_channel} reach {largest:.3g}, and only "
+            f"{_SMALLEST_GREY:g} to {_LARGEST_GREY:g} can be computed with in single precision; "
+            "scale them, for example to a largest value of 1000, and save the image again"
         )
 
 

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from cellrt.errors import EngineError
 from cellrt.geometry import Shape
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.base import Session
 from cellrt.runtime.network.engines.ladder import EngineChoice
+
+# The process that first loaded an engine.
+_process: int | None = None
+
+
+def refuse_forked() -> None:
+    """Refuse to run an engine in a fork of the process that has one: it would wait for ever.
+
+    Raises
+    ------
+    EngineError
+        The threads of the engine, of which a fork has none, are in another process.
+    """
+    global _process
+    if _process is None:
+        _process = os.getpid()
+    if _process != os.getpid():
+        raise EngineError(
+            "this process is a fork of one that has an engine, whose threads it lacks; start "
+            "processes with multiprocessing.get_context('spawn'), or segment in threads"
+        )
 
 
 @dataclass
@@ -51,6 +74,7 @@ class LoadedModel:
         EngineError
             The engine cannot compute in this precision, or cannot load the model.
         """
+        refuse_forked()
         if tile not in self._sessions:
             # A former one gives its memory back before this one takes its own.
             while len(self._sessions) >= max(1, self.keep):

@@ -250,7 +250,9 @@ def _principal_axes(
 def _intensity_columns(sums: NDArray[np.float64], number: int) -> dict[str, NDArray[Any]]:
     reference, count, total, squares, low, high = sums.T
     mean = total / count
-    variance = np.maximum(squares / count - mean**2, 0.0)
+    # Channels that were not segmented may hold anything, NaN and the largest numbers included.
+    with np.errstate(over="ignore", invalid="ignore"):
+        variance = np.maximum(squares / count - mean**2, 0.0)
     return {
         f"mean_channel_{number}": reference + mean,
         f"min_channel_{number}": low,

@@ -307,7 +307,7 @@ def _locate(address: str | os.PathLike[str]) -> tuple[Path, str, Format]:
         if path.is_dir() or not named.starts_with or named.matches_content(path, head):
             return path, inside, named
         raise InputError(
-            f"{path.name} is not a {named.name} file, whatever its ending says; "
+            f"{path.name} is no {named.name} file, whatever its ending says; "
             "save the image as TIFF or OME-TIFF, for example with Fiji"
         )
     found = next((known for known in _FORMATS.values() if known.matches_content(path, head)), None)

@@ -1,4 +1,4 @@
-"""Arrays of Zarr stores, versions 2 and 3, read box by box."""
+"""Arrays of Zarr stores, versions 2 and 3, and OME-Zarr images, read box by box."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from cellrt.errors import InputError
 from cellrt.runtime.image.axes import axes_from_names
 from cellrt.runtime.image.formats.damage import damaged
 from cellrt.runtime.image.formats.inside import choose_array, size_from_attributes
+from cellrt.runtime.image.formats.ome_zarr import Multiscale, multiscale_of
 from cellrt.runtime.image.stored import Stored
 from cellrt.threads import usable_cores
 
@@ -18,8 +19,9 @@ _DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 def read(path: Path, inside: str) -> Stored:
     """Open the array named ``inside``, or the only one at the top of the store.
 
-    Axes come from the names of the array's dimensions where it has any, the voxel size from its
-    attribute ``element_size_um`` (z, y, x).
+    Of an OME-Zarr image, or a group of that name that is one, the full resolution; its metadata say
+    axes, voxel size and channels. Otherwise axes come from the names of the array's dimensions
+    where it has any, the voxel size from its attribute ``element_size_um`` (z, y, x).
 
     Raises
     ------
@@ -33,31 +35,62 @@ def read(path: Path, inside: str) -> Stored:
     _use_few_threads(zarr)
     try:
         store: Any = zarr.open(str(path), mode="r")
+        array, image, level = _find(zarr, store, inside.strip("/"), path)
+        attributes = dict(array.attrs)
+        names = _dimension_names(array, attributes)
+        named = axes_from_names(names) if len(names) == len(array.shape) else None
     except _DAMAGE as error:
         raise damaged(path.name, str(error)) from error
-    name = inside.strip("/")
-    array: Any = store
-    if isinstance(store, zarr.Array):
-        if name:
-            raise InputError(f"{path.name} is one array: write it without ':{inside}'")
-    else:
-        # Arrays at the top are listed; one farther down can be named.
-        try:
-            array = store.get(name) if name else None
-            names = sorted(key for key, _ in store.arrays())
-        except _DAMAGE as error:
-            raise damaged(path.name, str(error)) from error
-        if not isinstance(array, zarr.Array):
-            array = store[choose_array(names, inside, path.name)]
-    attributes = dict(array.attrs)
-    names = _dimension_names(array, attributes)
+    if image is None or len(image.axes) != len(array.shape):
+        return Stored(
+            array,
+            axes=named,
+            axes_text="names of the array's dimensions",
+            size=size_from_attributes(attributes),
+            chunks=tuple(array.chunks),
+        )
     return Stored(
         array,
-        axes=axes_from_names(names) if len(names) == len(array.shape) else None,
-        axes_text="names of the array's dimensions",
-        size=size_from_attributes(attributes),
+        axes=image.axes,
+        axes_text="OME-Zarr metadata",
+        size=image.sizes[level],
+        channel_names=image.channel_names or None,
         chunks=tuple(array.chunks),
     )
+
+
+def _find(zarr: Any, store: Any, name: str, path: Path) -> tuple[Any, Multiscale | None, str]:
+    """The array of a name, the image that it is a resolution of, and its path in that image."""
+    if isinstance(store, zarr.Array):
+        if name:
+            raise InputError(f"{path.name} is one array: write it without ':{name}'")
+        return store, *_image_of_folder(zarr, path)
+    item = store.get(name) if name else store
+    if not isinstance(item, zarr.Array) and (item is None or multiscale_of(item.attrs) is None):
+        # Arrays and images at the top are listed; one farther down can be named.
+        images = [key for key, group in store.groups() if multiscale_of(group.attrs) is not None]
+        name = choose_array(sorted([*(key for key, _ in store.arrays()), *images]), name, path.name)
+        item = store[name]
+    if not isinstance(item, zarr.Array):
+        image = multiscale_of(item.attrs)
+        assert image is not None
+        return item[image.full], image, image.full
+    parts = name.split("/")
+    for depth in range(len(parts) - 1, -1, -1):
+        above = store["/".join(parts[:depth])] if depth else store
+        image, level = multiscale_of(above.attrs), "/".join(parts[depth:])
+        if image is not None and level in image.sizes:
+            return item, image, level
+    return item, None, ""
+
+
+def _image_of_folder(zarr: Any, path: Path) -> tuple[Multiscale | None, str]:
+    """The image that an array is a resolution of, where it was named by its own folder."""
+    try:
+        image = multiscale_of(zarr.open_group(str(path.parent), mode="r").attrs)
+    except _DAMAGE:
+        return None, ""
+    return (image, path.name) if image is not None and path.name in image.sizes else (None, "")
 
 
 def _dimension_names(array: Any, attributes: dict[str, Any]) -> list[str | None]:

@@ -204,9 +204,9 @@ def test_truncated_files_are_never_read_as_if_whole(
 
 def test_files_of_no_or_another_format_are_told_apart(tmp_path: Path) -> None:
     for name, words in {
-        "a.tif": "is not a TIFF file",
-        "a.npy": "is not a NumPy file",
-        "a.h5": "is not a HDF5 file",
+        "a.tif": "is no TIFF file",
+        "a.npy": "is no NumPy file",
+        "a.h5": "is no HDF5 file",
         "a.png": "of no format that is known; expected TIFF, NumPy, NPZ, HDF5, Zarr",
     }.items():
         (tmp_path / name).write_bytes(b"something else")

@@ -1,0 +1,42 @@
+"""A model in its engine belongs to one process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+
+import pytest
+
+FORKED = """
+import multiprocessing
+import numpy as np
+import cellrt
+from cellrt.errors import EngineError
+
+image = np.random.default_rng(0).integers(0, 99, (8, 24, 24)).astype(np.uint8)
+cells = cellrt.Segmenter("nuclei")
+cells(image, diameter=16)
+
+def again(whom):
+    try:
+        (cells if whom == "same" else cellrt.Segmenter("nuclei"))(image, diameter=16)
+    except EngineError as error:
+        return str(error)
+
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    for whom in ("same", "new"):
+        print(pool.apply_async(again, (whom,)).get(60))
+"""
+
+
+@pytest.mark.skipif(
+    "fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork"
+)
+def test_a_fork_of_a_process_with_an_engine_is_refused_and_does_not_hang():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, text=True, check=False
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2, done.stderr
+    assert all("get_context('spawn')" in line for line in lines)
