@@ -391,8 +391,8 @@ def _nothing_to_see(job: Job) -> str:
     if low == high:
         return f"the image is constant (every voxel is {low:g}): there is nothing to segment"
     return (
-        f"the image has next to no contrast (grey values are {low:.9g} to {high:.9g}, and nearly all "
-        f"are about {job.findings.low:.9g}): nothing was segmented; --intensity sets what to look for"
+        f"the image has next to no contrast (grey values are {low:.9g} to {high:.9g}, nearly all "
+        f"about {job.findings.low:.9g}): nothing was segmented; --intensity sets what to look for"
     )
 
 

@@ -107,3 +107,29 @@ def test_nothing_is_printed_past_the_streams():
 
     folder = Path(__file__).parents[2] / "cellrt" / "cli"
     assert not [p.name for p in folder.glob("*.py") if ".echo(" in p.read_text(encoding="utf-8")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are of Unix")
+@pytest.mark.parametrize("encoding", ["ascii", "cp932", "utf-8"])
+def test_the_bar_of_a_terminal_too(stack, encoding):
+    import pty
+
+    image = np.random.default_rng(0).integers(0, 99, (8, 24, 24)).astype(np.uint8)
+    tifffile.imwrite(stack, image, imagej=True, metadata={"axes": "ZYX"})
+    ours, its = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cellrt", "segment", str(stack), "--overwrite"],
+        stdout=subprocess.DEVNULL,
+        stderr=its,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "TERM": "xterm"},
+    )
+    os.close(its)
+    said = b""
+    try:
+        while part := os.read(ours, 65536):
+            said += part
+    except OSError:  # how the end of a terminal is told
+        pass
+    os.close(ours)
+    assert process.wait() == 0, said
+    assert "100%" in said.decode(encoding)
