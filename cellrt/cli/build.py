@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,6 +47,8 @@ def build(
     from cellrt.errors import UsageError
     from cellrt.runtime.network.engines.tensorrt.cache import default_cache
 
+    if workspace is not None and not math.isfinite(workspace):
+        raise UsageError(f"--workspace is {workspace:g}; expected a number of GB")
     if list_engines + clear + (model is not None) != 1:
         raise UsageError("give a model to build, or one of --list and --clear")
     cache = default_cache()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,8 @@ def train(
     from cellrt.errors import UsageError
     from cellrt.training.recipe import load_recipe
 
+    if max_minutes is not None and not math.isfinite(max_minutes):
+        raise UsageError(f"--max-minutes is {max_minutes:g}; expected a number of minutes")
     try:
         from cellrt.training import loop
     except ImportError as error:

@@ -181,7 +181,7 @@ def _meant(given: Sequence[str], count: int, *, whole: bool) -> list[str] | None
 def _one_value(option: str, given: str, complaint: str) -> str:
     """Say why a value is none, and how it would be one."""
     if "number" not in complaint and "integer" not in complaint and "float" not in complaint:
-        return f"{option} is {given!r}: {_sentence(complaint)}"
+        return f"{option} is {given!r}: {_sentence(complaint).replace('input should', 'it should')}"
     expected = "a whole number" if "integer" in complaint else "a number"
     meant = re.sub(r"(?<=\d)\s*(px|pixels?|voxels?)$", "", given)
     meant = meant.replace(",", ".") if meant.count(",") == 1 else meant

@@ -197,3 +197,25 @@ def test_the_last_line_is_short_and_verbose_says_why(cellrt, tmp_path):
     assert "skipped: " in done.err
     record = json.loads((tmp_path / "a.run.json").read_text(encoding="utf-8"))
     assert "tensorrt" in record["engine"]["skipped"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("build", "nuclei", "--workspace", "inf"),
+        ("build", "nuclei", "--workspace", "nan"),
+        ("train", "recipe.toml", "--max-minutes", "inf"),
+        ("train", "recipe.toml", "--max-minutes", "nan"),
+        ("simulate", "nuclei", "-o", "folder", "--diameter", "1e9"),
+        ("simulate", "nuclei", "-o", "folder", "--diameter", "nan"),
+        ("simulate", "nuclei", "-o", "folder", "--shape", "0", "9", "9"),
+        ("evaluate", "a.tif", "b.tif", "--threshold", "much"),
+    ],
+)
+def test_numbers_of_other_commands_that_make_no_sense(cellrt, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    done = cellrt(*words)
+    assert done.code == 2, done.err
+    assert done.err.startswith("cellrt: ")
+    assert done.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())

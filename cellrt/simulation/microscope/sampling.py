@@ -13,6 +13,8 @@ from cellrt.errors import ResourceError, UsageError
 
 SMALLEST_DIAMETER = 3.0
 LARGEST_VOXELS = 2**31
+# Cells are at most this many times as large as the longest side of their stack.
+LARGEST_SHARE = 4
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,11 @@ def sampling_grid(
         raise UsageError(
             f"cell diameter is {diameter_voxels} voxels; "
             f"give {SMALLEST_DIAMETER:g} or more, smaller cells have no shape"
+        )
+    if diameter_voxels > LARGEST_SHARE * max(shape):
+        raise UsageError(
+            f"cell diameter is {diameter_voxels:g} voxels in a stack of {tuple(shape)}; "
+            f"give at most {LARGEST_SHARE} times the longest side"
         )
     grid = SamplingGrid(int(shape[0]), int(shape[1]), int(shape[2]), z / x, (z, y, x))
     voxels = math.prod(grid.fine_shape)
