@@ -67,7 +67,7 @@ def test_a_stack_that_cannot_be_read_ends_with_its_message(cellrt, tmp_path):
     (tmp_path / "text.tif").write_text("hello")
     done = cellrt("benchmark", "nuclei", "--stack", tmp_path / "text.tif")
     assert done.code == 3
-    assert "is not a TIFF file" in done.err
+    assert "is no TIFF file" in done.err
 
 
 @pytest.fixture

@@ -28,9 +28,9 @@ def test_it_builds_lists_finds_again_and_clears(cellrt, tmp_path):
     listed = cellrt("build", "--list")
     assert "nuclei fp32, tensorrt-rtx" in listed.out
     assert "sm89+sm120" in listed.out
-    assert "1 engines in" in listed.out
+    assert "1 engine in" in listed.out
 
-    assert "1 engines removed" in cellrt("build", "--clear").out
+    assert "1 engine removed" in cellrt("build", "--clear").out
     assert "0 engines in" in cellrt("build", "--list").out
 
 

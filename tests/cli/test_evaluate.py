@@ -108,7 +108,7 @@ def test_axes_of_length_one_do_not_count(tmp_path, files, labels):
     [
         ("absent.tif", None, "does not exist"),
         ("empty.tif", b"", "is empty"),
-        ("text.tif", b"not an image at all", "is not a TIFF file"),
+        ("text.tif", b"not an image at all", "is no TIFF file"),
         ("broken.npy", b"\x93NUMPY", "truncated or damaged"),
         ("broken.npz", b"PK", "truncated or damaged"),
         ("image.jpg", b"\xff\xd8", "is of no format that is known"),

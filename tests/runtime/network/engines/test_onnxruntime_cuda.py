@@ -60,7 +60,7 @@ def test_the_package_for_cpus_is_told_from_the_one_for_gpus(gpu, monkeypatch):
         choose_engine("onnxruntime-cuda")
     choice = choose_engine()
     assert choice.name == "openvino"
-    assert "the one for CPUs" in choice.reason
+    assert "the one for CPUs" in dict(choice.skipped)["onnxruntime-cuda"]
 
 
 @pytest.mark.parametrize(
@@ -131,9 +131,9 @@ def test_several_tiles_at_once_give_what_single_ones_give():
 @pytest.mark.parametrize(
     ("said", "error", "advice"),
     [
-        ("CUDA failure 2: out of memory", ResourceError, "--tile"),
-        ("Failed to allocate memory for requested buffer of size 9", ResourceError, "--tile"),
-        ("CUDNN_STATUS_NOT_SUPPORTED", EngineError, "--engine openvino"),
+        ("CUDA failure 2: out of memory", ResourceError, "smaller tile"),
+        ("Failed to allocate memory for requested buffer of size 9", ResourceError, "smaller tile"),
+        ("CUDNN_STATUS_NOT_SUPPORTED", EngineError, "engine openvino"),
     ],
 )
 def test_what_goes_wrong_on_the_device_is_one_line_with_advice(said, error, advice):
