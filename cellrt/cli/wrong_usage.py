@@ -90,7 +90,8 @@ def explain(error: Exception, words: Sequence[str]) -> str | None:
     command = getattr(context, "command_path", None) or _command(words)
     kind = type(error).__name__
     if kind == "NoSuchOption":
-        known = [name for option in context.command.params for name in option.opts]
+        options = context.command.params
+        known = [name for one in options for name in (*one.opts, *one.secondary_opts)]
         return _with_hint(unknown_option(str(getattr(error, "option_name", "")), known), command)
     parameter: Any = getattr(error, "param", None)
     names = list(getattr(parameter, "opts", ())) or [str(getattr(error, "option_name", ""))]

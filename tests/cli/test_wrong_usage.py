@@ -95,6 +95,7 @@ def test_every_answer_leads_to_an_option_there_is(cellrt):
     ("wrong", "right"),
     [
         ("--dry_run", "--dry-run"),
+        ("--no_preview", "--no-preview"),
         ("--voxelsize", "--voxel-size"),
         ("--Diameter", "--diameter"),
         ("--over_write", "--overwrite"),
