@@ -283,12 +283,14 @@ def test_constant_is_said_of_constant_images_only():
     assert "intensity sets" in found.warnings[0]
 
 
-@pytest.mark.parametrize("ending", ["array", ".tif", ".npy", ".npz", ".h5", ".zarr"])
+@pytest.mark.parametrize("ending", ["array", ".tif", "z.tif", ".npy", ".npz", ".h5", ".zarr"])
 def test_a_result_can_be_pickled_wherever_its_image_lies(tmp_path, ending):
     image = np.random.default_rng(0).integers(0, 99, (4, 16, 16)).astype(np.uint16)
     path = tmp_path / f"a{ending}"
     if ending == ".tif":
         tifffile.imwrite(path, image, imagej=True, metadata={"axes": "ZYX"})
+    elif ending == "z.tif":
+        tifffile.imwrite(path, image, compression="zlib", metadata={"axes": "ZYX"})
     elif ending == ".npy":
         np.save(path, image)
     elif ending == ".npz":

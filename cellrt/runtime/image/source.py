@@ -148,6 +148,10 @@ class ArraySource:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.shape}, {self.dtype})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the voxels: an open file cannot leave its process."""
+        return ArraySource, (np.asarray(self[:]), "ZYX")
+
     @property
     def shape(self) -> Shape:
         """Voxels along (z, y, x)."""
@@ -220,10 +224,6 @@ class MappedSource(ArraySource):
         super().__init__(array, letters, channel=channel, time=time)
         self._map = array._mmap  # type: ignore[attr-defined]
         self._touched = 0
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the voxels: an open file cannot leave its process."""
-        return ArraySource, (np.array(self[:]), "ZYX")
 
     def read(self, box: Box) -> NDArray[Any]:
         """Voxels of a box (z, y, x)."""
@@ -316,10 +316,6 @@ class LazySource(ArraySource):
         self._plane_bytes = self.dtype.itemsize * self.shape[1] * self.shape[2]
         depth = self._chunks[0] if self._chunks else 1
         self._slab_depth = max(1, min(depth, SLAB_BYTES // max(1, self._plane_bytes)))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the voxels: an open file cannot leave its process."""
-        return ArraySource, (np.array(self[:]), "ZYX")
 
     @property
     def chunks(self) -> Shape | None:
