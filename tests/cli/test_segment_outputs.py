@@ -239,7 +239,7 @@ def test_a_name_that_is_no_text_is_segmented(cellrt_process, tmp_path):
     assert os.fsencode(record["input"]["path"]) == os.fsencode(stack)
     last = json.loads(done.out.splitlines()[-1])
     assert os.fsencode(last["files"]["labels"]) == os.fsencode(tmp_path / f"{name}.labels.tif")
-    again = cellrt_process("segment", stack)
+    again = cellrt_process("segment", stack, errors="surrogateescape")
     refused(again, 3, "exists already")
     assert len(again.err.splitlines()) == 2
     shown = cellrt_process("segment", stack, "--overwrite", errors="surrogateescape")
