@@ -18,6 +18,7 @@ def doctor(
     import json as json_text
 
     from cellrt._version import __version__
+    from cellrt.compiled import keeping
     from cellrt.errors import EngineError
     from cellrt.runtime.decoding.flows.gpu_or_cpu import find_gpu
     from cellrt.runtime.machine.hardware import this_machine
@@ -28,6 +29,7 @@ def doctor(
     machine = this_machine()
     checks, builders = check_engines(file), check_builders()
     decoder = find_gpu()[1]
+    _, kernels = keeping()
     working = [check for check in checks if check.works]
     if json:
         found = {
@@ -37,6 +39,7 @@ def doctor(
             "engines": [dataclasses.asdict(check) for check in checks],
             "builders": [dataclasses.asdict(check) for check in builders],
             "decoder": dataclasses.asdict(decoder),
+            "kernels": kernels,
             "will_use": working[0].name if working else None,
         }
         typer.echo(json_text.dumps(found, indent=1))
@@ -44,8 +47,12 @@ def doctor(
         instructions = ", ".join(machine.instructions) or "instructions not known"
         typer.echo(f"cellrt {__version__}, Python {machine.python}, {machine.system}")
         typer.echo(f"CPU      {machine.cpu}, {machine.cores} cores usable, {instructions}")
-        if machine.free_memory_bytes is not None:
-            typer.echo(f"memory   {machine.free_memory_bytes / 1e9:.1f} GB free")
+        if machine.cores_source != "the machine":
+            typer.echo(f"         the number of cores is that of {machine.cores_source}")
+        typer.echo(
+            f"memory   {machine.free_memory_bytes / 1e9:.1f} of "
+            f"{machine.memory_limit_bytes / 1e9:.1f} GB free ({machine.memory_source})"
+        )
         for gpu in machine.gpus or (machine.gpu_note,):
             typer.echo(f"GPU      {gpu}")
         typer.echo(f"engines, best first, checked with model {file.card.name}:")
@@ -59,6 +66,7 @@ def doctor(
         typer.echo("engines for GPUs, which `cellrt build` makes:")
         for check in builders:
             typer.echo(f"  {check.name:16} {'ok' if check.works else '--'} {check.detail}")
+        typer.echo(f"kernels: {kernels}")
         typer.echo(f"cells are decoded on: {decoder.device} ({decoder.reason})")
         if working:
             typer.echo(f"`cellrt segment` will use {working[0].name}.")
