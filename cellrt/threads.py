@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from cellrt.limits import usable_cores
 
 Result = TypeVar("Result")
 
@@ -34,7 +35,7 @@ def in_threads(
     list
         What the calls returned, in the order of the parts.
     """
-    parts = min(usable_cores(), count, max(1, voxels // smallest))
+    parts = min(usable_cores().number, count, max(1, voxels // smallest))
     if parts <= 1:
         return [work(0, count)]
     # More parts than threads even out slabs with unequal amounts of foreground.
@@ -42,10 +43,3 @@ def in_threads(
     edges = [count * i // pieces for i in range(pieces + 1)]
     with ThreadPoolExecutor(parts) as pool:
         return list(pool.map(work, edges[:-1], edges[1:]))
-
-
-def usable_cores() -> int:
-    """Cores this process may run on (a container or a scheduler may grant fewer than exist)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -50,7 +50,7 @@ FLOORS = (
         "runtime.progress",
         "runtime.progress_bar",
     ),
-    ("geometry", "threads", "files", "claim"),
+    ("geometry", "threads", "files", "claim", "compiled", "limits"),
     ("errors",),
     ("wording", "_version"),
 )

@@ -20,6 +20,7 @@ def doctor(
     import json as json_text
 
     from cellrt._version import __version__
+    from cellrt.compiled import keeping
     from cellrt.errors import EngineError
     from cellrt.runtime.decoding.flows.gpu_or_cpu import find_gpu
     from cellrt.runtime.machine.hardware import this_machine
@@ -30,6 +31,7 @@ def doctor(
     machine = this_machine()
     checks, builders = check_engines(file), check_builders()
     decoder = find_gpu()[1]
+    _, kernels = keeping()
     working = [check for check in checks if check.works]
     if json:
         found = {
@@ -39,6 +41,7 @@ def doctor(
             "engines": [dataclasses.asdict(check) for check in checks],
             "builders": [dataclasses.asdict(check) for check in builders],
             "decoder": dataclasses.asdict(decoder),
+            "kernels": kernels,
             "will_use": working[0].name if working else None,
         }
         print(json_text.dumps(found, indent=1))
@@ -46,8 +49,12 @@ def doctor(
         instructions = ", ".join(machine.instructions) or "instructions not known"
         print(f"cellrt {__version__}, Python {machine.python}, {machine.system}")
         print(f"CPU      {machine.cpu}, {counted(machine.cores, 'core')} usable, {instructions}")
-        if machine.free_memory_bytes is not None:
-            print(f"memory   {machine.free_memory_bytes / 1e9:.1f} GB free")
+        if machine.cores_source != "the machine":
+            print(f"         the number of cores is that of {machine.cores_source}")
+        print(
+            f"memory   {machine.free_memory_bytes / 1e9:.1f} of "
+            f"{machine.memory_limit_bytes / 1e9:.1f} GB free ({machine.memory_source})"
+        )
         for gpu in machine.gpus or (machine.gpu_note,):
             print(f"GPU      {gpu}")
         print(f"engines, best first, checked with model {file.card.name}:")
@@ -61,6 +68,7 @@ def doctor(
         print("engines for GPUs, which `cellrt build` makes:")
         for check in builders:
             print(f"  {check.name:16} {'ok' if check.works else '--'} {check.detail}")
+        print(f"kernels: {kernels}")
         print(f"cells are decoded on: {decoder.device} ({decoder.reason})")
         if working:
             print(f"`cellrt segment` will use {working[0].name}.")

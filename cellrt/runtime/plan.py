@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from cellrt.errors import ResourceError
 from cellrt.geometry import Shape
+from cellrt.limits import free_memory
 from cellrt.runtime.decoding.base import Decoder, check_size
-from cellrt.runtime.machine.memory import available_memory_bytes
 from cellrt.runtime.model.card import ModelCard
 from cellrt.runtime.network.engines.speed import network_speed
 from cellrt.runtime.network.loaded import LoadedModel
@@ -55,12 +55,13 @@ class Plan:
         return self.grid.computed_voxels / self.model_voxels
 
     def check_memory(self) -> None:
-        """Raise ResourceError where the machine has less memory than the plan needs."""
-        available = available_memory_bytes()
-        if available is not None and self.memory_bytes - BASE_BYTES / 2 > available:
+        """Raise ResourceError where this process can have less memory than the plan needs."""
+        memory = free_memory()
+        if self.memory_bytes - BASE_BYTES / 2 > memory.free:
             raise ResourceError(
                 f"this stack needs about {self.memory_bytes / 1e9:.1f} GB of memory and "
-                f"{available / 1e9:.1f} GB are free; close other programs, crop the stack, "
+                f"{memory.free / 1e9:.1f} of {memory.limit / 1e9:.1f} GB are free "
+                f"({memory.source}); close other programs or ask for more, crop the stack, "
                 "or give a larger --diameter so that it is computed on a coarser grid"
             )
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cellrt.compiled import complaint
 from cellrt.errors import CellrtWarning, InputError, UsageError
 from cellrt.runtime import stages
 from cellrt.runtime.image.formats import read_volume
@@ -335,7 +336,7 @@ def read(
 
 def run(job: Job, clock: StageClock) -> Segmentation:
     """Compute a prepared job, from the network to the table of cells."""
-    with stages.compiling(job.decoder):
+    with stages.compiling(job.decoder, clock):
         fields = stages.predict(job, clock)
     return _finish(fields, clock)
 
@@ -354,6 +355,9 @@ def _finish(fields: stages.Fields, clock: StageClock) -> Segmentation:
         table = stages.measure(decoded.labels, volume, anisotropy=job.scale.spacing[0])
     if len(table) == 0:
         found.append("no cells were found")
+    if text := complaint():
+        found.append(text)
+    found = list(dict.fromkeys(found))  # each once, whoever found it
     for text in found:
         clock.progress.note(text, warning=True)
     record = run_record(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellrt.compiled import announced
 from cellrt.errors import InputError, UsageError
 from cellrt.runtime.cell_size_search import refine_scale
 from cellrt.runtime.decoding.base import Decoded, Decoder, Mode, Place
@@ -106,6 +107,11 @@ def prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stage
     CellrtError
         As :func:`cellrt.runtime.segment.segment`.
     """
+    with announced(clock.progress.note):
+        return _prepare(volume, network, options, clock)
+
+
+def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: StageClock) -> Job:
     card = network.model.card
     decoder = check(network, options)
     if volume.is_2d and not card.two_dimensional:
@@ -265,9 +271,12 @@ def measure(
 
 
 @contextmanager
-def compiling(decoder: Decoder) -> Iterator[None]:
+def compiling(decoder: Decoder, clock: StageClock) -> Iterator[None]:
     """Compile what comes after the network meanwhile; it takes seconds, on the first run only."""
-    with ThreadPoolExecutor(1, thread_name_prefix="compile") as compiler:
+    with (
+        announced(clock.progress.note),
+        ThreadPoolExecutor(1, thread_name_prefix="compile") as compiler,
+    ):
         running = compiler.submit(_warm_up, decoder)
         yield
         running.result()

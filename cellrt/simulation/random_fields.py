@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from cellrt.compiled import compiled
 
 
 def smooth_noise(
@@ -62,7 +63,7 @@ def _spline(
     return first, weights.astype(np.float32)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _interpolate_axis(
     field: NDArray[np.float32], first: NDArray[np.int64], weights: NDArray[np.float32]
 ) -> NDArray[np.float32]:

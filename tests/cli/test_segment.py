@@ -262,9 +262,10 @@ def test_a_full_disk_is_code_5_and_leaves_nothing(cellrt, stack, monkeypatch):
 
 
 def test_too_little_memory_is_code_5_before_anything_is_computed(cellrt, stack, monkeypatch):
+    from cellrt.limits import Memory
     from cellrt.runtime import plan
 
-    monkeypatch.setattr(plan, "available_memory_bytes", lambda: 10_000_000)
+    monkeypatch.setattr(plan, "free_memory", lambda: Memory(10**7, 10**7, "the machine"))
     done = cellrt("segment", stack, "--diameter", 16)
     assert done.code == 5
     assert "GB" in done.err

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellrt.errors import InputError, ResourceError
+from cellrt.limits import Memory
 from cellrt.runtime import plan as plans
 from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.model.file import open_model
@@ -46,10 +47,12 @@ def test_channels_that_are_not_merged_take_no_memory_of_the_merge():
 
 def test_a_plan_that_does_not_fit_is_refused_with_both_numbers(monkeypatch):
     plan = make_plan((512, 512, 512), (512, 512, 512), CARD, DECODER, image_bytes=2 * 512**3)
-    monkeypatch.setattr(plans, "available_memory_bytes", lambda: 1_000_000_000)
-    with pytest.raises(ResourceError, match=r"\d\.\d GB of memory and 1\.0 GB are free"):
+    monkeypatch.setattr(plans, "free_memory", lambda: Memory(10**9, 2 * 10**9, "SLURM"))
+    with pytest.raises(
+        ResourceError, match=r"\d\.\d GB of memory and 1\.0 of 2\.0 GB are free \(SLURM\)"
+    ):
         plan.check_memory()
-    monkeypatch.setattr(plans, "available_memory_bytes", lambda: None)
+    monkeypatch.setattr(plans, "free_memory", lambda: Memory(10**12, 10**12, "the machine"))
     plan.check_memory()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -309,3 +310,30 @@ def test_a_result_can_be_pickled_wherever_its_image_lies(tmp_path, ending):
     assert copy.record == result.record
     assert copy.volume.path == result.volume.path
     assert copy.save(tmp_path / "out.tif")["cells"].exists()
+
+
+def test_a_job_that_runs_twice_has_each_warning_once(image, monkeypatch):
+    from cellrt.runtime import segment
+    from cellrt.runtime.progress import Silent, StageClock
+
+    broken = image.copy()
+    broken[10] = 0  # a slice that was lost
+    cells = cellrt.Segmenter("nuclei")
+    job = cells.prepare(broken)
+    # As where a reader and a look at the image find the same.
+    job = replace(job, warnings=(*job.warnings, *job.warnings, "a", "a"))
+    records = [segment.run(job, StageClock(Silent())).record for _ in range(2)]
+    fields = cells.predict(job)
+    records += [cells.decode(fields).record for _ in range(2)]
+    for record in records:
+        assert "a" in record["warnings"]
+        assert len(set(record["warnings"])) == len(record["warnings"])
+        assert record["warnings"] == records[0]["warnings"]
+
+
+def test_the_record_says_what_limits_threads_and_memory(image, monkeypatch):
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
+    record = cellrt.segment(image, diameter=16).record
+    assert record["threads"]["count"] == 1
+    assert record["memory_limit"]["bytes"] > 0
+    assert record["memory_limit"]["source"]

@@ -18,9 +18,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cellrt.compiled import compiled
 from cellrt.runtime.grid.intensity import IntensityRange
 
 FloatArray = NDArray[np.float32]
@@ -287,7 +287,7 @@ def _between(nodes: int, step: int, z: int) -> tuple[int, int, np.float32]:
     return low, min(low + 1, nodes - 1), np.float32(place - low)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_plane(plane, fill, block, sums, counts):  # type: ignore[no-untyped-def]
     for y in range(plane.shape[0]):
         row = y // block
@@ -298,7 +298,7 @@ def _add_plane(plane, fill, block, sums, counts):  # type: ignore[no-untyped-def
             counts[row, x // block] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _window_quantiles(means):  # type: ignore[no-untyped-def]
     """Low quantiles around every node of block means and of their second differences.
 
@@ -343,7 +343,7 @@ def _window_quantiles(means):  # type: ignore[no-untyped-def]
     return background, changes
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _second_difference(means, z, y, x, axis):  # type: ignore[no-untyped-def]
     place = (z, y, x)[axis]
     if place == 0 or place == means.shape[axis] - 1:
@@ -355,7 +355,7 @@ def _second_difference(means, z, y, x, axis):  # type: ignore[no-untyped-def]
     return means[z, y, x - 1] - 2 * means[z, y, x] + means[z, y, x + 1]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _quantile(values, share):  # type: ignore[no-untyped-def]
     """Quantile by linear interpolation; sorts `values`."""
     values.sort()
@@ -365,7 +365,7 @@ def _quantile(values, share):  # type: ignore[no-untyped-def]
     return values[low] + (place - low) * (values[high] - values[low])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _above(means, background):  # type: ignore[no-untyped-def]
     """Block means less the interpolated background; NaN stays."""
     above = np.empty(means.shape, np.float32)
@@ -384,7 +384,7 @@ def _above(means, background):  # type: ignore[no-untyped-def]
     return above
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _peaks(means, above, least):  # type: ignore[no-untyped-def]
     """Blocks higher than all around them and than the node's `least` above the background."""
     where = []
@@ -406,7 +406,7 @@ def _peaks(means, above, least):  # type: ignore[no-untyped-def]
     return places, np.array([np.float32(h) for h in heights], np.float32)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _is_highest(above, z, y, x, value):  # type: ignore[no-untyped-def]
     """Of equal neighbours the last counts, so that a plateau is one peak."""
     for c in range(max(0, z - PEAK_REACH), min(above.shape[0], z + PEAK_REACH + 1)):
@@ -418,7 +418,7 @@ def _is_highest(above, z, y, x, value):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _median_around(means, z, y, x):  # type: ignore[no-untyped-def]
     reach = PROMINENCE_REACH
     found = np.empty((2 * reach + 1) ** 3, np.float32)
@@ -432,14 +432,14 @@ def _median_around(means, z, y, x):  # type: ignore[no-untyped-def]
     return np.median(found[:n])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _node_between(block, nodes):  # type: ignore[no-untyped-def]
     place = min(max((block - (NODE_STEP - 1) / 2) / NODE_STEP, 0.0), nodes - 1.0)
     low = int(place)
     return low, min(low + 1, nodes - 1), np.float32(place - low)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _normalise_plane(plane, low, high, weight, background, contrast, step, y0, x0, out):  # type: ignore[no-untyped-def]
     """Normalise one plane of a box that starts at (y0, x0); nodes are interpolated per row."""
     ny, nx = background.shape[1], background.shape[2]

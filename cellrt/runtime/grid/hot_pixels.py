@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from cellrt.compiled import compiled
 
 # A hot pixel exceeds the second brightest of its eight neighbours by this many times their range.
 # Of normal noise no pixel does that; lines and spots that optics made are two pixels wide.
@@ -13,7 +14,7 @@ RANGES = 3.0
 HOT_QUANTILE = 0.99
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def clamp_hot_pixels(plane, least, out):  # type: ignore[no-untyped-def]
     """Copy a plane, hot pixels lowered to the second brightest of their neighbours.
 

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cellrt.compiled import compiled
 from cellrt.geometry import Shape
+from cellrt.limits import usable_cores
 from cellrt.runtime.grid.defects import MendedImage, as_it_is
 from cellrt.runtime.image.source import Voxels
-from cellrt.threads import usable_cores
 
 
 def resample(image: Voxels, shape: Shape) -> NDArray[np.float32]:
@@ -107,7 +107,7 @@ def resample_mended(
         return z, out, is_fill
 
     wanted = list(range(shape[0]) if planes is None else planes)
-    cores = usable_cores()
+    cores = usable_cores().number
     # Planes that wait to be taken: more of small ones.
     ahead = min(8, max(2 * cores, AHEAD_BYTES // (4 * shape[1] * shape[2])))
     with ThreadPoolExecutor(cores, thread_name_prefix="resample") as pool:
@@ -141,12 +141,13 @@ AHEAD_BYTES = 20_000_000
 _MOSTLY = np.float32(0.5)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _resample_plane(plane, y_first, y_weights, x_first, x_weights, out):  # type: ignore[no-untyped-def]
     """Resample one plane: along y into a row buffer, then along x."""
     row = np.empty(plane.shape[1], np.float32)
     for y in range(out.shape[0]):
-        row[:] = 0
+        for x in range(plane.shape[1]):
+            row[x] = 0
         for tap in range(y_weights.shape[1]):
             weight = y_weights[y, tap]
             if weight != 0:

@@ -11,8 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from cellrt.runtime.machine.memory import available_memory_bytes
-from cellrt.threads import usable_cores
+from cellrt.limits import free_memory, usable_cores
 
 # Flags of /proc/cpuinfo that decide how fast a network runs, and what people call them.
 INSTRUCTIONS = {
@@ -54,9 +53,15 @@ class Machine:
     cpu : str
     cores : int
         Cores this process may use.
+    cores_source : str
+        What limits them.
     instructions : tuple of str
         Vector and matrix instructions; empty where the system does not tell.
-    free_memory_bytes : int or None
+    free_memory_bytes : int
+    memory_limit_bytes : int
+        All that this process could have, if nothing were used.
+    memory_source : str
+        What limits the memory.
     gpus : tuple of Gpu
     gpu_note : str
         Why no GPU is listed; empty when there is one.
@@ -66,8 +71,11 @@ class Machine:
     python: str
     cpu: str
     cores: int
+    cores_source: str
     instructions: tuple[str, ...]
-    free_memory_bytes: int | None
+    free_memory_bytes: int
+    memory_limit_bytes: int
+    memory_source: str
     gpus: tuple[Gpu, ...]
     gpu_note: str
 
@@ -76,14 +84,18 @@ def this_machine() -> Machine:
     """Look at the machine; nothing here needs an engine or a GPU library."""
     cpu, instructions = _processor()
     gpus, note = nvidia_gpus()
+    cores, memory = usable_cores(), free_memory()
     board = _JETSON.read_text(encoding="utf-8").rstrip("\0\n") if _JETSON.is_file() else ""
     return Machine(
         system=f"{platform.system()} {platform.release()}" + (f" on {board}" if board else ""),
         python=platform.python_version(),
         cpu=cpu,
-        cores=usable_cores(),
+        cores=cores.number,
+        cores_source=cores.source,
         instructions=instructions,
-        free_memory_bytes=available_memory_bytes(),
+        free_memory_bytes=memory.free,
+        memory_limit_bytes=memory.limit,
+        memory_source=memory.source,
         gpus=gpus,
         gpu_note=note,
     )

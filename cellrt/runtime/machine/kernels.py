@@ -38,7 +38,7 @@ def device_function(compiled: Any, **callees: Any) -> Any:
     Parameters
     ----------
     compiled : numba dispatcher
-        Compiled with ``njit``.
+        From :func:`cellrt.compiled.compiled`.
     **callees
         Device functions for the functions that it calls, by the names it calls them.
     """

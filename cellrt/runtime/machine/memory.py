@@ -1,4 +1,4 @@
-"""Memory of this process and this machine, as far as the operating system tells."""
+"""Memory that this process took, as far as the operating system tells."""
 
 from __future__ import annotations
 
@@ -21,21 +21,3 @@ def peak_memory_bytes() -> int | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak) if sys.platform == "darwin" else int(peak) * 1024
-
-
-def available_memory_bytes() -> int | None:
-    """Memory that can be had without swapping, in bytes; None where it cannot be known.
-
-    A container's own limit counts where it is lower than the machine's.
-    """
-    limits = []
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        limits += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvail")]
-        group = Path("/sys/fs/cgroup")
-        limit = (group / "memory.max").read_text(encoding="utf-8").strip()
-        if limit != "max":
-            limits.append(int(limit) - int((group / "memory.current").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        pass
-    return max(0, min(limits)) if limits else None

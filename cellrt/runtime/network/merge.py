@@ -19,9 +19,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cellrt.compiled import compiled
 from cellrt.runtime.decoding.base import Block
 from cellrt.runtime.network.tiles import AxisTiles, Tile, TileGrid
 
@@ -166,7 +166,7 @@ def _next_start(starts: tuple[int, ...], index: int, end: int) -> int:
     return starts[index + 1] if index + 1 < len(starts) else end
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_weighted(buffer, fields, wz, wy, wx, x_start):  # type: ignore[no-untyped-def]
     """Add ``fields * weight`` to the buffer at an offset along x."""
     channels, depth, height, width = fields.shape

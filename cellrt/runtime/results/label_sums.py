@@ -7,9 +7,9 @@ that the cost per voxel is small and independent of the number of cells.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cellrt.compiled import compiled
 from cellrt.runtime.image.source import Voxels
 from cellrt.runtime.results.surface_weights import DIRECTIONS
 from cellrt.threads import in_threads
@@ -84,7 +84,7 @@ def intensity_sums(labels: NDArray[np.int32], image: Voxels, largest: int) -> ND
     return sums
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_shapes(labels, boxes, moments):  # type: ignore[no-untyped-def]
     nz, ny, nx = labels.shape
     for z in range(nz):
@@ -128,7 +128,7 @@ def _add_shapes(labels, boxes, moments):  # type: ignore[no-untyped-def]
                 m[12] += dy * s1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_crossings(labels, steps, weights, surface, lo, hi):  # type: ignore[no-untyped-def]
     nz, ny, nx = labels.shape
     differs = np.zeros(max(nx - 2, 0), dtype=np.bool_)
@@ -150,20 +150,20 @@ def _add_crossings(labels, steps, weights, surface, lo, hi):  # type: ignore[no-
                             if other != label:
                                 surface[label] += weights[k]
                                 surface[other] += weights[k]
-                _add_border_crossings(labels, z, y, 0, steps, weights, surface)
+                _add_border_crossings(labels, z, y, np.int64(0), steps, weights, surface)
                 _add_border_crossings(labels, z, y, nx - 1, steps, weights, surface)
             else:
                 for x in range(nx):
                     _add_border_crossings(labels, z, y, x, steps, weights, surface)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _mark_differences(line, other, differs):  # type: ignore[no-untyped-def]
     for x in range(len(line)):
         differs[x] |= line[x] != other[x]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_border_crossings(labels, z, y, x, steps, weights, surface):  # type: ignore[no-untyped-def]
     """Outside the image is background, in all 26 directions."""
     nz, ny, nx = labels.shape
@@ -182,7 +182,7 @@ def _add_border_crossings(labels, z, y, x, steps, weights, surface):  # type: ig
             surface[label] += weights[k]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_intensities(labels, image, sums):  # type: ignore[no-untyped-def]
     ny, nx = labels.shape
     for y in range(ny):

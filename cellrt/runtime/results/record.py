@@ -10,6 +10,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from cellrt._version import __version__
+from cellrt.limits import free_memory, usable_cores
 from cellrt.runtime.machine.memory import peak_memory_bytes
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def run_record(
         JSON-ready.
     """
     model, choice = job.network.model, job.network.choice
+    cores, memory = usable_cores(), free_memory()
     card, volume, grid = model.card, job.volume, job.plan.grid
     seconds = {name: round(value, 4) for name, value in seconds.items()}
     stage = seconds.get("network", 0.0)
@@ -116,6 +118,8 @@ def run_record(
             "network_inside_engine": round(network_seconds, 4),
             "network_around_engine": round(max(0.0, stage - network_seconds), 4),
         },
+        "threads": {"count": cores.number, "source": cores.source},
+        "memory_limit": {"bytes": memory.limit, "source": memory.source},
         "peak_memory_bytes": peak_memory_bytes(),
         "versions": {"python": platform.python_version(), **_versions()},
         "platform": platform.platform(),

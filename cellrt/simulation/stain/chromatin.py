@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cellrt.compiled import compiled
 from cellrt.simulation.parameters.nuclei import NucleiParameters
 from cellrt.simulation.random_fields import smooth_noise
 
@@ -89,7 +89,7 @@ def _spots(
     return of, positions, diameters[of] * rng.uniform(*sizes, len(of))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _paint(
     owner: NDArray[np.int32],
     depth: NDArray[np.float32],
@@ -131,7 +131,7 @@ def _paint(
     return signal
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _apply_spots(
     signal: NDArray[np.float32],
     owner: NDArray[np.int32],

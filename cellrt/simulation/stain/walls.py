@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cellrt.compiled import compiled
 
-@njit(cache=True, nogil=True)
+
+@compiled
 def deposit_walls(
     labels: NDArray[np.int32],
     strength_seed: int,
@@ -75,7 +76,7 @@ def deposit_walls(
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def pair_noise(a: int, b: int, seed: int) -> float:
     """Roughly normal number that depends on an unordered pair and a seed only."""
     # The variance of four uniform numbers is 1/3.
@@ -85,7 +86,7 @@ def pair_noise(a: int, b: int, seed: int) -> float:
     return (total - 2.0) * math.sqrt(3.0)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def pair_share(a: int, b: int, seed: int) -> float:
     """Uniform number in [0, 1) that depends on an unordered pair and a seed only."""
     low, high = (a, b) if a < b else (b, a)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from cellrt.compiled import compiled
 
 
 def keep_largest_components(
@@ -45,7 +46,7 @@ def keep_largest_components(
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _grow(labels: NDArray[np.int32], lost: NDArray[np.int64]) -> None:
     """Give lost voxels to a face neighbour's cell, layer by layer, which keeps cells connected."""
     found = np.zeros(len(lost), np.int32)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cellrt.compiled import compiled
 from cellrt.errors import UsageError
 from cellrt.simulation.random_fields import smooth_noise
 
@@ -108,7 +108,7 @@ def _at_least_one(count: float, rng: np.random.Generator) -> int:
     return max(1, math.floor(count + rng.uniform()))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def push_apart(
     centres: NDArray[np.float64], radii: NDArray[np.float64], contact: float, rounds: int
 ) -> None:
@@ -140,7 +140,7 @@ def push_apart(
             break
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def keep_separate(
     centres: NDArray[np.float64], radii: NDArray[np.float64], contact: float
 ) -> NDArray[np.bool_]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from cellrt.compiled import compiled
 
 POLAR_NODES = 25
 AZIMUTH_NODES = 48
@@ -151,7 +152,7 @@ def _turn_third_axis(
     return np.stack([first, np.cross(third, first), third], axis=1)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def rasterise(
     shape: tuple[int, int, int],
     centres: NDArray[np.float64],

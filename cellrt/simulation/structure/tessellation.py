@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from cellrt.compiled import compiled
 from cellrt.simulation.random_fields import smooth_noise
 
 _BLOCK = 8
@@ -51,7 +51,7 @@ def tessellate(
     return labels, distances
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _tessellate(
     labels: NDArray[np.int32],
     distances: NDArray[np.float32],

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from cellrt.compiled import compiled
 from cellrt.geometry import canonical_labels
 from cellrt.threads import in_threads
 
@@ -64,7 +64,7 @@ def _offsets_within(distance: float) -> npt.NDArray[np.int64]:
     return np.array(steps, np.int64).reshape(-1, 3)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _classify(labels: Any, offsets: Any, classes: Any, lo: int, hi: int) -> None:
     nz, ny, nx = labels.shape
     for z in range(lo, hi):

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from cellrt.compiled import compiled
 from cellrt.threads import in_threads
 
 _HEIGHT = (1 << 24) - 1
@@ -59,16 +59,22 @@ def climb_to_maxima(words: npt.NDArray[np.int32]) -> int:
     shape = words.shape
     flat = words.reshape(-1)
     deltas = _OFFSETS @ np.array([shape[1] * shape[2], shape[2], 1], np.int64)
-    parts = in_threads(shape[0], partial(_point, flat, shape, deltas), voxels=8 * flat.size)
-    stuck = np.concatenate(parts)
+
+    def part(lo: int, hi: int) -> npt.NDArray[np.int64]:
+        _point(flat, shape, deltas, lo, hi)
+        begin, end = lo * shape[1] * shape[2], hi * shape[1] * shape[2]
+        stuck: npt.NDArray[np.int64] = np.flatnonzero(flat[begin:end] >> _SHIFT == _FLAT) + begin
+        return stuck
+
+    stuck = np.concatenate(in_threads(shape[0], part, voxels=8 * flat.size))
     _leave_plateaus(flat, shape, deltas, stuck)
     count = int(_number_maxima(flat, shape, deltas, stuck))
     in_threads(flat.size, partial(_climb, flat, deltas), voxels=flat.size)
-    in_threads(flat.size, partial(_settle, flat), voxels=flat.size)
+    in_threads(flat.size, lambda lo, hi: np.negative(flat[lo:hi], flat[lo:hi]), voxels=flat.size)
     return count
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _inside(shape: Any, z: int, y: int, x: int, code: int) -> Any:
     a = z + _OFFSETS[code, 0]
     b = y + _OFFSETS[code, 1]
@@ -76,20 +82,20 @@ def _inside(shape: Any, z: int, y: int, x: int, code: int) -> Any:
     return 0 <= a < shape[0] and 0 <= b < shape[1] and 0 <= c < shape[2]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _place(shape: Any, at: int) -> Any:
     x = at % shape[2]
     rest = at // shape[2]
     return rest // shape[1], rest % shape[1], x
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _inner(shape: Any, z: int, y: int, x: int) -> Any:
     """Whether all neighbours of a voxel exist."""
     return 0 < z < shape[0] - 1 and 0 < y < shape[1] - 1 and 0 < x < shape[2] - 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _neighbourhood(words: Any, shape: Any, deltas: Any, z: int, y: int, x: int, code: int) -> Any:
     """Sum of the heights around a neighbour of a voxel."""
     z += _OFFSETS[code, 0]
@@ -104,17 +110,16 @@ def _neighbourhood(words: Any, shape: Any, deltas: Any, z: int, y: int, x: int, 
     return total
 
 
-@njit(cache=True, nogil=True)
-def _point(words: Any, shape: Any, deltas: Any, lo: int, hi: int) -> Any:
-    """Write which neighbour each voxel climbs to; return those that cannot climb."""
+@compiled
+def _point(words: Any, shape: Any, deltas: Any, lo: int, hi: int) -> None:
+    """Write which neighbour each voxel climbs to."""
     nz, ny, nx = shape
     # Highest of the nine voxels in the same place of the row and of the rows around it.
     tops = np.empty(nx + 2, np.int32)
-    stuck = np.empty(1024, np.int64)
-    count = 0
     for z in range(lo, hi):
         for y in range(ny):
-            tops[:] = 0
+            for x in range(nx + 2):
+                tops[x] = 0
             for a in range(max(z - 1, 0), min(z + 2, nz)):
                 for b in range(max(y - 1, 0), min(y + 2, ny)):
                     row = (a * ny + b) * nx
@@ -126,27 +131,21 @@ def _point(words: Any, shape: Any, deltas: Any, lo: int, hi: int) -> Any:
                 here = words[at] & _HEIGHT
                 if here == 0:
                     continue
-                highest = max(tops[x], tops[x + 1], tops[x + 2])
-                best = _FLAT
+                highest = np.int64(max(max(tops[x], tops[x + 1]), tops[x + 2]))
+                best = np.int64(_FLAT)
                 if highest > here:
-                    best = _best(words, shape, deltas, z, y, x, highest, False)
-                elif count == stuck.size:
-                    stuck = np.concatenate((stuck, np.empty_like(stuck)))
+                    best = _best(words, shape, deltas, z, y, x, highest, np.int64(_FLAT + 1))
                 words[at] = here | (best << _SHIFT)
-                if best == _FLAT:
-                    stuck[count] = at
-                    count += 1
-    return stuck[:count].copy()
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _best(
-    words: Any, shape: Any, deltas: Any, z: int, y: int, x: int, height: int, directed: bool
+    words: Any, shape: Any, deltas: Any, z: int, y: int, x: int, height: int, below: int
 ) -> Any:
-    """Which neighbour of a height to point to; if `directed`, of those that point somewhere."""
+    """Which neighbour of a height to point to, of those whose own code is below a limit."""
     at = (z * shape[1] + y) * shape[2] + x
     inner = _inner(shape, z, y, x)
-    best = _FLAT
+    best = np.int64(_FLAT)
     support = np.int64(-1)
     for code in range(26):
         if best != _FLAT and _NEARNESS[code] > _NEARNESS[best]:
@@ -154,21 +153,21 @@ def _best(
         if not inner and not _inside(shape, z, y, x, code):
             continue
         word = words[at + deltas[code]]
-        if word & _HEIGHT != height or (directed and word >> _SHIFT >= _FLAT):
+        if word & _HEIGHT != height or word >> _SHIFT >= below:
             continue
         if best == _FLAT:
-            best = code
+            best = np.int64(code)
             continue
         if support < 0:
             support = _neighbourhood(words, shape, deltas, z, y, x, best)
         other = _neighbourhood(words, shape, deltas, z, y, x, code)
         if other > support:
-            best = code
+            best = np.int64(code)
             support = other
     return best
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _leave_plateaus(words: Any, shape: Any, deltas: Any, stuck: Any) -> None:
     """Point each stuck voxel along its plateau to the nearest voxel that can climb."""
     front = np.empty(stuck.size, np.int64)
@@ -190,8 +189,8 @@ def _leave_plateaus(words: Any, shape: Any, deltas: Any, stuck: Any) -> None:
         # All of one distance choose before any of them can be chosen.
         for i in range(begin, end):
             z, y, x = _place(shape, front[i])
-            height = words[front[i]] & _HEIGHT
-            codes[i] = _best(words, shape, deltas, z, y, x, height, True)
+            height = np.int64(words[front[i]] & _HEIGHT)
+            codes[i] = _best(words, shape, deltas, z, y, x, height, np.int64(_FLAT))
         for i in range(begin, end):
             words[front[i]] = (words[front[i]] & _HEIGHT) | (codes[i] << _SHIFT)
         following = end
@@ -209,7 +208,7 @@ def _leave_plateaus(words: Any, shape: Any, deltas: Any, stuck: Any) -> None:
         end = following
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _number_maxima(words: Any, shape: Any, deltas: Any, stuck: Any) -> Any:
     """Number the plateaus that nothing leads away from, as negative words; return how many."""
     stack = np.empty(stuck.size, np.int64)
@@ -236,7 +235,7 @@ def _number_maxima(words: Any, shape: Any, deltas: Any, stuck: Any) -> Any:
     return count
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _climb(words: Any, deltas: Any, lo: int, hi: int) -> None:
     """Follow each path to its maximum and write that along it; threads agree on what they write."""
     for start in range(lo, hi):
@@ -255,9 +254,3 @@ def _climb(words: Any, deltas: Any, lo: int, hi: int) -> None:
             words[at] = label
             at += deltas[word >> _SHIFT]
             word = words[at]
-
-
-@njit(cache=True, nogil=True)
-def _settle(words: Any, lo: int, hi: int) -> None:
-    for i in range(lo, hi):
-        words[i] = -words[i]

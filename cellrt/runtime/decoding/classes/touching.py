@@ -6,13 +6,12 @@ the result does not depend on the order or the numbers of the supervoxels.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from cellrt.compiled import compiled
 from cellrt.runtime.decoding.labels.pair_table import doubled, slot_of
 from cellrt.threads import in_threads
 
@@ -47,13 +46,20 @@ def touching_areas(labels: npt.NDArray[np.int32], count: int) -> Touching:
     membrane and background, and at the volume's end. Along an axis of a single voxel there are no
     faces, so that areas of a 2D image are lengths.
     """
-    parts = in_threads(labels.shape[0], partial(_count_faces, labels), voxels=2 * labels.size)
-    volumes, surfaces = np.zeros((2, count + 1), np.int64)
-    for lowest, some_volumes, some_surfaces, _, _ in parts:
-        volumes[lowest : lowest + some_volumes.size] += some_volumes
-        surfaces[lowest : lowest + some_surfaces.size] += some_surfaces
-    volumes[0] = surfaces[0] = 0
-    keys, areas = (np.concatenate([part[k] for part in parts]) for k in (3, 4))
+
+    def part(lo: int, hi: int) -> tuple[int, Counts, Counts]:
+        # Supervoxels are numbered in the order of their maxima, so that a slab knows few of them.
+        lowest, highest = (int(of(labels[lo : hi + 1])) for of in (np.min, np.max))
+        counts = np.zeros((2, highest + 1 - lowest), np.int64)
+        table = _count_faces(labels, *counts, lowest, lo, hi)
+        return lowest, counts, table[table[:, 0] != 0]
+
+    parts = in_threads(labels.shape[0], part, voxels=2 * labels.size)
+    volumes, surfaces = sums = np.zeros((2, count + 1), np.int64)
+    for lowest, counts, _ in parts:
+        sums[:, lowest : lowest + counts.shape[1]] += counts
+    sums[:, 0] = 0
+    keys, areas = np.concatenate([table for _, _, table in parts]).T
     return Touching(volumes, surfaces, *_pooled(keys >> 32, keys & 0xFFFFFFFF, areas))
 
 
@@ -107,13 +113,13 @@ def merge_supervoxels(touching: Touching, min_area: int) -> npt.NDArray[np.int32
 
 def _joined(count: int, first: Counts, second: Counts) -> npt.NDArray[np.int32]:
     """Number the groups that some pairs of 1 to count-1 make; 0 stays alone."""
-    group: npt.NDArray[np.int32] = _union(count, first, second)
+    group = np.arange(count, dtype=np.int32)
+    _union(group, first, second)
     return group
 
 
-@njit(cache=True, nogil=True)
-def _union(count: int, first: Any, second: Any) -> Any:
-    parent = np.arange(count).astype(np.int32)
+@compiled
+def _union(parent: Any, first: Any, second: Any) -> None:
     for i in range(first.size):
         a, b = first[i], second[i]
         while parent[a] != a:
@@ -125,13 +131,12 @@ def _union(count: int, first: Any, second: Any) -> Any:
         # The lower one leads: links go down only.
         parent[max(a, b)] = min(a, b)
     groups = 0
-    for a in range(1, count):
+    for a in range(1, parent.size):
         if parent[a] == a:
             groups += 1
             parent[a] = groups
         else:
             parent[a] = parent[parent[a]]
-    return parent
 
 
 def _pooled(first: Counts, second: Counts, areas: Counts) -> tuple[Counts, Counts, Counts]:
@@ -142,17 +147,11 @@ def _pooled(first: Counts, second: Counts, areas: Counts) -> tuple[Counts, Count
     return pairs >> 32, pairs & 0xFFFFFFFF, summed
 
 
-@njit(cache=True, nogil=True)
-def _count_faces(labels: Any, lo: int, hi: int) -> Any:
+@compiled
+def _count_faces(labels: Any, volumes: Any, surfaces: Any, lowest: int, lo: int, hi: int) -> Any:
     """Count the voxels of the slices lo to hi-1 and the faces behind, below and beside them."""
     nz, ny, nx = labels.shape
-    # Supervoxels are numbered in the order of their maxima, so that a slab knows few of them.
-    seen = labels[lo : min(hi + 1, nz)]
-    lowest = np.int64(seen.min())
-    volumes = np.zeros(seen.max() + 1 - lowest, np.int64)
-    surfaces = np.zeros(volumes.size, np.int64)
-    keys = np.zeros(1 << 12, np.int64)
-    areas = np.zeros(1 << 12, np.int64)
+    table = np.zeros((1 << 12, 2), np.int64)  # key, faces
     used = 0
     for z in range(lo, hi):
         for y in range(ny):
@@ -179,13 +178,12 @@ def _count_faces(labels: Any, lo: int, hi: int) -> Any:
                     if a == 0 or b == 0:
                         continue
                     key = (np.int64(min(a, b)) << 32) | np.int64(max(a, b))
-                    slot = slot_of(keys, key)
-                    if keys[slot] == 0:
-                        if 2 * used > keys.size:
-                            keys, areas = doubled(keys, areas)
-                            slot = slot_of(keys, key)
-                        keys[slot] = key
+                    slot = slot_of(table, key)
+                    if table[slot, 0] == 0:
+                        if 2 * used > table.shape[0]:
+                            table = doubled(table)
+                            slot = slot_of(table, key)
+                        table[slot, 0] = key
                         used += 1
-                    areas[slot] += 1
-    taken = np.flatnonzero(keys)
-    return lowest, volumes, surfaces, keys[taken], areas[taken]
+                    table[slot, 1] += 1
+    return table

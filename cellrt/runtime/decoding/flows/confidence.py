@@ -5,13 +5,12 @@ All passes are linear in voxels, whatever the number of regions.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from cellrt.compiled import compiled
 from cellrt.runtime.decoding.flows.packed_field import PackedField
 from cellrt.runtime.decoding.labels.regions import Labels
 from cellrt.threads import in_threads
@@ -21,36 +20,34 @@ def foreground_voxels(
     labels: Labels, packed: PackedField, count: int, least: np.uint32
 ) -> npt.NDArray[np.int64]:
     """Voxels of each label 0..`count` that the network calls foreground; 0 for background."""
-    flat = labels.reshape(-1)
-    work = partial(_foreground_voxels, flat, packed.reshape(-1), count, least)
-    voxels: npt.NDArray[np.int64] = np.sum(in_threads(flat.size, work, voxels=flat.size), axis=0)
-    return voxels
-
-
-@njit(cache=True, nogil=True)
-def _foreground_voxels(labels: Any, packed: Any, count: int, least: Any, lo: int, hi: int) -> Any:
-    counts = np.zeros(count + 1, np.int64)
-    for i in range(lo, hi):
-        counts[labels[i]] += (packed[i] >> np.uint32(24)) >= least
-    counts[0] = 0
-    return counts
+    return _sums(labels, packed, count, (np.arange(256) >= least).astype(np.int64))
 
 
 def probability_sums(labels: Labels, packed: PackedField, count: int) -> npt.NDArray[np.int64]:
     """Probability of foreground, in units of 1/255, summed over each label; 0 for background."""
-    flat = labels.reshape(-1)
-    work = partial(_probability_sums, flat, packed.reshape(-1), count)
-    sums: npt.NDArray[np.int64] = np.sum(in_threads(flat.size, work, voxels=flat.size), axis=0)
-    return sums
+    return _sums(labels, packed, count, np.arange(256))
 
 
-@njit(cache=True, nogil=True)
-def _probability_sums(labels: Any, packed: Any, count: int, lo: int, hi: int) -> Any:
-    sums = np.zeros(count + 1, np.int64)
+def _sums(
+    labels: Labels, packed: PackedField, count: int, values: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Sum over each label of what each byte of foreground counts."""
+    flat, words = labels.reshape(-1), packed.reshape(-1)
+
+    def part(lo: int, hi: int) -> npt.NDArray[np.int64]:
+        sums = np.zeros(count + 1, np.int64)
+        _add_values(flat, words, values, sums, lo, hi)
+        return sums
+
+    total: npt.NDArray[np.int64] = np.sum(in_threads(flat.size, part, voxels=flat.size), axis=0)
+    total[0] = 0
+    return total
+
+
+@compiled
+def _add_values(labels: Any, packed: Any, values: Any, sums: Any, lo: int, hi: int) -> None:
     for i in range(lo, hi):
-        sums[labels[i]] += packed[i] >> np.uint32(24)
-    sums[0] = 0
-    return sums
+        sums[labels[i]] += values[packed[i] >> np.uint32(24)]
 
 
 def mean_probability(

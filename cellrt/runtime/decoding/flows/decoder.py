@@ -61,7 +61,7 @@ class FlowDecoder:
     def warm_up(self) -> None:
         """Decode two small cells, which compiles every kernel a run needs."""
         if self.keep_to_cpu or gpu_or_cpu.find_gpu()[0] is None:
-            gpu_or_cpu.decode_sample(HOST)
+            gpu_or_cpu.decode_sample(HOST, self.parameters)
 
     def collector(self, shape: Shape) -> WholeCollector:
         """Pack flow (z, y, x) and foreground of each block into a uint32 array (z, y, x)."""

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from cellrt.compiled import compiled
 from cellrt.geometry import axis_lines
 from cellrt.runtime.decoding.flows.packed_field import PackedField
 from cellrt.runtime.decoding.flows.targets import (
@@ -86,18 +86,25 @@ def _tanh_sums(
     total = np.zeros(count + 1, np.int64)
     for axis, (outer, *lines) in enumerate(axis_lines(labels.shape)):
         shift = np.uint32(16 - 8 * axis)
-        work = partial(_tanh_line_sums, flat, packed.reshape(-1), shift, table, count, *lines)
-        total += np.sum(in_threads(outer, work, voxels=flat.size), axis=0)
+
+        def part(lo: int, hi: int, shift: Any = shift, lines: Any = lines) -> Any:
+            sums = np.zeros(count + 1, np.int64)
+            start = np.empty(lines[2], np.int64)
+            _tanh_line_sums(flat, packed.reshape(-1), shift, table, sums, start, *lines, lo, hi)
+            return sums
+
+        total += np.sum(in_threads(outer, part, voxels=flat.size), axis=0)
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _tanh_line_sums(
     labels: Any,
     packed: Any,
     shift: Any,
     table: Any,
-    count: int,
+    sums: Any,
+    start: Any,
     outer_stride: int,
     line_count: int,
     line_stride: int,
@@ -105,12 +112,11 @@ def _tanh_line_sums(
     inner_stride: int,
     lo: int,
     hi: int,
-) -> Any:
-    sums = np.zeros(count + 1, np.int64)
-    start = np.zeros(inner_count, np.int64)
+) -> None:
     for outer in range(lo, hi):
         base = outer * outer_stride
-        start[:] = 0
+        for j in range(inner_count):
+            start[j] = 0
         for i in range(line_count):
             for j in range(inner_count):
                 here = base + i * line_stride + j * inner_stride
@@ -122,10 +128,9 @@ def _tanh_line_sums(
                 if label != 0:
                     at = base + first * line_stride + j * inner_stride
                     sums[label] += run_error(packed, shift, table, at, line_stride, i - first + 1)
-    return sums
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def run_error(packed: Any, shift: Any, table: Any, at: int, stride: int, n: int) -> Any:
     """Error along a run of `n` voxels of one label, in units of 1 / (127 * 256)."""
     total = np.int64(0)
@@ -140,7 +145,7 @@ def run_error(packed: Any, shift: Any, table: Any, at: int, stride: int, n: int)
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _box_sum(packed: Any, box: Any, flow: Any, inside: Any) -> float:
     total = 0.0
     for axis in range(3):
@@ -155,7 +160,7 @@ def _box_sum(packed: Any, box: Any, flow: Any, inside: Any) -> float:
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _heat_sums(labels: Any, packed: Any, boxes: Any, lo: int, hi: int) -> Any:
     sums = np.zeros(boxes.shape[0])
     for label in range(lo + 1, hi + 1):
@@ -166,7 +171,7 @@ def _heat_sums(labels: Any, packed: Any, boxes: Any, lo: int, hi: int) -> Any:
     return sums
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _centroid_sums(labels: Any, packed: Any, boxes: Any, lo: int, hi: int) -> Any:
     sums = np.zeros(boxes.shape[0])
     for label in range(lo + 1, hi + 1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from cellrt.runtime.decoding.base import Place
 from cellrt.runtime.decoding.flows.cells import FlowParameters, decode_packed
 from cellrt.runtime.decoding.flows.packed_field import pack_field
 from cellrt.runtime.decoding.flows.steps import HOST, Steps
-from cellrt.runtime.decoding.flows.targets import tanh_flow
+from cellrt.runtime.decoding.flows.targets import tanh_table
 
+_EVERY_STEP = FlowParameters(wall_thickness=3.0, min_confidence=0.6)
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 
@@ -55,18 +57,31 @@ def find_gpu() -> tuple[Any, Place]:
     return steps, Place(name, "it decodes a small field as the CPU does")
 
 
-def decode_sample(steps: Steps) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Decode two touching cells on two grids, which compiles and tries every kernel.
+def decode_sample(
+    steps: Steps, wanted: FlowParameters = _EVERY_STEP
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Decode two touching cells on two grids, which compiles and tries the kernels.
+
+    Parameters
+    ----------
+    steps : Steps
+    wanted : FlowParameters
+        Kernels that these do without are left out; by default none is.
 
     Returns
     -------
     labels, on the field's grid and on a finer one
     """
-    cells = np.zeros((12, 12, 26), np.int32)
-    cells[1:11, 1:11, 1:12] = 1
-    cells[1:11, 1:11, 13:25] = 2
-    packed = pack_field(tanh_flow(cells), np.where(cells > 0, 0.9, 0.1).astype(np.float32))
-    parameters = FlowParameters(radius_range=(2.0, 100.0), wall_thickness=3.0, min_confidence=0.6)
+    flow = np.zeros((3, 12, 12, 26), np.float32)
+    chance = np.full(flow.shape[1:], 0.1, np.float32)
+    table = tanh_table(chance.shape)
+    for box in (np.s_[1:11, 1:11, 1:12], np.s_[1:11, 1:11, 13:25]):
+        chance[box] = 0.9
+        for axis, n in enumerate(chance[box].shape):
+            run = table[n * (n - 1) // 2 :][:n]
+            flow[axis][box] = run.reshape([n if k == axis else 1 for k in range(3)])
+    packed = pack_field(flow, chance)
+    parameters = replace(wanted, radius_range=(2.0, 100.0))
     labels = decode_packed(packed, parameters, steps=steps)
     finer = steps.upsample(
         labels,

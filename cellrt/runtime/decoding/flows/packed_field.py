@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from cellrt.compiled import compiled
 from cellrt.threads import in_threads
 
 PackedField = npt.NDArray[np.uint32]
@@ -87,7 +87,7 @@ def _chance_byte(values: npt.NDArray[np.float16]) -> npt.NDArray[np.uint8]:
     return byte
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _pack_half(
     flow: Any, foreground: Any, table: Any, chances: Any, packed: Any, lo: int, hi: int
 ) -> None:
@@ -107,14 +107,14 @@ def _pack_half(
                     )
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _byte_of(value: Any) -> Any:
     return np.uint32(
         min(max(value, np.float32(-1.0)), np.float32(1.0)) * np.float32(127.0) + np.float32(128.5)
     )
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _pack_single(flow: Any, foreground: Any, packed: Any, lo: int, hi: int) -> None:
     _, ny, nx = packed.shape
     for z in range(lo, hi):

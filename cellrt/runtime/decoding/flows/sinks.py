@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from cellrt.compiled import compiled, inlined
 from cellrt.runtime.decoding.flows.packed_field import PackedField
 from cellrt.runtime.decoding.flows.trace import Pointers
 from cellrt.runtime.decoding.labels.pair_table import doubled, slot_of
@@ -65,7 +65,7 @@ def number_sinks(pointers: Pointers) -> npt.NDArray[np.int64]:
     return sinks
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _mark_sinks(pointers: Any) -> Any:
     count = 0
     for i in range(pointers.size):
@@ -81,7 +81,7 @@ def _mark_sinks(pointers: Any) -> Any:
     return sinks
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _number(pointers: Any) -> None:
     # Sinks hold -1 - number, so that both kinds can be told apart while the array changes.
     for i in range(pointers.size):
@@ -108,12 +108,17 @@ def basin_contacts(
         partial(_contacts, basins.reshape(-1), packed.reshape(-1), basins.shape),
         voxels=basins.size,
     )
-    first, second, faces, divergence = (
-        np.concatenate(columns) for columns in zip(*parts, strict=True)
+    keys, faces, divergence = (
+        np.concatenate(columns)
+        for columns in zip(*(table[table[:, 0] != 0].T for table in parts), strict=True)
     )
+    first, second = keys >> 32, keys & 0xFFFFFFFF
     nobody = np.arange(sinks.size + 1, dtype=np.int32)
     near = np.zeros(first.size, np.bool_)
-    first, second, faces, divergence, _ = _pool(first, second, faces, divergence, near, nobody)
+    used = _pool(first.size, first, second, faces, divergence, near, nobody, _pool_table(first))
+    first, second, faces, divergence = (
+        column[:used].copy() for column in (first, second, faces, divergence)
+    )
     return contacts_of(first, second, faces, divergence, sinks, basins.shape, closing_radius)
 
 
@@ -133,12 +138,11 @@ def contacts_of(
     return Contacts(first, second, faces, divergence, near)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _contacts(basins: Any, packed: Any, shape: Any, lo: int, hi: int) -> Any:
     """Contacts whose face lies behind, below or beside a voxel of the slices lo to hi - 1."""
     nz, ny, nx = shape
-    keys = np.zeros(1 << 12, np.int64)
-    sums = np.zeros((1 << 12, 2), np.int64)  # faces, divergence
+    table = np.zeros((1 << 12, 3), np.int64)  # key, faces, divergence
     used = 0
     last = np.int64(0)
     slot = 0
@@ -169,21 +173,19 @@ def _contacts(basins: Any, packed: Any, shape: Any, lo: int, hi: int) -> Any:
                     key = (np.int64(min(a, b)) << 32) | np.int64(max(a, b))
                     if key != last:
                         last = key
-                        slot = slot_of(keys, key)
-                        if keys[slot] == 0:
-                            if 2 * used > keys.size:
-                                keys, sums = doubled(keys, sums)
-                                slot = slot_of(keys, key)
-                            keys[slot] = key
+                        slot = slot_of(table, key)
+                        if table[slot, 0] == 0:
+                            if 2 * used > table.shape[0]:
+                                table = doubled(table)
+                                slot = slot_of(table, key)
+                            table[slot, 0] = key
                             used += 1
-                    sums[slot, 0] += 1
-                    sums[slot, 1] += divergence
-    taken = np.flatnonzero(keys)
-    pairs, sums = keys[taken], sums[taken]
-    return pairs >> 32, pairs & 0xFFFFFFFF, sums[:, 0], sums[:, 1]
+                    table[slot, 1] += 1
+                    table[slot, 2] += divergence
+    return table
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined
 def face_divergence(
     basins: Any, packed: Any, here: int, stride: int, shift: Any, inner: bool, outer: bool
 ) -> Any:
@@ -224,11 +226,24 @@ def join_basins(
         For each basin the number of one basin of its group; entry 0 is 0.
     """
     levels = np.array([*_LEVELS, ABSORB_LIMIT])
-    group: npt.NDArray[np.int32] = _join(*contacts, volumes, smallest_volume, levels)
+    count = volumes.size
+    group = np.arange(count, dtype=np.int32)
+    _join(
+        *(column.copy() for column in contacts),
+        volumes.copy(),
+        float(smallest_volume),
+        levels,
+        group,
+        np.empty(count),
+        np.empty(count, np.int32),
+        np.empty(count, np.int64),
+        np.empty(count, np.int32),
+        _pool_table(contacts.first),
+    )
     return group
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _join(
     first: Any,
     second: Any,
@@ -238,19 +253,27 @@ def _join(
     volumes: Any,
     smallest: float,
     levels: Any,
-) -> Any:
+    group: Any,
+    best: Any,
+    partner: Any,
+    rank: Any,
+    parent: Any,
+    table: Any,
+) -> None:
+    """Join, in place; the last five arrays are there to work in."""
     count = volumes.size
-    group = np.arange(count).astype(np.int32)
-    volumes = volumes.copy()
+    contacts = first.size
     level_of_join = levels.size - 2
     for level in range(levels.size):
         fragments_only = level == levels.size - 1
         joined = True
         while joined:
-            best = np.full(count, np.inf)
-            partner = np.zeros(count, np.int32)
-            rank = np.zeros(count, np.int64)
-            for i in range(first.size):
+            for a in range(count):
+                best[a] = np.inf
+                partner[a] = 0
+                rank[a] = 0
+                parent[a] = a
+            for i in range(contacts):
                 a = first[i]
                 b = second[i]
                 volume = min(volumes[a], volumes[b])
@@ -268,11 +291,14 @@ def _join(
                 rank_a = faces[i] * count + count - b
                 rank_b = faces[i] * count + count - a
                 if score < best[a] or (score == best[a] and rank_a > rank[a]):
-                    best[a], partner[a], rank[a] = score, b, rank_a
+                    best[a] = score
+                    partner[a] = b
+                    rank[a] = rank_a
                 if score < best[b] or (score == best[b] and rank_b > rank[b]):
-                    best[b], partner[b], rank[b] = score, a, rank_b
+                    best[b] = score
+                    partner[b] = a
+                    rank[b] = rank_b
             # Only the smaller of two joins the larger: links form trees, never cycles.
-            parent = np.arange(count).astype(np.int32)
             joined = False
             for a in range(1, count):
                 b = partner[a]
@@ -297,46 +323,56 @@ def _join(
                 if parent[a] != a:
                     volumes[parent[a]] += volumes[a]
                     volumes[a] = 0
-            first, second, faces, sums, near = _pool(first, second, faces, sums, near, parent)
-    return group
+            contacts = _pool(contacts, first, second, faces, sums, near, parent, table)
 
 
-@njit(cache=True, nogil=True)
-def _pool(first: Any, second: Any, faces: Any, sums: Any, near: Any, parent: Any) -> Any:
-    """Contacts between the joined basins."""
-    size = 16
-    while size < 2 * first.size + 2:
-        size *= 2
-    keys = np.zeros(size, np.int64)
-    entry = np.zeros(size, np.int64)
-    new_first = np.empty(first.size, np.int64)
-    new_second = np.empty(first.size, np.int64)
-    new_faces = np.empty(first.size, np.int64)
-    new_sums = np.empty(first.size, np.int64)
-    new_near = np.zeros(first.size, np.bool_)
+def _pool_table(contacts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """A free table for `_pool`: the key of a pair, its place, and the row of the n-th pair."""
+    return np.zeros((1 << (2 * contacts.size + 15).bit_length(), 3), np.int64)
+
+
+@compiled
+def _pool(
+    count: int,
+    first: Any,
+    second: Any,
+    faces: Any,
+    sums: Any,
+    near: Any,
+    parent: Any,
+    table: Any,
+) -> Any:
+    """Move the contacts between the joined basins to the front, in place; return how many."""
     used = 0
-    for i in range(first.size):
+    for i in range(count):
         a = np.int64(parent[first[i]])
         b = np.int64(parent[second[i]])
         if a == b:
             continue
-        key = (min(a, b) << 32) | max(a, b)
-        slot = slot_of(keys, key)
-        if keys[slot] == 0:
-            keys[slot] = key
-            entry[slot] = used
-            new_first[used] = min(a, b)
-            new_second[used] = max(a, b)
-            new_faces[used] = 0
-            new_sums[used] = 0
+        if a > b:
+            a, b = b, a
+        key = (a << 32) | b
+        slot = slot_of(table, key)
+        at = table[slot, 1]
+        if table[slot, 0] == 0:
+            # No place behind i is written, and i itself has been read.
+            at = used
             used += 1
-        new_faces[entry[slot]] += faces[i]
-        new_sums[entry[slot]] += sums[i]
-        new_near[entry[slot]] |= near[i]
-    return (
-        new_first[:used].copy(),
-        new_second[:used].copy(),
-        new_faces[:used].copy(),
-        new_sums[:used].copy(),
-        new_near[:used].copy(),
-    )
+            table[slot, 0] = key
+            table[slot, 1] = at
+            table[at, 2] = slot
+            joined_faces = faces[i]
+            joined_sums = sums[i]
+            joined_near = near[i]
+            first[at] = a
+            second[at] = b
+        else:
+            joined_faces = faces[at] + faces[i]
+            joined_sums = sums[at] + sums[i]
+            joined_near = near[at] | near[i]
+        faces[at] = joined_faces
+        sums[at] = joined_sums
+        near[at] = joined_near
+    for at in range(used):
+        table[table[at, 2], 0] = 0
+    return used

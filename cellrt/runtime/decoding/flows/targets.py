@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from cellrt.compiled import compiled
 from cellrt.geometry import axis_lines, canonical_labels
 from cellrt.runtime.decoding.flows.targets_by_cell import bounding_boxes, centroid_box, heat_box
 from cellrt.threads import in_threads
@@ -67,11 +67,12 @@ def tanh_flow(labels: npt.NDArray[np.integer[Any]]) -> FloatArray:
     flat = labels.reshape(-1)
     for axis, (outer, *lines) in enumerate(axis_lines(labels.shape)):
         component = flow[axis].reshape(-1)
-        in_threads(
-            outer,
-            partial(_tanh_lines, flat, component, table, *lines),
-            voxels=labels.size,
-        )
+
+        def part(lo: int, hi: int, component: Any = component, lines: Any = lines) -> None:
+            start = np.empty(lines[2], np.int64)
+            _tanh_lines(flat, component, table, start, *lines, lo, hi)
+
+        in_threads(outer, part, voxels=labels.size)
     return flow
 
 
@@ -157,7 +158,7 @@ def tanh_table(shape: tuple[int, ...]) -> FloatArray:
     return table
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _run_flow(table: Any, n: int, k: int) -> Any:
     """Tanh flow of the k-th of n voxels of a run."""
     entry = n * (n - 1) // 2 + k
@@ -166,11 +167,12 @@ def _run_flow(table: Any, n: int, k: int) -> Any:
     return np.float32(np.tanh(TANH_GAIN * ((n - 1) - 2 * k) / n))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _tanh_lines(
     labels: Any,
     out: Any,
     table: Any,
+    start: Any,
     outer_stride: int,
     line_count: int,
     line_stride: int,
@@ -179,10 +181,10 @@ def _tanh_lines(
     lo: int,
     hi: int,
 ) -> None:
-    start = np.zeros(inner_count, np.int64)
     for outer in range(lo, hi):
         base = outer * outer_stride
-        start[:] = 0
+        for j in range(inner_count):
+            start[j] = 0
         for i in range(line_count):
             for j in range(inner_count):
                 here = base + i * line_stride + j * inner_stride
@@ -198,7 +200,7 @@ def _tanh_lines(
                     at += line_stride
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _place(flow: Any, box: Any, part: Any, inside: Any) -> None:
     for axis in range(3):
         for z in range(inside.shape[0]):
@@ -208,7 +210,7 @@ def _place(flow: Any, box: Any, part: Any, inside: Any) -> None:
                         flow[axis, box[0] + z, box[2] + y, box[4] + x] = part[axis, z, y, x]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _centroid_cells(
     labels: Any, boxes: Any, flow: Any, lo: int, hi: int, scale_voxels: float
 ) -> None:
@@ -219,7 +221,7 @@ def _centroid_cells(
             _place(flow, box, centroid_box(inside, scale_voxels), inside)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _heat_cells(labels: Any, boxes: Any, flow: Any, lo: int, hi: int) -> None:
     for label in range(lo + 1, hi + 1):
         box = boxes[label]

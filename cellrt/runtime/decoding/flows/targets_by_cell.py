@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from cellrt.compiled import compiled
 
 
 def bounding_boxes(labels: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.int64]:
@@ -21,7 +22,7 @@ def bounding_boxes(labels: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.
     return boxes
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _bounding_boxes(labels: Any, count: int) -> Any:
     nz, ny, nx = labels.shape
     boxes = np.zeros((count + 1, 6), np.int64)
@@ -42,7 +43,7 @@ def _bounding_boxes(labels: Any, count: int) -> Any:
     return boxes
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _centroid(inside: Any) -> Any:
     centre = np.zeros(3)
     volume = 0
@@ -57,7 +58,7 @@ def _centroid(inside: Any) -> Any:
     return centre / volume
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def centroid_box(inside: Any, scale: float) -> Any:
     """Centroid flow (3, z, y, x) of one cell, given as a mask of its bounding box."""
     centre = _centroid(inside)
@@ -72,7 +73,7 @@ def centroid_box(inside: Any, scale: float) -> Any:
     return flow
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def heat_box(inside: Any) -> Any:
     """Heat flow (3, z, y, x) of one cell, given as a mask of its bounding box."""
     nz, ny, nx = inside.shape
@@ -112,7 +113,7 @@ def heat_box(inside: Any) -> Any:
     return flow
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _medoid_and_runs(inside: Any) -> Any:
     """Voxel nearest to the centroid, and the mask's runs along x, in the box padded by one.
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from cellrt.compiled import compiled, inlined
 from cellrt.runtime.decoding.flows.packed_field import PackedField, threshold_byte
 from cellrt.threads import in_threads
 
@@ -32,7 +32,7 @@ def follow_pointers(pointers: Pointers) -> None:
     in_threads(pointers.size, partial(_follow, pointers), voxels=pointers.size)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _follow(pointers: Any, lo: int, hi: int) -> None:
     for start in range(lo, hi):
         at = np.int64(pointers[start])
@@ -113,7 +113,7 @@ def move_table(step: float) -> npt.NDArray[np.int64]:
     return moves
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def creep(packed: Any, shape: Any, z: int, y: int, x: int, least: Any) -> Any:
     """Neighbour towards which a voxel moves whose move rounds to nothing.
 
@@ -147,7 +147,7 @@ def creep(packed: Any, shape: Any, z: int, y: int, x: int, least: Any) -> Any:
 
 
 # Inlined, because a call for every voxel costs half as much again.
-@njit(cache=True, nogil=True, inline="always")
+@inlined
 def next_voxel(packed: Any, shape: Any, moves: Any, least: Any, z: int, y: int, x: int) -> Any:
     """Flat index of a voxel's next voxel, its own where the move rounds to nothing."""
     nz, ny, nx = shape
@@ -197,7 +197,7 @@ def next_voxel(packed: Any, shape: Any, moves: Any, least: Any, z: int, y: int, 
         half_way = np.uint32(0)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _lattice_pointers(
     packed: Any, shape: Any, pointers: Any, moves: Any, least: Any, lo: int, hi: int
 ) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from cellrt.compiled import compiled
 from cellrt.runtime.decoding.flows.packed_field import PackedField, threshold_byte
 from cellrt.runtime.decoding.flows.trace import BACKGROUND, Pointers
 from cellrt.threads import in_threads
@@ -56,7 +56,7 @@ def exact_pointers(
     return pointers
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _interpolate(bits: Any, values: Any, packed: Any, least: Any, place: Any, flow: Any) -> None:
     """Write the flow at `place`, from the foreground voxels around it, to `flow`."""
     nz, ny, nx = packed.shape
@@ -82,7 +82,7 @@ def _interpolate(bits: Any, values: Any, packed: Any, least: Any, place: Any, fl
             flow[axis] /= total
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _exact_pointers(
     bits: Any,
     values: Any,

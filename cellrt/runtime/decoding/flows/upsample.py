@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from cellrt.compiled import compiled
 from cellrt.errors import InputError
 from cellrt.geometry import Shape
 from cellrt.runtime.decoding.flows.packed_field import PackedField, threshold_byte
@@ -105,7 +105,7 @@ def step_units(step: float) -> np.int64:
     return units
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _upsample(
     labels: Any,
     packed: Any,
@@ -125,7 +125,7 @@ def _upsample(
                 )
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def label_at(
     labels: Any,
     packed: Any,

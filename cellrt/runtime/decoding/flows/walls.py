@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from cellrt.compiled import compiled
 from cellrt.threads import in_threads
 
 BRICK = 8  # voxels along an edge
@@ -41,12 +41,16 @@ def fill_walls(labels: npt.NDArray[np.int32], thickness: float) -> None:
         return
     offsets, shells, outer = ball_shells(thickness)
     bricks = np.zeros(brick_shape(labels.shape), np.bool_)
-    _occupy(labels, bricks)
+    for bricks_of_slices, z in zip(bricks, range(0, labels.shape[0], BRICK), strict=True):
+        occupied = (labels[z : z + BRICK] > 0).any(axis=0)
+        for axis, length in enumerate(occupied.shape):
+            occupied = np.logical_or.reduceat(occupied, np.arange(0, length, BRICK), axis)
+        bricks_of_slices[:] = occupied
     near = spread_bricks(bricks, thickness)
     work = partial(_fill, labels, offsets, shells, outer, near)
     in_threads(labels.shape[0], work, voxels=8 * labels.size)
     flat = labels.reshape(-1)
-    in_threads(flat.size, partial(_settle, flat), voxels=flat.size)
+    in_threads(flat.size, lambda lo, hi: np.abs(flat[lo:hi], flat[lo:hi]), voxels=flat.size)
 
 
 def ball_shells(radius: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
@@ -83,17 +87,7 @@ def spread_bricks(occupied: npt.NDArray[np.bool_], thickness: float) -> npt.NDAr
     return occupied
 
 
-@njit(cache=True, nogil=True)
-def _occupy(labels: Any, occupied: Any) -> None:
-    nz, ny, nx = labels.shape
-    for z in range(nz):
-        for y in range(ny):
-            for x in range(nx):
-                if labels[z, y, x] > 0:
-                    occupied[z // BRICK, y // BRICK, x // BRICK] = True
-
-
-@njit(cache=True, nogil=True)
+@compiled
 def _fill(labels: Any, offsets: Any, shells: Any, outer: int, near: Any, lo: int, hi: int) -> None:
     _, ny, nx = labels.shape
     for z in range(lo, hi):
@@ -104,13 +98,15 @@ def _fill(labels: Any, offsets: Any, shells: Any, outer: int, near: Any, lo: int
                     labels[z, y, x] = -wall_label(labels, offsets, shells, outer, z, y, x)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def wall_label(labels: Any, offsets: Any, shells: Any, outer: int, z: int, y: int, x: int) -> Any:
     """Cell to which a voxel of the background goes, 0 for none."""
     nz, ny, nx = labels.shape
-    nearest = 0
-    begin = 0
-    dz = dy = dx = 0  # where the nearest cell lies: the sum of the offsets that lead to it
+    # Of one type from the start: numba compiles what is called with a constant once more.
+    nearest = np.int32(0)
+    begin = np.int64(0)
+    # Where the nearest cell lies: the sum of the offsets that lead to it.
+    dz = dy = dx = np.int64(0)
     for shell in range(shells.size):
         end = shells[shell]
         if nearest == 0:
@@ -133,10 +129,10 @@ def wall_label(labels: Any, offsets: Any, shells: Any, outer: int, z: int, y: in
         if nearest > 0 and _opposite(labels, offsets, begin, end, z, y, x, dz, dy, dx):
             return nearest
         begin = end
-    return 0
+    return np.int32(0)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _opposite(
     labels: Any,
     offsets: Any,
@@ -162,11 +158,11 @@ def _opposite(
     return False
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _most_frequent(labels: Any, offsets: Any, begin: int, end: int, z: int, y: int, x: int) -> Any:
     """Cell to which most of some offsets lead; the lower label of two."""
     nz, ny, nx = labels.shape
-    best = 0
+    best = np.int32(0)
     most = 0
     for i in range(begin, end):
         a = z + offsets[i, 0]
@@ -184,9 +180,3 @@ def _most_frequent(labels: Any, offsets: Any, begin: int, end: int, z: int, y: i
         if same > most or (same == most and label < best):
             best, most = label, same
     return best
-
-
-@njit(cache=True, nogil=True)
-def _settle(labels: Any, lo: int, hi: int) -> None:
-    for i in range(lo, hi):
-        labels[i] = abs(labels[i])

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from cellrt.compiled import compiled
 from cellrt.geometry import axis_lines
 from cellrt.runtime.decoding.classes.class_map import FOREGROUND, ClassMap
 from cellrt.threads import in_threads
@@ -51,7 +51,7 @@ def squared_distance(classes: ClassMap) -> npt.NDArray[np.int32]:
     return squares
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _along_x(classes: Any, squares: Any, lo: int, hi: int) -> None:
     _, ny, nx = classes.shape
     for z in range(lo, hi):
@@ -66,7 +66,7 @@ def _along_x(classes: Any, squares: Any, lo: int, hi: int) -> None:
                 squares[z, y, x] = min(apart * apart, FARTHEST)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _envelopes(
     squares: Any,
     outer_stride: int,
@@ -91,7 +91,7 @@ def _envelopes(
             for k in range(width):
                 line = lines[k]
                 out = squares[corner + k * inner_stride :: stride]
-                start = 0
+                start = np.int64(0)
                 while start < n:
                     if line[start] == 0:
                         start += 1
@@ -113,7 +113,7 @@ def _envelopes(
                     start = stop
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _envelope(
     line: Any, out: Any, peak: Any, begin: Any, lowest: int, start: int, stop: int, highest: int
 ) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from cellrt.compiled import compiled
 from cellrt.runtime.decoding.classes.class_map import BACKGROUND, ClassMap
 from cellrt.threads import in_threads
 
@@ -53,31 +53,31 @@ def fill_from_nearest(
     )
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _packed(dz: int, dy: int, dx: int) -> Any:
     return -1 - (((dz + _BIAS) << 14) | ((dy + _BIAS) << 7) | (dx + _BIAS))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _offset(word: Any) -> Any:
     bits = -1 - np.int64(word)
     return (bits >> 14) - _BIAS, ((bits >> 7) & 127) - _BIAS, (bits & 127) - _BIAS
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _label_at(labels: Any, z: int, y: int, x: int, word: Any) -> Any:
     """Label of the cell voxel that a packed offset leads to."""
     dz, dy, dx = _offset(word)
     return labels[z + dz, y + dy, x + dx]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _preferred(a: Any, b: Any, volumes: Any) -> Any:
     """Whether cell a wins over the equally near cell b."""
     return volumes[a] > volumes[b] or (volumes[a] == volumes[b] and a < b)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _along_x(labels: Any, volumes: Any, limit: int, lo: int, hi: int) -> None:
     _, ny, nx = labels.shape
     ahead = np.empty(nx, np.int64)
@@ -105,12 +105,15 @@ def _along_x(labels: Any, volumes: Any, limit: int, lo: int, hi: int) -> None:
                     labels[z, y, x] = _packed(0, 0, forth)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _along_y(labels: Any, volumes: Any, limit: int, lo: int, hi: int) -> None:
     _, ny, nx = labels.shape
     plane = np.empty((ny, nx), np.int32)
     for z in range(lo, hi):
-        plane[:] = labels[z]
+        # Loops: numba needs seconds to compile the assignment of one array to another.
+        for y in range(ny):
+            for x in range(nx):
+                plane[y, x] = labels[z, y, x]
         for y in range(ny):
             for x in range(nx):
                 word = plane[y, x]
@@ -145,14 +148,16 @@ def _along_y(labels: Any, volumes: Any, limit: int, lo: int, hi: int) -> None:
                 labels[z, y, x] = found
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _along_z(
     labels: Any, classes: Any, volumes: Any, limit: int, farthest: int, lo: int, hi: int
 ) -> None:
     nz, _, nx = labels.shape
     plane = np.empty((nz, nx), np.int32)
     for y in range(lo, hi):
-        plane[:] = labels[:, y]
+        for z in range(nz):
+            for x in range(nx):
+                plane[z, x] = labels[z, y, x]
         for z in range(nz):
             for x in range(nx):
                 word = plane[z, x]

@@ -5,28 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from cellrt.compiled import compiled
 
 
-@njit(cache=True, nogil=True)
-def slot_of(keys: Any, key: Any) -> Any:
-    """Slot of `key` in a table of 2**n keys, or the free one where it belongs (0 is free)."""
-    mask = keys.size - 1
+@compiled
+def slot_of(table: Any, key: Any) -> Any:
+    """Row of `key` in a table of 2**n rows, or the free one where it belongs.
+
+    The first column has the keys, 0 in a free row; the others have what is counted.
+    """
+    mask = table.shape[0] - 1
     slot = ((key ^ (key >> 29)) * 0x9E3779B97F4A7C1) >> 20 & mask
-    while keys[slot] != 0 and keys[slot] != key:
+    while table[slot, 0] != 0 and table[slot, 0] != key:
         slot = (slot + 1) & mask
     return slot
 
 
-@njit(cache=True, nogil=True)
-def doubled(keys: Any, counts: Any) -> Any:
-    """Twice as large a table with the same keys; `counts` has a number or a row for each slot."""
-    size = 2 * keys.size
-    new_keys = np.zeros(size, np.int64)
-    new_counts = np.zeros((size, *counts.shape[1:]), np.int64)
-    for i in range(keys.size):
-        if keys[i] != 0:
-            slot = slot_of(new_keys, keys[i])
-            new_keys[slot] = keys[i]
-            new_counts[slot] = counts[i]
-    return new_keys, new_counts
+@compiled
+def doubled(table: Any) -> Any:
+    """Twice as large a table with the same keys."""
+    larger = np.zeros((2 * table.shape[0], table.shape[1]), np.int64)
+    for i in range(table.shape[0]):
+        if table[i, 0] != 0:
+            slot = slot_of(larger, table[i, 0])
+            for k in range(table.shape[1]):
+                larger[slot, k] = table[i, k]
+    return larger

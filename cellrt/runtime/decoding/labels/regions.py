@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from cellrt.compiled import compiled
 from cellrt.threads import in_threads
 
 Labels = npt.NDArray[np.int32]
@@ -53,23 +53,27 @@ class Regions(NamedTuple):
 def count_regions(labels: Labels, count: int) -> Regions:
     """Measure the regions of a label image with labels 0..`count`."""
     flat = labels.reshape(-1)
-    parts = in_threads(flat.size, partial(_count, flat, count), voxels=flat.size)
-    volumes: npt.NDArray[np.int64] = np.sum([part[0] for part in parts], axis=0)
-    first: npt.NDArray[np.int64] = np.min([part[1] for part in parts], axis=0)
+
+    def part(lo: int, hi: int) -> Regions:
+        volumes = np.zeros(count + 1, np.int64)
+        first = np.full(count + 1, np.iinfo(np.int64).max)
+        _count(flat, volumes, first, lo, hi)
+        return Regions(volumes, first)
+
+    parts = in_threads(flat.size, part, voxels=flat.size)
+    volumes: npt.NDArray[np.int64] = np.sum([part.volumes for part in parts], axis=0)
+    first: npt.NDArray[np.int64] = np.min([part.first for part in parts], axis=0)
+    volumes[0] = 0
     return Regions(volumes, first)
 
 
-@njit(cache=True, nogil=True)
-def _count(labels: Any, count: int, lo: int, hi: int) -> Any:
-    volumes = np.zeros(count + 1, np.int64)
-    first = np.full(count + 1, np.iinfo(np.int64).max)
+@compiled
+def _count(labels: Any, volumes: Any, first: Any, lo: int, hi: int) -> None:
     for i in range(lo, hi):
         label = labels[i]
         if volumes[label] == 0:
             first[label] = i
         volumes[label] += 1
-    volumes[0] = 0
-    return volumes, first
 
 
 def equivalent_radius(
@@ -101,7 +105,7 @@ def relabel(labels: Labels, table: npt.NDArray[np.int32]) -> None:
     in_threads(flat.size, partial(_relabel, flat, table), voxels=flat.size)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _relabel(labels: Any, table: Any, lo: int, hi: int) -> None:
     for i in range(lo, hi):
         labels[i] = table[labels[i]]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from cellrt.compiled import compiled
 from cellrt.geometry import Shape
 from cellrt.threads import in_threads
 
@@ -46,7 +46,7 @@ def _taps(length: int, target: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[
     return index, np.stack([1 - after, after], axis=1)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _vote(
     labels: Any, result: Any, zi: Any, zw: Any, yi: Any, yw: Any, xi: Any, xw: Any, lo: int, hi: int
 ) -> None:
@@ -69,7 +69,7 @@ def _vote(
                 result[z, y, x] = first if same else _heaviest(corner, zw[z], yw[y], xw[x])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _heaviest(corner: Any, zw: Any, yw: Any, xw: Any) -> Any:
     """Label with the largest sum of weights; of equal ones the first."""
     best = corner[0]

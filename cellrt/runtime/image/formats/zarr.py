@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from cellrt.errors import InputError
+from cellrt.limits import usable_cores
 from cellrt.runtime.image.axes import axes_from_names
 from cellrt.runtime.image.formats.damage import damaged
 from cellrt.runtime.image.formats.inside import choose_array, size_from_attributes
 from cellrt.runtime.image.formats.ome_zarr import Multiscale, multiscale_of
 from cellrt.runtime.image.stored import Stored
-from cellrt.threads import usable_cores
 
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 
@@ -108,5 +108,5 @@ def _use_few_threads(zarr: Any) -> None:
     """
     config = getattr(zarr, "config", None)  # from version 3 on
     if config is not None and config.get("threading.max_workers", None) is None:
-        cores = usable_cores()
+        cores = usable_cores().number
         config.set({"threading.max_workers": cores, "async.concurrency": cores})

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cellrt.errors import EngineError, first_line
 from cellrt.geometry import Shape
+from cellrt.limits import usable_cores
 from cellrt.runtime.model.file import ModelFile
 
 
@@ -52,6 +53,9 @@ def load(
     options.log_severity_level = 3
     # The arena keeps every tile's peak for good; without it memory goes back between tiles.
     options.enable_cpu_mem_arena = False
+    cores = usable_cores()
+    if cores.granted:  # which ONNX Runtime does not see
+        options.intra_op_num_threads = cores.number
     try:
         session = library.InferenceSession(
             str(model.path), options, providers=["CPUExecutionProvider"]

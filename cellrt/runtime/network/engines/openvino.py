@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cellrt.errors import EngineError
 from cellrt.geometry import Shape
+from cellrt.limits import usable_cores
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.model.golden import golden_difference
 
@@ -108,6 +109,9 @@ class OpenVinoEngine:
             graph = core.read_model(str(model.path))
             graph.reshape([1, model.card.channels, *tile])
             settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+            cores = usable_cores()
+            if self.device == "CPU" and cores.granted:  # which OpenVINO does not see
+                settings["INFERENCE_NUM_THREADS"] = str(cores.number)
             compiled = core.compile_model(graph, self.device, settings)
         except RuntimeError as error:
             last_line = str(error).strip().splitlines()[-1]

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from PIL import Image
 
+from cellrt.compiled import compiled
 from cellrt.runtime.grid.intensity import IntensityRange
 from cellrt.runtime.image.source import Voxels
 
@@ -173,7 +173,7 @@ def _colour_table() -> NDArray[np.uint8]:
     return (255 * (table * (1.0 - white) + white)).astype(np.uint8)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _light_up(labels, light, colours, rgb):  # type: ignore[no-untyped-def]
     """Colour of each label times the light on it, darker along borders, black elsewhere."""
     rows, columns = labels.shape
@@ -189,7 +189,7 @@ def _light_up(labels, light, colours, rgb):  # type: ignore[no-untyped-def]
                 rgb[r, c, k] = np.uint8(colours[label & 255, k] * share) if label > 0 else 0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _extend_runs(labels, runs):  # type: ignore[no-untyped-def]
     """Current label, length of its run, label of the longest run, its length, number of runs."""
     rows, columns = labels.shape
@@ -207,28 +207,38 @@ def _extend_runs(labels, runs):  # type: ignore[no-untyped-def]
                 runs[3, r, c] = runs[1, r, c]
 
 
-@njit(cache=True, nogil=True)
-def _resample_labels(labels, rows, columns):  # type: ignore[no-untyped-def]
+def _resample_labels(labels: NDArray[np.int32], rows: int, columns: int) -> NDArray[np.int32]:
     """Label with the largest cubic B-spline weight at each pixel: smooth borders, no new labels."""
+    out = np.empty((rows, columns), np.int32)
+    splines = [*_splines(labels.shape[0], rows), *_splines(labels.shape[1], columns)]
+    _vote(labels, *splines, np.empty(16, np.int32), np.empty(16, np.float32), out)
+    return out
+
+
+def _splines(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Voxel before each pixel, and the weights of the four voxels around it, (target, 4)."""
+    position = (np.arange(target) + 0.5) * source / target - 0.5
+    before = np.floor(position).astype(np.int64)
+    t = position - before
+    weights = (
+        (1.0 - t) ** 3 / 6.0,
+        (3.0 * t**3 - 6.0 * t**2 + 4.0) / 6.0,
+        (-3.0 * t**3 + 3.0 * t**2 + 3.0 * t + 1.0) / 6.0,
+        t**3 / 6.0,
+    )
+    return before, np.stack(weights, axis=1).astype(np.float32)
+
+
+@compiled
+def _vote(labels, row_of, wr, column_of, wc, seen, weight, out):  # type: ignore[no-untyped-def]
     source_rows, source_columns = labels.shape
-    out = np.zeros((rows, columns), dtype=np.int32)
-    seen = np.zeros(16, dtype=np.int32)
-    weight = np.zeros(16, dtype=np.float32)
-    wr = np.zeros(4, dtype=np.float32)
-    wc = np.zeros((columns, 4), dtype=np.float32)
-    block_column = np.zeros(columns, dtype=np.int64)
-    for c in range(columns):
-        position = (c + 0.5) * source_columns / columns - 0.5
-        block_column[c] = int(np.floor(position))
-        _spline_weights(position - block_column[c], wc[c])
+    rows, columns = out.shape
     for r in range(rows):
-        position = (r + 0.5) * source_rows / rows - 0.5
-        r0 = int(np.floor(position))
-        _spline_weights(position - r0, wr)
+        r0 = row_of[r]
         last = -2
         uniform = False
         for c in range(columns):
-            c0 = block_column[c]
+            c0 = column_of[c]
             if c0 != last:
                 # Most pixels lie deep inside a cell or the background.
                 last = c0
@@ -248,16 +258,15 @@ def _resample_labels(labels, rows, columns):  # type: ignore[no-untyped-def]
                         seen[k] = label
                         weight[k] = 0.0
                         count += 1
-                    weight[k] += wr[i] * wc[c, j]
+                    weight[k] += wr[r, i] * wc[c, j]
             best = 0
             for k in range(1, count):
                 if weight[k] > weight[best]:
                     best = k
             out[r, c] = seen[best]
-    return out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _is_uniform(labels, r0, c0):  # type: ignore[no-untyped-def]
     """Whether the 4 x 4 voxels around a position, cut at the border, have one label."""
     rows, columns = labels.shape
@@ -267,11 +276,3 @@ def _is_uniform(labels, r0, c0):  # type: ignore[no-untyped-def]
             if labels[r, c] != first:
                 return False
     return True
-
-
-@njit(cache=True, nogil=True)
-def _spline_weights(t, out):  # type: ignore[no-untyped-def]
-    out[0] = (1.0 - t) ** 3 / 6.0
-    out[1] = (3.0 * t**3 - 6.0 * t**2 + 4.0) / 6.0
-    out[2] = (-3.0 * t**3 + 3.0 * t**2 + 3.0 * t + 1.0) / 6.0
-    out[3] = t**3 / 6.0

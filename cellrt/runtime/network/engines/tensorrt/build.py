@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from cellrt.errors import EngineError
+from cellrt.errors import EngineError, first_line
 from cellrt.files import write_whole
 from cellrt.geometry import Shape
 from cellrt.runtime.network.engines.tensorrt.library import TensorRT, no_collection
@@ -56,6 +56,7 @@ def build_engine(
     targets: Sequence[str] = (),
     timings: Path | None = None,
     advance: Advance = lambda phase, share: None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> bytes:
     """Build an engine; every precision is the graph's own.
 
@@ -75,6 +76,8 @@ def build_engine(
         once on a GPU. TensorRT-RTX measures nothing and has none.
     advance : callable
         Told the phase and the share of it, 0 to 1, that is done.
+    note : callable
+        Told in one line why timings cannot be used or kept; the engine is built all the same.
 
     Returns
     -------
@@ -115,7 +118,7 @@ def build_engine(
     if library.flavour.ahead_of_time:
         timings = None
     if timings is not None:
-        _take_timings(config, timings)
+        _take_timings(config, timings, note)
     if families:
         config.num_compute_capabilities = len(families)
         for index, family in enumerate(families):
@@ -139,14 +142,28 @@ def build_engine(
     if engine is None:
         raise EngineError(_failure(library, f"cannot build an engine for {profile}"))
     if timings is not None:
-        write_whole(timings, bytes(config.get_timing_cache().serialize()))
+        _keep_timings(config, timings, note)
     return bytes(engine)
 
 
-def _take_timings(config: Any, file: Path) -> None:
-    """Let the builder start from former timings; it ignores those of another GPU or version."""
-    saved = file.read_bytes() if file.is_file() else b""
-    config.set_timing_cache(config.create_timing_cache(saved), False)
+def _take_timings(config: Any, file: Path, note: Callable[[str], None]) -> None:
+    """Let the builder start from former timings, or from none where it does not take them."""
+    try:
+        saved = file.read_bytes() if file.is_file() else b""
+        if config.set_timing_cache(config.create_timing_cache(saved), False):
+            return
+        reason = "they are damaged, or of another GPU or version"
+    except Exception as error:  # the bindings' own, and those of reading a file
+        reason = first_line(error)
+    note(f"former timings of kernels are left out ({reason}), and all are timed again")
+    config.set_timing_cache(config.create_timing_cache(b""), False)
+
+
+def _keep_timings(config: Any, file: Path, note: Callable[[str], None]) -> None:
+    try:
+        write_whole(file, bytes(config.get_timing_cache().serialize()))
+    except Exception as error:  # without them the next build takes longer, and that is all
+        note(f"the timings of kernels cannot be kept in {file} ({first_line(error)})")
 
 
 def _describe(error: Any) -> str:

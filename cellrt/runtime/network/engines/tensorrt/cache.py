@@ -176,6 +176,9 @@ class EngineCache:
         ResourceError
             The folder cannot be written, or the disk is full.
         """
+        engine, _ = self.find(key)
+        if engine is not None:  # which needs no folder that can be written
+            return engine
         with self._lock(key, note):
             engine, reason = self.find(key)
             if engine is None:

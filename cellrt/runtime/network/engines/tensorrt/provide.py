@@ -162,6 +162,7 @@ def obtain_engine(
             targets=builder.targets,
             timings=cache.timings(key),
             advance=advance,
+            note=note,
         )
 
     return cache.find_or_build(key, build, note), key

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.errors import EngineError
+from cellrt.errors import EngineError, ResourceError
 from cellrt.geometry import Shape
 from cellrt.runtime.machine.gpu import (
     Device,
@@ -136,7 +136,10 @@ class TensorRTEngine:
             note(f"comparing the new engine of {model.card.name} with the CPU, once")
             reference = CPU.load(model, tile, precision="fp32")
             verify(session.infer, reference.infer, tile, self.flavour)
-            cache.mark_verified(key)
+            try:
+                cache.mark_verified(key)
+            except ResourceError as error:  # compared again the next time, and that is all
+                note(str(error))
         return session
 
     def build_seconds(self, model: ModelFile, tile: Shape, precision: str) -> float | None:

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from cellrt.errors import EngineError, UsageError
 from cellrt.runtime.machine.hardware import Gpu
 from cellrt.runtime.model.file import bundled_models, open_model
-from cellrt.runtime.network.engines.tensorrt import provide
+from cellrt.runtime.network.engines.tensorrt import build, provide
 from cellrt.runtime.network.engines.tensorrt.build import Profile, build_engine
 from cellrt.runtime.network.engines.tensorrt.cache import EngineCache
 from cellrt.runtime.network.engines.tensorrt.library import (
@@ -141,6 +141,53 @@ def test_timings_of_kernels_are_kept_between_builds(library, tmp_path, saved):
     other = tmp_path / "other.timings"
     build_engine(library, small_graph(), PROFILE, timings=other)
     assert not other.exists()
+
+
+class Refusing:
+    """A builder's configuration that takes no former timings, in one way or another."""
+
+    def __init__(self, way):
+        self.way, self.taken = way, []
+
+    def create_timing_cache(self, saved):
+        if saved and self.way == "raises":
+            raise RuntimeError("deserialisation failed")
+        return None if saved and self.way == "none" else saved
+
+    def set_timing_cache(self, cache, ignore_mismatch):
+        assert not ignore_mismatch
+        if cache is None:
+            raise TypeError("incompatible function arguments")
+        if cache:
+            return False
+        self.taken.append(cache)
+        return True
+
+    def get_timing_cache(self):
+        raise RuntimeError("there is none")
+
+
+@pytest.mark.parametrize("way", ["raises", "none", "returns"])
+def test_timings_that_are_rejected_are_left_out_with_one_line(tmp_path, way):
+    file, config, notes = tmp_path / "some.timings", Refusing(way), []
+    file.write_bytes(b"of another GPU")
+    build._take_timings(config, file, notes.append)
+    assert config.taken == [b""]
+    (note,) = notes
+    assert "left out" in note
+    assert "\n" not in note
+
+
+@pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX")
+def test_timings_that_cannot_be_read_or_kept_do_not_end_a_build(library, tmp_path):
+    tensorrt, notes = TensorRT(FLAVOURS["tensorrt"], library.api, "11.4"), []
+    (tmp_path / "file").write_text("")
+    file = tmp_path / "file" / "some.timings"
+    assert build_engine(tensorrt, small_graph(), PROFILE, timings=file, note=notes.append)
+    assert "cannot be kept" in notes[-1]
+    notes.clear()
+    build._keep_timings(Refusing("raises"), tmp_path / "some.timings", notes.append)
+    assert "there is none" in notes[0]
 
 
 def test_an_engine_for_the_lean_runtime_is_built_as_such(library):

@@ -153,6 +153,17 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     assert str(occupied) in str(raised.value)
 
 
+def test_an_engine_is_taken_from_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    cache = EngineCache(tmp_path)
+    cache.find_or_build(KEY, lambda: b"engine")
+
+    def locked(self, key, note):
+        raise ResourceError("the folder cannot be written")
+
+    monkeypatch.setattr(EngineCache, "_lock", locked)
+    assert cache.find_or_build(KEY, refuse) == b"engine"
+
+
 def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")

@@ -1,0 +1,172 @@
+"""How many cores and how much memory this process may use, and who says so.
+
+The operating system knows what the machine has; containers and batch systems grant less, through
+the scheduler, control groups (cgroup v1 and v2) or limits of the process.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import psutil
+
+# Of a batch system and of OpenMP programs: what a user or an administrator says a process may use.
+_VARIABLES = ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS")
+_MEMORY_FILES = ("memory.max", "memory.high", "memory.limit_in_bytes")
+_UNLIMITED = 1 << 60  # what cgroup v1 says for no limit is a little below 2**63
+
+
+class Cores(NamedTuple):
+    """Cores that may be used, what limits them, and whether libraries have to be told.
+
+    ``granted`` says that there are fewer than the operating system lets this process run on.
+    """
+
+    number: int
+    source: str
+    granted: bool = True
+
+
+class Memory(NamedTuple):
+    """Bytes that can be had without swapping, of how many in all, and what limits them."""
+
+    free: int
+    limit: int
+    source: str
+
+
+class _Group(NamedTuple):
+    """A control group: its name, and the folder where its files are."""
+
+    name: str
+    folder: Path
+
+
+def usable_cores(root: Path = Path("/")) -> Cores:
+    """Cores this process may use: the fewest that anything grants, at least one.
+
+    Parameters
+    ----------
+    root : Path
+        Where the files of the system lie.
+    """
+    granted = [_affinity()]
+    for name in _VARIABLES:
+        value = os.environ.get(name, "").partition(",")[0]
+        if value.isdecimal() and int(value) > 0:
+            granted.append(Cores(int(value), name))
+    return min([*granted, *_quotas(root)], key=lambda cores: cores.number)
+
+
+def free_memory(root: Path = Path("/")) -> Memory:
+    """Memory this process may still take: the least that anything leaves.
+
+    What a control group keeps of files that nobody has read for a while counts as free, as the
+    system takes it back first.
+    """
+    machine = psutil.virtual_memory()
+    found = [Memory(machine.available, machine.total, "the machine")]
+    for group in _groups("memory", root):
+        found += _memory_of(group)
+    try:
+        import resource
+
+        most, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if most != resource.RLIM_INFINITY:
+            left = max(0, most - psutil.Process().memory_info().vms)
+            found.append(Memory(left, most, "RLIMIT_AS (ulimit -v)"))
+    except (ImportError, AttributeError):  # Windows
+        pass
+    return min(found, key=lambda memory: memory.free)
+
+
+def _affinity() -> Cores:
+    every = psutil.cpu_count() or 1
+    try:
+        allowed = len(psutil.Process().cpu_affinity())
+    except (AttributeError, psutil.Error):  # macOS has none
+        return Cores(every, "the machine", granted=False)
+    return Cores(allowed, "the machine" if allowed >= every else "CPU affinity", granted=False)
+
+
+@functools.cache
+def _quotas(root: Path) -> tuple[Cores, ...]:
+    """Shares of time that control groups grant; they hardly change while a process runs."""
+    found = []
+    for group in _groups("cpu", root):
+        words = [_read(group, name) or "" for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")]
+        words = (_read(group, "cpu.max") or " ".join(words)).split()
+        # "max" and -1 are no limit.
+        if len(words) == 2 and all(word.isdecimal() and int(word) > 0 for word in words):
+            count = max(1, math.ceil(int(words[0]) / int(words[1])))
+            found.append(Cores(count, f"CPU quota of control group {group.name}"))
+    return tuple(found)
+
+
+def _memory_of(group: _Group) -> Iterator[Memory]:
+    lines = [line.split() for line in (_read(group, "memory.stat") or "").splitlines()]
+    stat = {line[0]: int(line[1]) for line in lines if len(line) == 2 and line[1].isdecimal()}
+    limits = [int(text) for name in _MEMORY_FILES if (text := _read(group, name) or "").isdecimal()]
+    # What v1 knows of the groups above, which a container may not see.
+    limits += [stat[name] for name in ("hierarchical_memory_limit",) if name in stat]
+    used = _read(group, "memory.current") or _read(group, "memory.usage_in_bytes") or "0"
+    limit = min(limits, default=_UNLIMITED)
+    if limit < _UNLIMITED:
+        cached = stat.get("total_inactive_file", stat.get("inactive_file", 0))
+        free = limit - max(0, int(used) - cached)
+        yield Memory(max(0, free), limit, f"memory limit of control group {group.name}")
+
+
+def _groups(controller: str, root: Path) -> Iterator[_Group]:
+    """Control groups that this process belongs to, each with all those above it."""
+    places = dict(_memberships(root))
+    for kind, top, mounted in _mounts(root):
+        if controller not in kind and kind != {"unified"}:
+            continue
+        place = next((path for key, path in places.items() if kind & set(key.split(","))), "/")
+        inside = PurePosixPath(place)
+        if inside.is_relative_to(top):
+            inside = PurePosixPath("/") / inside.relative_to(top)
+        elif ".." in inside.parts or not (mounted / str(inside).lstrip("/")).is_dir():
+            inside = PurePosixPath("/")  # of another namespace: all that can be seen is the mount
+        for group in (inside, *inside.parents):
+            yield _Group(str(group), mounted / str(group).lstrip("/"))
+
+
+def _memberships(root: Path) -> Iterator[tuple[str, str]]:
+    """Controllers and group of each hierarchy; "unified" for that of v2."""
+    for line in _lines(root / "proc/self/cgroup"):
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        yield controllers or "unified", path
+
+
+def _mounts(root: Path) -> Iterator[tuple[set[str], str, Path]]:
+    """Controllers of each mounted hierarchy, the group that is its top, and the folder."""
+    for line in _lines(root / "proc/self/mountinfo"):
+        place, _, rest = line.partition(" - ")
+        kind, _, options = rest.partition(" ")
+        words = place.split()
+        if kind in ("cgroup", "cgroup2") and len(words) > 4:
+            names = {"unified"} if kind == "cgroup2" else set(options.split()[-1].split(","))
+            yield names, words[3], root / words[4].lstrip("/")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return []
+
+
+def _read(group: _Group, name: str) -> str | None:
+    """A file of a group; None where it has none, or it cannot be read."""
+    try:
+        return (group.folder / name).read_text().strip()
+    except (OSError, ValueError):
+        return None
