@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from cellrt._version import __version__
 
-__all__ = ["Segmenter", "__version__", "evaluate", "load_model", "segment"]
+__all__ = ["CellrtWarning", "Segmenter", "__version__", "evaluate", "load_model", "segment"]
 
 if TYPE_CHECKING:
+    from cellrt.errors import CellrtWarning
     from cellrt.evaluation import evaluate
     from cellrt.runtime.model.file import open_model as load_model
     from cellrt.runtime.segment import Segmenter, segment
 
 _HOMES = {
+    "CellrtWarning": ("cellrt.errors", "CellrtWarning"),
     "Segmenter": ("cellrt.runtime.segment", "Segmenter"),
     "segment": ("cellrt.runtime.segment", "segment"),
     "load_model": ("cellrt.runtime.model.file", "open_model"),

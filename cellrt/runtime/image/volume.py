@@ -15,7 +15,12 @@ from cellrt.errors import InputError
 from cellrt.runtime.image.axes import Axes, example_axes, resolve_axes
 from cellrt.runtime.image.source import SlabCache, StoredArray, Unread, VoxelSource, make_source
 from cellrt.runtime.image.stored import Provenance, StatedSize, Stored
-from cellrt.runtime.image.voxel_size import PartialVoxelSize, believed_size, check_voxel_size
+from cellrt.runtime.image.voxel_size import (
+    PartialVoxelSize,
+    believed_size,
+    check_voxel_size,
+    doubts_about,
+)
 from cellrt.wording import counted
 
 # The largest grey value of an image, so that its square is a number in single precision, too.
@@ -191,11 +196,12 @@ def assemble(
     _refuse_non_grey(np.dtype(array.dtype), shape, where)
     lengths = dict(zip(letters, shape, strict=True))
     times, count = lengths.get("T", 1), lengths.get("C", 1)
-    size, size_source = (
-        (user_size, Provenance("user", "given by the user"))
-        if user_size is not None
-        else believed_size(stored.size, where, lengths.get("Z", 1))
-    )
+    warnings = list(stored.warnings)
+    if user_size is None:
+        size, size_source = believed_size(stored.size, where, lengths.get("Z", 1))
+    else:
+        size, size_source = user_size, Provenance("user", "given by the user")
+        warnings += doubts_about(user_size, stored.size)
     hint = "" if "Z" in letters else "; if they are slices, say so with --axes"
     if times > 1 and time is None:
         raise InputError(
@@ -234,7 +240,7 @@ def assemble(
         time=time or 1,
         times=times,
         holds_labels=stored.holds_labels,
-        warnings=stored.warnings,
+        warnings=tuple(warnings),
     )
     if before_voxels is not None:
         before_voxels(volume)

@@ -45,6 +45,40 @@ def check_voxel_size(voxel_size_um: Sequence[float]) -> tuple[float, float, floa
     return values[0], values[1], values[2]
 
 
+def doubts_about(given: tuple[float, float, float], stated: StatedSize) -> tuple[str, ...]:
+    """Warnings where a voxel size that a user gave looks like a slip of order or unit.
+
+    It is obeyed all the same: files are wrong more often than users.
+
+    Parameters
+    ----------
+    given : (z, y, x) in µm
+    stated : StatedSize
+        What the file says.
+    """
+    words = "voxel size " + " ".join(f"{v:g}" for v in given)
+    z, y, x = given
+    known = tuple(abs(v) for v in stated.um if v)
+    placeholder = not stated.trusted and all(v == 1 for v in known)
+    if len(known) == 3 and not placeholder:
+        file_says = " ".join(f"{v:g}" for v in known)
+        if _alike(given, known[::-1]) and not _alike(given, known):
+            return (f"{words} was given; the file says {file_says}: the order is z y x, not x y z",)
+        factors = [a / b for a, b in zip(given, known, strict=True)]
+        if _alike(factors, [factors[0]] * 3) and not 0.05 < factors[0] < 20:
+            return (
+                f"{words} was given, {factors[0]:.3g} times what the file says ({file_says}): the "
+                "unit is µm",
+            )
+    elif _alike([z], [y]) and not 0.5 < x / y < 2:
+        return (f"{words} was given: the order is z y x, and here z and y are equal and x is not",)
+    return ()
+
+
+def _alike(some: Sequence[float], others: Sequence[float]) -> bool:
+    return all(abs(a / b - 1) < 0.02 for a, b in zip(some, others, strict=True))
+
+
 def believed_size(
     stated: StatedSize, where: str, slices: int
 ) -> tuple[PartialVoxelSize | None, Provenance]:
