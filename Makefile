@@ -65,6 +65,7 @@ benchmarks: $(VENV)/.benchmarks
 	$(BIN)/python benchmarks/empty_wells.py
 	$(BIN)/python benchmarks/halo.py
 	$(BIN)/python benchmarks/robustness.py
+	$(BIN)/python benchmarks/confidence.py
 	$(BIN)/python benchmarks/ablation.py
 	$(BIN)/python benchmarks/gpu.py --cpu
 

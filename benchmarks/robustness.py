@@ -1,11 +1,13 @@
-"""What ordinary accidents of a microscope leave of the accuracy: docs/robustness.md.
+"""What ordinary accidents of a microscope leave of the accuracy: docs/robustness.md and .png.
 
-    python benchmarks/robustness.py                     # every bundled model and the baseline
+    python benchmarks/robustness.py                     # every bundled model and the baselines
     python benchmarks/robustness.py --model nuclei      # one model
     python benchmarks/robustness.py --only Emb04 dirt   # with these words; prints only
 
 Stacks are those of `accuracy.py` that the model has not seen. Each accident is drawn once per
-stack with a seed of its own, so that all methods see the same.
+stack with a seed of its own, so that all methods see the same. Baselines are Otsu's threshold with
+a watershed, and each network behind what Cellpose normalises with: the 1st and 99th percentile of
+the image become 0 and 1.
 """
 
 from __future__ import annotations
@@ -14,25 +16,30 @@ import statistics
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from accidents import ACCIDENTS, Accident, Image
 from accuracy import model_options, training_records
 from accuracy_stacks import LabelledStack, median_diameter, stacks
-from report import parser, table, write
+from report import DOCS, parser, table, write
 from watershed_baseline import segment_membranes, segment_nuclei
 
 import cellrt
 from cellrt.evaluation import evaluate
+from cellrt.runtime.model.card import Normalisation
 
 BASELINE = "Otsu + watershed"
 UNDISTURBED = Accident("undisturbed", lambda image, labels, rng: (image, labels))
+# After a model's name: the same network behind percentiles.
+PERCENTILES = " behind percentiles"
 # Of each group of stacks, how many are disturbed.
 PER_GROUP = 2
+
+
+Segment = Callable[[LabelledStack, Image, float], tuple[Image, int]]
 
 
 @dataclass(frozen=True)
@@ -59,8 +66,9 @@ def main() -> None:
     records = training_records()
     models = arguments.model or list(records)
     words = [word.lower() for word in arguments.only]
+    methods = _methods(models, baselines=not arguments.no_baseline)
     rows: list[Row] = []
-    for stack in _unseen(stacks(), records):
+    for stack in unseen(stacks(), records):
         image, labels = stack.load()
         for accident in (UNDISTURBED, *ACCIDENTS):
             text = f"{stack.name} {accident.name}".lower()
@@ -70,29 +78,52 @@ def main() -> None:
                 continue
             rng = np.random.default_rng(zlib.crc32(text.encode()))
             changed, truth = accident.play(image, labels, rng)
-            for model in models:
-                target = cellrt.load_model(model).card.target
-                if target == stack.model:
-                    rows.append(_row(stack, accident, model, changed, truth))
-            if not arguments.no_baseline:
-                rows.append(_row(stack, accident, BASELINE, changed, truth))
-            for row in rows[-len(models) - 1 :]:
-                if row.accident == accident.name and row.stack == stack.name:
-                    print(
-                        f"{row.stack:24} {row.accident[:44]:44} {Path(row.method).stem:20} "
-                        f"AP50 {row.ap50:.3f} {row.found}/{row.true} w{row.warnings} "
-                        f"{row.seconds:.1f} s",
-                        flush=True,
-                    )
+            for method, (target, segment) in methods.items():
+                if target in (None, stack.model):
+                    rows.append(_row(stack, accident, method, segment, changed, truth))
+                    print(_line(rows[-1]), flush=True)
     text = document(rows)
     if arguments.only or arguments.model:
         print(text)
     else:
-        write("robustness", "Robustness", text, [asdict(row) for row in rows])
+        draw(rows)
+        page = f"{text}\n![The same as a figure](robustness.png)\n"
+        write("robustness", "Robustness", page, [asdict(row) for row in rows])
 
 
-def _unseen(found: Sequence[LabelledStack], records: dict[str, Any]) -> list[LabelledStack]:
-    """The first stacks of every group that no model was trained on."""
+def _methods(models: Sequence[str], *, baselines: bool) -> dict[str, tuple[str | None, Segment]]:
+    """What is compared, by name: what it is for (None: everything), and how it segments."""
+    methods: dict[str, tuple[str | None, Segment]] = {}
+    for name in models:
+        model = cellrt.load_model(name)
+        card = model.card
+        methods[name] = card.target, _by_model(cellrt.Segmenter(model))
+        if baselines:
+            behind = replace(model, card=replace(card, normalisation=Normalisation(1.0, 99.0)))
+            methods[name + PERCENTILES] = card.target, _by_model(cellrt.Segmenter(behind))
+    if baselines:
+        methods[BASELINE] = None, _by_otsu
+    return methods
+
+
+def _by_model(cells: cellrt.Segmenter) -> Segment:
+    def segment(stack: LabelledStack, image: Image, diameter: float) -> tuple[Image, int]:
+        options, _ = model_options(stack, diameter)
+        result = cells(image, **options)
+        return result.labels, len(result.warnings)
+
+    return segment
+
+
+def _by_otsu(stack: LabelledStack, image: Image, diameter: float) -> tuple[Image, int]:
+    baseline = segment_nuclei if stack.model == "nuclei" else segment_membranes
+    return baseline(image, diameter=diameter, anisotropy=stack.anisotropy), 0
+
+
+def unseen(
+    found: Sequence[LabelledStack], records: dict[str, Any], *, per_group: int = PER_GROUP
+) -> list[LabelledStack]:
+    """The last stacks of every group that no model was trained on."""
     groups: dict[str, list[LabelledStack]] = defaultdict(list)
     for stack in found:
         status = {r.status(stack) for r in records.values() if r.target == stack.model}
@@ -103,20 +134,19 @@ def _unseen(found: Sequence[LabelledStack], records: dict[str, Any]) -> list[Lab
             continue
         groups[stack.group].append(stack)
     # Later times of an embryo have more cells.
-    return [stack for group in groups.values() for stack in group[-PER_GROUP:]]
+    return [stack for group in groups.values() for stack in group[-per_group:]]
 
 
-def _row(stack: LabelledStack, accident: Accident, method: str, image: Image, truth: Image) -> Row:
-    diameter = median_diameter(truth, stack.anisotropy)
+def _row(
+    stack: LabelledStack,
+    accident: Accident,
+    method: str,
+    segment: Segment,
+    image: Image,
+    truth: Image,
+) -> Row:
     start = time.perf_counter()
-    warnings = 0
-    if method == BASELINE:
-        baseline = segment_nuclei if stack.model == "nuclei" else segment_membranes
-        labels = baseline(image, diameter=diameter, anisotropy=stack.anisotropy)
-    else:
-        options, _ = model_options(stack, diameter)
-        result = cellrt.segment(image, model=method, **options)
-        labels, warnings = result.labels, len(result.warnings)
+    labels, warnings = segment(stack, image, median_diameter(truth, stack.anisotropy))
     seconds = time.perf_counter() - start
     scores = evaluate(labels, truth, thresholds=(0.5,))
     return Row(
@@ -132,39 +162,87 @@ def _row(stack: LabelledStack, accident: Accident, method: str, image: Image, tr
     )
 
 
+def _line(row: Row) -> str:
+    return (
+        f"{row.stack:24} {row.accident[:44]:44} {_short(row.method):32} AP50 {row.ap50:.3f} "
+        f"{row.found}/{row.true} w{row.warnings} {row.seconds:.1f} s"
+    )
+
+
+def _short(method: str) -> str:
+    """A method's name without the folder of a model's file."""
+    return method.rpartition("/")[2].replace(".onnx", "")
+
+
+def shares(rows: Sequence[Row], accident: str, method: str) -> list[float]:
+    """Share of the undisturbed AP50 that an accident leaves, for each stack that had any."""
+    whole = {
+        row.stack: row.ap50
+        for row in rows
+        if row.accident == UNDISTURBED.name and row.method == method and row.ap50 > 0
+    }
+    return [
+        row.ap50 / whole[row.stack]
+        for row in rows
+        if (row.accident, row.method) == (accident, method) and row.stack in whole
+    ]
+
+
 def document(rows: Sequence[Row]) -> str:
     """The table: share of the undisturbed AP50 that is left, mean over stacks."""
     methods = list(dict.fromkeys(row.method for row in rows))
-    undisturbed = {
-        (row.stack, row.method): row.ap50 for row in rows if row.accident == UNDISTURBED.name
-    }
-    names = [a for a in dict.fromkeys(row.accident for row in rows) if a != UNDISTURBED.name]
-    lines = [
-        (
-            UNDISTURBED.name + " (AP50)",
-            *(
-                f"{statistics.fmean(v for (_, m), v in undisturbed.items() if m == method):.3f}"
-                for method in methods
-            ),
-        )
-    ]
-    for name in names:
+    lines = []
+    for name in dict.fromkeys(row.accident for row in rows):
         cells = []
         for method in methods:
-            shares = [
-                row.ap50 / undisturbed[row.stack, method]
-                for row in rows
-                if row.accident == name
-                and row.method == method
-                and undisturbed[row.stack, method] > 0
-            ]
-            cells.append(f"{statistics.fmean(shares):.2f}" if shares else "-")
-        lines.append((name, *cells))
-    header = ("accident", *(Path(method).stem for method in methods))
+            if name == UNDISTURBED.name:
+                of_method = [r.ap50 for r in rows if (r.accident, r.method) == (name, method)]
+                cells.append(f"{statistics.fmean(of_method):.3f}")
+            else:
+                found = shares(rows, name, method)
+                cells.append(f"{statistics.fmean(found):.2f}" if found else "-")
+        lines.append((name + " (AP50)" * (name == UNDISTURBED.name), *cells))
+    counts = {len({row.stack for row in rows if row.method == method}) for method in methods}
+    header = ("accident", *map(_short, methods))
     return (
-        "Share of the undisturbed AP50 that is left after an accident, mean over stacks.\n\n"
+        "Share of the undisturbed AP50 that is left after an accident, mean over "
+        f"{min(counts)} to {max(counts)} stacks that the model has not seen.\n\n"
         + table(header, lines)
     )
+
+
+def draw(rows: Sequence[Row]) -> None:
+    """One line per accident, one dot per method: the mean share that is left."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    names = [n for n in dict.fromkeys(r.accident for r in rows) if n != UNDISTURBED.name]
+    methods = list(dict.fromkeys(row.method for row in rows))
+    figure, axis = plt.subplots(figsize=(9, 1.5 + 0.3 * len(names)), layout="constrained")
+    axis.axvline(0.9, color="#cccccc", zorder=0)
+    colours = iter(("#0b6e4f", "#7b4fa3", "#2a6fb0", "#444444"))
+    model = ""
+    for method in methods:
+        baseline = method == BASELINE
+        behind = method.endswith(PERCENTILES)
+        if not behind:
+            model = "#c8a15a" if baseline else next(colours)
+        means = [statistics.fmean(shares(rows, name, method) or [float("nan")]) for name in names]
+        face = "white" if behind else model
+        axis.scatter(
+            means, range(len(names)), 28, facecolor=face, edgecolor=model, label=_short(method),
+            marker="s" if baseline else "o", zorder=2 if baseline or behind else 3,
+        )  # fmt: skip
+    axis.set(xlabel="share of the undisturbed AP at IoU 0.5", xlim=(-0.03, 1.2))
+    axis.set_yticks(range(len(names)), names)
+    axis.invert_yaxis()
+    axis.grid(axis="y", color="#eeeeee")
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    figure.savefig(DOCS / "robustness.png", dpi=130)
+    plt.close(figure)
 
 
 if __name__ == "__main__":

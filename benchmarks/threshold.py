@@ -34,7 +34,7 @@ from cellrt.runtime.model.card import ModelCard
 PARAMETERS: dict[str, dict[str, tuple[float, ...]]] = {
     "flows": {
         "foreground_threshold": (0.3, 0.4, 0.5, 0.6, 0.7),
-        "min_confidence": (0.0, 0.65, 0.7, 0.75, 0.8, 0.85),
+        "min_probability": (0.0, 0.65, 0.7, 0.75, 0.8, 0.85),
     },
     "tascan": {
         "min_area": (10, 20, 30, 40, 50, 60, 80, 100, 120),

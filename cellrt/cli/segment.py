@@ -93,6 +93,15 @@ def segment(
         Count,
         typer.Option(help="The same as --param min_area=N, which the decoder tascan has."),
     ] = None,
+    min_confidence: Annotated[
+        Number, typer.Option(metavar="P", help="Leave out cells of less confidence, 0 to 1.")
+    ] = None,
+    min_size: Annotated[
+        Number, typer.Option(metavar="N", help="Leave out smaller cells, in voxels of the image.")
+    ] = None,
+    max_size: Annotated[
+        Number, typer.Option(metavar="N", help="Leave out larger cells, in voxels of the image.")
+    ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Trace every voxel on its own: slower, for comparison.")
     ] = False,
@@ -159,6 +168,9 @@ def segment(
             halo=halo,
             decoder=decoder,
             decoder_parameters=parameters,
+            min_confidence=min_confidence,
+            min_size=min_size,
+            max_size=max_size,
         )
         # What can be refused is refused before a large file is read.
         network = load(model_file, options)
@@ -226,6 +238,9 @@ def _print_result(
         engine = result.record["engine"]
         ran = f"with {engine['name']} ({engine['precision']})" if engine["precision"] else ""
         print(f"{counted(len(result.table), 'cell')} in {seconds:.1f} s {ran}".rstrip())
+        expected = result.record["quality"]["expected_ap50"]
+        if expected is not None and len(result.table):
+            print(f"expected average precision at an IoU of 0.5: {expected:.2f}")
         for path in paths.values():
             print(f"  {one_line(str(path))}")
 

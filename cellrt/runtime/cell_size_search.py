@@ -22,6 +22,7 @@ from cellrt.runtime.grid.defects import MendedImage
 from cellrt.runtime.grid.intensity import IntensityRange
 from cellrt.runtime.grid.model_image import measure_intensity, prepare_image
 from cellrt.runtime.grid.scale import CellScale
+from cellrt.runtime.grid.texture import busiest_box, likeness
 from cellrt.runtime.model.card import LocalBrightness, ModelCard
 from cellrt.runtime.network.engines.base import Session
 from cellrt.runtime.network.loaded import LoadedModel
@@ -200,19 +201,8 @@ def _unknown(
 
 def is_noise(image: MendedImage) -> bool:
     """Whether neighbouring pixels of the busiest part have nothing in common."""
-    size = tuple(min(n, p) for n, p in zip(image.shape, PROBE, strict=True))
-    crop = image.crop(busiest_box(image, (size[0], size[1], size[2])))
-    box = crop.read((0, 0, 0), crop.shape)[0].astype(np.float64)
-    box -= box.mean(axis=(1, 2), keepdims=True)  # slices may differ in brightness as a whole
-    power = float(np.square(box).mean())
-    if power == 0:
-        return False
-    alike = [
-        float((box[..., 1:] * box[..., :-1]).mean()) / power if box.shape[2] > 1 else 0.0,
-        float((box[:, 1:] * box[:, :-1]).mean()) / power if box.shape[1] > 1 else 0.0,
-    ]
-    # Chance alone makes a correlation of 1 / sqrt(n).
-    return max(alike) < max(WHITE_NOISE, 4 / math.sqrt(box.size))
+    alike, chance = likeness(image, PROBE)
+    return alike < max(WHITE_NOISE, 4 * chance)
 
 
 def search(look: Callable[[int], Probe], steps: range) -> int:
@@ -288,36 +278,8 @@ def _probe(
     return Probe(scale.diameter_pixels, len(volumes), pixels, agreement, decoder.size_weight)
 
 
-def busiest_box(image: MendedImage, size: Shape) -> tuple[slice, slice, slice]:
-    """Box of a given size where the image varies most, found on a grid of candidate positions.
-
-    Fill counts for nothing, and what is brighter than nearly all of the image no more than that.
-    """
-    limit = image.defects.hot_above
-    best, found = -1.0, tuple(slice(0, n) for n in size)
-    for z in _positions(image.shape[0], size[0]):
-        for y in _positions(image.shape[1], size[1]):
-            for x in _positions(image.shape[2], size[2]):
-                box = (slice(z, z + size[0]), slice(y, y + size[1]), slice(x, x + size[2]))
-                sample = image.crop(box).sample(24)
-                if not sample.size:
-                    continue
-                sample = np.minimum(sample, np.float32(limit))
-                spread = float(np.subtract(*np.percentile(sample, [90, 30])))
-                if spread > best:
-                    best, found = spread, box
-    return found[0], found[1], found[2]
-
-
 def _is_constant(image: MendedImage, card: ModelCard) -> bool:
     if isinstance(card.normalisation, LocalBrightness):
         return image.defects.constant
     scale = measure_intensity(image, image.shape, card.normalisation)
     return isinstance(scale, IntensityRange) and scale.is_constant
-
-
-def _positions(length: int, size: int) -> list[int]:
-    """Up to five starts, evenly spread."""
-    span = length - size
-    count = min(5, 1 + math.ceil(2 * span / size)) if span > 0 else 1
-    return [round(i * span / max(1, count - 1)) for i in range(count)] if count > 1 else [span // 2]

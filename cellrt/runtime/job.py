@@ -47,6 +47,10 @@ class Options:
     decoder_parameters : mapping of str to Any
         Parameters of the decoder by name, instead of the model card's or the default ones, such as
         ``{"min_area": 40}`` for ``"tascan"``.
+    min_confidence : float, optional
+        Leave out cells of less confidence, 0 to 1.
+    min_size, max_size : float, optional
+        Leave out smaller and larger cells, in voxels of the image (pixels where it has one slice).
     """
 
     diameter: float | None = None
@@ -59,6 +63,9 @@ class Options:
     halo: int | None = None
     decoder: str | None = None
     decoder_parameters: Mapping[str, Any] = field(default_factory=dict)
+    min_confidence: float | None = None
+    min_size: float | None = None
+    max_size: float | None = None
 
     def __post_init__(self) -> None:
         """Read numbers as plain ones, so that a record can be written, and refuse what is none."""
@@ -68,6 +75,9 @@ class Options:
             ("intensity", 2, float, -math.inf, math.inf),
             ("tile", 3, int, 1, math.inf),
             ("halo", 0, int, 0, math.inf),
+            ("min_confidence", 0, float, 0, 1),
+            ("min_size", 0, float, 0, math.inf),
+            ("max_size", 0, float, 0, math.inf),
         ):
             value = getattr(self, name)
             if value is not None:
@@ -79,6 +89,11 @@ class Options:
             raise UsageError(
                 f"--intensity is {low:g} {high:g}; expected the grey value of the background and "
                 "then the larger one of a typical cell"
+            )
+        if None not in (self.min_size, self.max_size) and self.min_size > self.max_size:  # type: ignore[operator]
+            raise UsageError(
+                f"--min-size {self.min_size:g} is above --max-size {self.max_size:g}; expected the "
+                "smaller one first, or no cell could stay"
             )
         if not isinstance(self.decoder_parameters, Mapping):
             raise UsageError(
@@ -100,7 +115,7 @@ def _numbers(name: str, value: Any, count: int, kind: type) -> Any:
             return kind(value)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise UsageError(f"--{name} is {value!r}; expected {expected}")
+    raise UsageError(f"--{name.replace('_', '-')} is {value!r}; expected {expected}")
 
 
 def _check_range(name: str, numbers: Any, least: float, most: float) -> None:

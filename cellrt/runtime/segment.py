@@ -39,7 +39,8 @@ class Segmenter:
     model : str, Path or ModelFile
         Name of a bundled model, path of an exported ONNX file, or what ``cellrt.load_model``
         returns.
-    engine, precision, mode, tile, halo, decoder, decoder_parameters
+    engine, precision, mode, tile, halo, decoder, decoder_parameters, min_confidence,
+    min_size, max_size
         See :class:`cellrt.runtime.job.Options`.
     progress : bool or Progress
         True shows a bar on standard error; an object receives stages, progress and notes.
@@ -69,6 +70,9 @@ class Segmenter:
         halo: int | None = None,
         decoder: str | None = None,
         decoder_parameters: Mapping[str, Any] | None = None,
+        min_confidence: float | None = None,
+        min_size: float | None = None,
+        max_size: float | None = None,
         progress: bool | Progress = False,
     ) -> None:
         self.options = Options(
@@ -79,6 +83,9 @@ class Segmenter:
             halo=halo,
             decoder=decoder,
             decoder_parameters={} if decoder_parameters is None else decoder_parameters,
+            min_confidence=min_confidence,
+            min_size=min_size,
+            max_size=max_size,
         )
         opened = model if isinstance(model, ModelFile) else open_model(model)
         self.network = stages.load(opened, self.options, keep=_SESSIONS)
@@ -193,6 +200,9 @@ def segment(
     halo: int | None = None,
     decoder: str | None = None,
     decoder_parameters: Mapping[str, Any] | None = None,
+    min_confidence: float | None = None,
+    min_size: float | None = None,
+    max_size: float | None = None,
     progress: bool | Progress = False,
 ) -> Segmentation:
     """Segment the cells of a stack.
@@ -223,7 +233,8 @@ def segment(
         Image to segment of a file that holds several, counted from 1, or its name.
     axes : str, optional
         One letter per dimension out of T, C, Z, Y, X.
-    engine, precision, mode, tile, halo, decoder, decoder_parameters
+    engine, precision, mode, tile, halo, decoder, decoder_parameters, min_confidence,
+    min_size, max_size
         See :class:`cellrt.runtime.job.Options`.
     progress : bool or Progress
         True shows a bar on standard error; an object receives stages, progress and notes.
@@ -264,6 +275,9 @@ def segment(
         halo=halo,
         decoder=decoder,
         decoder_parameters=decoder_parameters,
+        min_confidence=min_confidence,
+        min_size=min_size,
+        max_size=max_size,
         progress=progress,
     )
     segmenter.network.keep = 0
@@ -353,6 +367,10 @@ def _finish(fields: stages.Fields, clock: StageClock) -> Segmentation:
         found.append(decoded.place.reason)
     with clock.stage("measure"):
         table = stages.measure(decoded.labels, volume, anisotropy=job.scale.spacing[0])
+    with clock.stage("judge"):
+        table, quality = stages.judge(table, decoded, job)
+        found += stages.doubts(quality, table, job)
+        table, left_out = stages.select(decoded.labels, table, job.options)
     if len(table) == 0:
         found.append("no cells were found")
     if text := complaint():
@@ -369,6 +387,8 @@ def _finish(fields: stages.Fields, clock: StageClock) -> Segmentation:
         precision=fields.precision,
         device=fields.device,
         place=decoded.place,
+        quality=quality,
+        left_out=left_out,
     )
     flat = volume.is_2d and "Z" not in volume.file_axes
     labels = decoded.labels[0] if flat else decoded.labels

@@ -27,7 +27,7 @@ from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.grid.findings import findings
 from cellrt.runtime.grid.intensity import IntensityRange
 from cellrt.runtime.grid.model_image import look_at, measure_intensity, prepare_image
-from cellrt.runtime.grid.scale import known_scale, slab_planes
+from cellrt.runtime.grid.scale import UNKNOWN_SPACING, known_scale, slab_planes
 from cellrt.runtime.image.volume import Volume
 from cellrt.runtime.job import Job, Options
 from cellrt.runtime.model.card import LocalBrightness
@@ -40,6 +40,7 @@ from cellrt.runtime.progress import StageClock
 
 if TYPE_CHECKING:
     from cellrt.runtime.model.file import ModelFile
+    from cellrt.runtime.results.confidence import Quality
     from cellrt.runtime.results.table import CellTable
 
 
@@ -96,7 +97,15 @@ def check(network: LoadedModel, options: Options) -> Decoder:
     """
     if options.mode not in ("fast", "exact"):
         raise UsageError(f"no decoder mode {options.mode!r}; choose fast or exact")
-    return make_decoder(network, options)
+    decoder, card = make_decoder(network, options), network.model.card
+    if options.min_confidence is not None and (
+        card.confidence is None or decoder.name != card.decoder
+    ):
+        raise UsageError(
+            f"--min-confidence cannot be asked for: model {card.name!r} with the decoder "
+            f"{decoder.name} says nothing about the confidence of cells"
+        )
+    return decoder
 
 
 def prepare(volume: Volume, network: LoadedModel, options: Options, clock: StageClock) -> Job:
@@ -130,6 +139,8 @@ def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stag
         start, spacing, spacing_origin = known_scale(
             volume, card, diameter=options.diameter, anisotropy=options.anisotropy
         )
+        if spacing_origin == UNKNOWN_SPACING:
+            warnings.append(f"the distance between slices is {UNKNOWN_SPACING}")
         scale = refine_scale(
             image,
             start,
@@ -267,6 +278,44 @@ def measure(
 
     return measure_cells(
         labels, volume.channels, volume.full_voxel_size_um, anisotropy=anisotropy or 1.0
+    )
+
+
+def judge(table: CellTable, decoded: Decoded, job: Job) -> tuple[CellTable, Quality]:
+    """Say how far to trust each cell, and what to expect of all of them.
+
+    The model's card knows that for the model's own decoder; of another's cells only the evidence
+    is told.
+    """
+    from cellrt.runtime.results.confidence import Quality
+    from cellrt.runtime.results.confidence import judge as judge_cells
+
+    if decoded.evidence is None:
+        return table, Quality({})
+    card = job.network.model.card
+    own = job.decoder.name == card.decoder
+    return judge_cells(table, decoded.evidence, card.confidence if own else None)
+
+
+def doubts(quality: Quality, table: CellTable, job: Job) -> list[str]:
+    """Warnings of cells of which few may be right, with the likely reason."""
+    from cellrt.runtime.results import verdict
+
+    return verdict.doubts(quality, table, job)
+
+
+def select(
+    labels: NDArray[np.int32], table: CellTable, options: Options
+) -> tuple[CellTable, dict[str, int]]:
+    """Leave out cells that are not wanted, in the labels in place, and say how many."""
+    from cellrt.runtime.results import selection
+
+    return selection.select(
+        labels,
+        table,
+        min_confidence=options.min_confidence,
+        min_size=options.min_size,
+        max_size=options.max_size,
     )
 
 

@@ -7,8 +7,8 @@ import pytest
 
 import cellrt
 from cellrt.runtime import cell_size_search
-from cellrt.runtime.cell_size_search import Probe, busiest_box, is_noise, search
-from cellrt.runtime.grid.defects import as_it_is, mended
+from cellrt.runtime.cell_size_search import Probe, is_noise, search
+from cellrt.runtime.grid.defects import as_it_is
 from cellrt.simulation import (
     ImagingParameters,
     NucleiParameters,
@@ -66,18 +66,6 @@ def test_noise_gives_no_estimate_but_a_result():
     stack = np.random.default_rng(0).normal(100, 5, (16, 48, 48)).astype(np.float32)
     result = cellrt.segment(stack)
     assert result.labels.shape == stack.shape
-
-
-def test_the_busiest_box_holds_the_signal():
-    image = np.zeros((40, 120, 120), np.uint8)
-    image[25:38, 80:110, 5:30] = np.random.default_rng(0).integers(0, 255, (13, 30, 25))
-    box = busiest_box(mended(image), (20, 40, 40))
-    assert image[box].sum() > 0.5 * image.sum()
-    assert busiest_box(mended(image), (40, 120, 120)) == (
-        slice(0, 40),
-        slice(0, 120),
-        slice(0, 120),
-    )
 
 
 def probe(step, top, cells=20):

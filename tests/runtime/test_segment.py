@@ -93,17 +93,17 @@ class BrokenGpu:
 
 
 def test_a_gpu_that_fails_costs_a_warning_and_no_cell(nuclei, monkeypatch):
-    cpu = cellrt.segment(nuclei.image, diameter=16)
+    cpu = cellrt.segment(nuclei.image, diameter=16, anisotropy=1)
     found = BrokenGpu(), Place("a GPU", "it is there")
     monkeypatch.setattr("cellrt.runtime.decoding.flows.gpu_or_cpu.find_gpu", lambda: found)
-    result = cellrt.segment(nuclei.image, diameter=16)
+    result = cellrt.segment(nuclei.image, diameter=16, anisotropy=1)
     np.testing.assert_array_equal(result.labels, cpu.labels)
     (warning,) = result.warnings
     assert warning.startswith("a GPU could not decode (RuntimeError: CUDA_ERROR_OUT_OF_MEMORY)")
     decoder = result.record["decoder"]
     assert (decoder["device"], decoder["reason"]) == ("CPU", warning)
     # Who names an engine for CPUs keeps the GPU for something else.
-    spared = cellrt.segment(nuclei.image, diameter=16, engine="openvino")
+    spared = cellrt.segment(nuclei.image, diameter=16, anisotropy=1, engine="openvino")
     assert not spared.warnings
     assert spared.record["decoder"]["reason"] == "as --engine openvino was asked for"
 

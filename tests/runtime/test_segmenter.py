@@ -100,11 +100,11 @@ def test_fields_are_decoded_often_and_stay_the_same(image, runs):
 
 
 def test_the_record_has_the_parameters_that_were_used(image):
-    cells = cellrt.Segmenter("nuclei", decoder_parameters={"min_confidence": 0.5})
+    cells = cellrt.Segmenter("nuclei", decoder_parameters={"min_probability": 0.5})
     fields = cells.predict(image, diameter=16)
     record = cells.decode(fields, {"foreground_threshold": 0.31}).record
     parameters = record["decoder"]["parameters"]
-    assert (parameters["foreground_threshold"], parameters["min_confidence"]) == (0.31, 0.5)
+    assert (parameters["foreground_threshold"], parameters["min_probability"]) == (0.31, 0.5)
     json.dumps(record)
     with pytest.raises(UsageError, match="foreground_treshold"):
         cells.decode(fields, {"foreground_treshold": 0.3})

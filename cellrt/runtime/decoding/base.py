@@ -7,7 +7,7 @@ as the device it ran on, travels with that run's result.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
@@ -43,20 +43,40 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What the network's fields say of the cells that were found in them.
+
+    Parameters
+    ----------
+    cells : mapping of str to (n + 1,) float64 array
+        What is known of each cell, by its label; the background's entry means nothing. The names
+        become columns of the table of cells.
+    volume : mapping of str to float
+        What is known of the volume as a whole, 0 or more.
+    """
+
+    cells: Mapping[str, NDArray[np.float64]]
+    volume: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Decoded:
     """Cells, and where they were found.
 
-    A family that knows more of its cells than their voxels extends this class.
+    A family that knows more of its cells than this extends the class.
 
     Parameters
     ----------
     labels : (z, y, x) int32 array
         0 for background, cells 1 to n in the order of their first voxel.
     place : Place
+    evidence : Evidence, optional
+        Without it there is no confidence in cells.
     """
 
     labels: NDArray[np.int32]
     place: Place
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True)

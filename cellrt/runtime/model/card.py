@@ -50,6 +50,30 @@ class LocalBrightness:
 
 
 @dataclass(frozen=True)
+class Confidence:
+    """How far to trust cells, and a stack: two logistic regressions on what a decoder saw.
+
+    Each maps terms to their weights: ``"constant"``, or how a piece of evidence enters and its
+    name, as in ``"logit probability"`` or ``"log flow_error"``; see
+    :mod:`cellrt.runtime.results.confidence`.
+
+    Parameters
+    ----------
+    cell : dict of str to float
+        Gives the probability that a cell matches a true one at an IoU of 0.5.
+    stack : dict of str to float
+        Gives the average precision to be expected at an IoU of 0.5. The mean confidence of the
+        stack's cells is evidence, too, as ``mean_confidence``.
+    data : str
+        What it was fitted on.
+    """
+
+    cell: dict[str, float]
+    stack: dict[str, float]
+    data: str
+
+
+@dataclass(frozen=True)
 class Output:
     """One output tensor of the graph, ``(n, channels, z, y, x)``, and what its channels are."""
 
@@ -127,6 +151,8 @@ class ModelCard:
     unquantised : {"auto", "fp32"}
         Of an int8 file, how the layers are computed that are not int8: as fast as the CPU can, in
         bf16 where it has it, or in fp32 because their rounding would change cells.
+    confidence : Confidence, optional
+        For cells of the model's own decoder. Without it cells have no confidence.
     """
 
     name: str
@@ -152,6 +178,7 @@ class ModelCard:
     tile: tuple[int, int, int] = (64, 96, 96)
     precision: str = "fp32"
     unquantised: str = "auto"
+    confidence: Confidence | None = None
     training_data: tuple[TrainingData, ...] = ()
     scores: tuple[Score, ...] = ()
     golden: Golden | None = None
@@ -233,6 +260,8 @@ def _typed(raw: dict[str, Any]) -> dict[str, Any]:
         )
     values["training_data"] = tuple(TrainingData(**d) for d in raw.get("training_data", ()))
     values["scores"] = tuple(Score(**s) for s in raw.get("scores", ()))
+    if raw.get("confidence") is not None:
+        values["confidence"] = Confidence(**raw["confidence"])
     if raw.get("golden") is not None:
         golden = dict(raw["golden"])
         golden["shape"] = tuple(golden["shape"])
@@ -278,5 +307,12 @@ def _check(card: ModelCard) -> None:
     else:
         low, high = rule.low_percentile, rule.high_percentile
         need(0 <= low < high <= 100, f"normalisation percentiles {low}, {high}")
+    if card.confidence is not None:
+        for part in (card.confidence.cell, card.confidence.stack):
+            terms_make_sense = all(
+                name == "constant" or name.partition(" ")[0] in ("log", "logit") for name in part
+            )
+            need(terms_make_sense, f"confidence has the terms {', '.join(part)}")
+            need(all(map(math.isfinite, part.values())), "confidence needs finite weights")
     smallest, largest = card.diameter_range
     need(0 < smallest <= 1 <= largest, f"diameter_range {card.diameter_range} must enclose 1")

@@ -16,6 +16,7 @@ from cellrt.runtime.machine.memory import peak_memory_bytes
 if TYPE_CHECKING:
     from cellrt.runtime.decoding.base import Place
     from cellrt.runtime.job import Job
+    from cellrt.runtime.results.confidence import Quality
 
 LIBRARIES = ("numpy", "numba", "numba-cuda", "scikit-image", "tifffile", "openvino", "onnxruntime")
 
@@ -30,6 +31,8 @@ def run_record(
     precision: str,
     device: str,
     place: Place,
+    quality: Quality,
+    left_out: Mapping[str, int],
 ) -> dict[str, Any]:
     """Collect the record of a finished job.
 
@@ -48,6 +51,10 @@ def run_record(
         As the engine ran; empty where it did not.
     place : Place
         Where the cells were decoded.
+    quality : Quality
+        What is to be expected of the cells.
+    left_out : mapping of str to int
+        Cells that were found and not wanted, by the option that says so.
 
     Returns
     -------
@@ -112,6 +119,8 @@ def run_record(
             "computed_voxels_per_voxel": round(job.plan.overhead, 3),
         },
         "cells": cells,
+        "left_out": dict(left_out),
+        "quality": quality.record(),
         "warnings": list(warnings),
         "seconds": {
             **seconds,

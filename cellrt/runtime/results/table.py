@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,18 @@ class CellTable:
 
     def __getitem__(self, column: str) -> NDArray[Any]:
         return self.columns[column]
+
+    def with_columns(self, columns: Mapping[str, NDArray[Any]]) -> CellTable:
+        """The same cells with more columns, right after what their shape is."""
+        named = [name for name in self.columns if "_channel_" not in name]
+        known = self.columns
+        return CellTable({**{name: known[name] for name in named}, **columns, **known}, self.unit)
+
+    def only(self, keep: NDArray[np.bool_]) -> CellTable:
+        """The cells to keep, numbered from 1."""
+        columns = {name: values[keep] for name, values in self.columns.items()}
+        columns["id"] = np.arange(1, np.count_nonzero(keep) + 1, dtype=np.int64)
+        return CellTable(columns, self.unit)
 
     def to_dataframe(self) -> Any:
         """The table as a pandas DataFrame.

@@ -17,10 +17,18 @@ from cellrt.runtime.decoding.classes.baselines import (
     decode_dbscan,
     decode_watershed,
 )
+from cellrt.runtime.decoding.classes.class_map import class_map_of
 from cellrt.runtime.decoding.classes.decoder import CLASS_OUTPUTS
 from cellrt.runtime.decoding.classes.tascan import TascanParameters, decode_supervoxels
-from cellrt.runtime.decoding.flows.cells import FlowParameters, decode_flows, decode_packed
+from cellrt.runtime.decoding.flows.cells import (
+    UNSURE,
+    FlowParameters,
+    decode_flows,
+    decode_packed,
+)
 from cellrt.runtime.decoding.flows.decoder import FLOW_OUTPUTS
+from cellrt.runtime.decoding.flows.packed_field import threshold_byte, unpack_flow
+from cellrt.runtime.decoding.flows.targets import tanh_flow
 from cellrt.runtime.decoding.registry import family_names, find_family
 
 # Parameters that change cells of the small fields below.
@@ -32,7 +40,7 @@ PLAIN = {
 }
 OTHER = {
     "flows": FlowParameters(
-        radius_range=(2.0, 9.0), foreground_threshold=0.6, wall_thickness=2.0, min_confidence=0.65
+        radius_range=(2.0, 9.0), foreground_threshold=0.6, wall_thickness=2.0, min_probability=0.65
     ),
     "tascan": TascanParameters(min_area=3, min_radius=1.0, reach=2),
     "watershed": WatershedParameters(smoothing=0.0, min_radius=1.0, reach=2),
@@ -131,3 +139,54 @@ def test_more_voxels_than_int32_counts_are_refused(decode):
         pytest.importorskip("sklearn", reason="scikit-learn is an extra")
     with pytest.raises(InputError, match=r"2,149,580,800 voxels.*cut the stack into blocks"):
         decode()
+
+
+@pytest.mark.parametrize("name", family_names())
+@settings(deadline=None, max_examples=15)
+@given(shape=st.tuples(*3 * [st.integers(3, 20)]), seed=st.integers(0, 99))
+def test_every_cell_has_its_evidence_on_every_grid(name, shape, seed):
+    for parameters in (PLAIN[name], OTHER[name]):
+        decoder = decoder_of(name, parameters)
+        kept = kept_of(decoder, random_fields(name, shape, seed))
+        decoded = decoder.decode(kept, mode="fast")
+        count = int(decoded.labels.max(initial=0))
+        assert decoded.evidence.cells.keys()
+        for values in decoded.evidence.cells.values():
+            assert values.shape == (count + 1,)
+            assert np.isfinite(values).all()
+            assert ((values[1:] >= 0) & (values[1:] <= 2)).all()
+        for value in decoded.evidence.volume.values():
+            assert np.isfinite(value)
+            assert value >= 0
+        finer = tuple(n + 1 for n in shape)
+        assert decoder.to_grid(decoded, kept, finer).evidence == decoded.evidence
+
+
+@settings(deadline=None, max_examples=25)
+@given(shape=st.tuples(*3 * [st.integers(3, 16)]), seed=st.integers(0, 99))
+def test_evidence_of_flows_is_what_the_fields_say_voxel_by_voxel(shape, seed):
+    decoder = decoder_of("flows", PLAIN["flows"])
+    kept = kept_of(decoder, random_fields("flows", shape, seed))
+    decoded = decoder.decode(kept, mode="fast")
+    labels, evidence = decoded.labels, decoded.evidence
+    byte = kept >> 24
+    possible, sure = (byte >= threshold_byte(p) for p in UNSURE)
+    error = np.abs(tanh_flow(labels) - unpack_flow(kept)).mean(axis=0)
+    for label in range(1, labels.max(initial=0) + 1):
+        inside = labels == label
+        assert evidence.cells["probability"][label] == pytest.approx(byte[inside].mean() / 255)
+        assert evidence.cells["flow_error"][label] == pytest.approx(error[inside].mean(), abs=0.01)
+    cells = max(np.count_nonzero(labels), 1)
+    assert evidence.volume["unsure"] == pytest.approx((possible & ~sure).sum() / cells)
+    assert evidence.volume["missed"] == pytest.approx((possible & (labels == 0)).sum() / cells)
+
+
+def test_evidence_of_class_maps_counts_classes_that_fit():
+    cells = np.zeros((6, 6, 12), np.int32)
+    cells[1:5, 1:5, 1:11] = 1
+    kept = class_map_of(cells)
+    decoded = decoder_of("tascan", PLAIN["tascan"]).decode(kept, mode="fast")
+    assert decoded.labels.max() == 1
+    assert decoded.evidence.cells["class_match"][1] == 1.0
+    assert decoded.evidence.cells["interior_share"][1] == pytest.approx(2 * 2 * 8 / (4 * 4 * 10))
+    assert decoded.evidence.volume == {"class_mismatch": 0.0, "missed": 0.0}

@@ -83,3 +83,40 @@ def _classify(labels: Any, offsets: Any, classes: Any, lo: int, hi: int) -> None
                     if other != label and other >= 0:
                         classes[z, y, x] = MEMBRANE
                         break
+
+
+def class_matches(
+    labels: npt.NDArray[np.int32], predicted: ClassMap, expected: ClassMap, count: int
+) -> npt.NDArray[np.int64]:
+    """Compare two class maps cell by cell.
+
+    Parameters
+    ----------
+    labels : (z, y, x) int32 array
+        Cells 1 to `count`.
+    predicted, expected : (z, y, x) uint8 array
+
+    Returns
+    -------
+    (count + 1, 3) int64 array
+        Voxels of each label; those of them that both maps call the same; those predicted to be
+        `FOREGROUND`.
+    """
+    flat, seen, wanted = (a.reshape(-1) for a in (labels, predicted, expected))
+
+    def part(lo: int, hi: int) -> npt.NDArray[np.int64]:
+        counts = np.zeros((count + 1, 3), np.int64)
+        _add_matches(flat, seen, wanted, counts, lo, hi)
+        return counts
+
+    found: npt.NDArray[np.int64] = np.sum(in_threads(flat.size, part, voxels=flat.size), axis=0)
+    return found
+
+
+@compiled
+def _add_matches(labels: Any, predicted: Any, expected: Any, counts: Any, lo: int, hi: int) -> None:
+    for i in range(lo, hi):
+        label = labels[i]
+        counts[label, 0] += 1
+        counts[label, 1] += predicted[i] == expected[i]
+        counts[label, 2] += predicted[i] == FOREGROUND

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from cellrt.geometry import Shape
 from cellrt.runtime.decoding.base import (
     Decoded,
     Decoder,
+    Evidence,
     Family,
     Merging,
     Mode,
@@ -32,6 +33,7 @@ from cellrt.runtime.decoding.classes.class_map import (
     MEMBRANE,
     ClassMap,
     class_map_of,
+    class_matches,
 )
 from cellrt.runtime.decoding.classes.clean_up import CleanUpParameters
 from cellrt.runtime.decoding.classes.tascan import TascanParameters, decode_supervoxels
@@ -85,12 +87,23 @@ class ClassMapDecoder:
         return WholeCollector(np.empty(shape, np.uint8), _most_probable)
 
     def decode(self, kept: NDArray[Any], *, mode: Mode) -> Decoded:
-        """Labels on the model's grid."""
-        return Decoded(self.find(kept, self.parameters), HERE)
+        """Labels on the model's grid, each judged by the classes that its voxels should have."""
+        labels = self.find(kept, self.parameters)
+        found = class_matches(labels, kept, class_map_of(labels), int(labels.max(initial=0)))
+        voxels = np.maximum(found[:, 0], 1)
+        claimed = max(int(found[1:, 0].sum()), 1)
+        evidence = Evidence(
+            {"class_match": found[:, 1] / voxels, "interior_share": found[:, 2] / voxels},
+            {
+                "class_mismatch": 1 - int(found[1:, 1].sum()) / claimed,
+                "missed": int(found[0, 2]) / claimed,
+            },
+        )
+        return Decoded(labels, HERE, evidence)
 
     def to_grid(self, decoded: Decoded, kept: NDArray[Any], shape: Shape) -> Decoded:
         """Interpolate the cells' masks; classes say nothing between voxels."""
-        return Decoded(upsample_masks(decoded.labels, shape), HERE)
+        return replace(decoded, labels=upsample_masks(decoded.labels, shape))
 
     def agreement(self, decoded: Decoded, kept: NDArray[Any]) -> float:
         """Geometric mean of two Dice coefficients: of membranes and of interiors.

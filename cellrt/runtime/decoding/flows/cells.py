@@ -20,23 +20,31 @@ steps, closing of sinks, filters; section 3: their parameters).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from cellrt.errors import InputError
-from cellrt.runtime.decoding.base import Mode, check_size
+from cellrt.runtime.decoding.base import Evidence, Mode, check_size
 from cellrt.runtime.decoding.flows.confidence import mean_probability
 from cellrt.runtime.decoding.flows.packed_field import pack_field, threshold_byte, unpack_flow
 from cellrt.runtime.decoding.flows.sinks import join_basins, number_sinks
 from cellrt.runtime.decoding.flows.steps import HOST, Steps
 from cellrt.runtime.decoding.flows.trace import follow_pointers
 from cellrt.runtime.decoding.flows.trace_exact import exact_pointers
-from cellrt.runtime.decoding.labels.regions import Regions, equivalent_radius, smallest_volume
+from cellrt.runtime.decoding.labels.regions import (
+    Regions,
+    equivalent_radius,
+    former_labels,
+    smallest_volume,
+)
 
 Target = Literal["tanh", "heat", "centroid"]
+
+UNSURE = (0.3, 0.75)
+"""Probabilities between which the network does not know."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class FlowParameters:
         Largest mean absolute difference between the flow of the found cell and the predicted one.
     foreground_threshold : float
         Least probability of foreground.
-    min_confidence : float
+    min_probability : float
         Least mean probability of foreground over a cell's voxels, before walls are filled.
     wall_thickness : float
         Background voxels up to this distance from cells on two sides, and those next to a cell,
@@ -84,7 +92,7 @@ class FlowParameters:
     min_overlap: float = 0.2
     max_flow_error: float = 0.8
     foreground_threshold: float = 0.5
-    min_confidence: float = 0.0
+    min_probability: float = 0.0
     wall_thickness: float = 0.0
     target: Target = "tanh"
 
@@ -96,7 +104,7 @@ class FlowParameters:
         _in_range("min_overlap", self.min_overlap, 0.0, 1.0)
         _in_range("max_flow_error", self.max_flow_error, 0.0, 2.0)
         _in_range("foreground_threshold", self.foreground_threshold, 0.0, 1.0)
-        _in_range("min_confidence", self.min_confidence, 0.0, 1.0)
+        _in_range("min_probability", self.min_probability, 0.0, 1.0)
         _in_range("wall_thickness", self.wall_thickness, 0.0, 32.0)
         if len(self.radius_range) != 2 or not 0 <= self.radius_range[0] <= self.radius_range[1]:
             raise InputError(
@@ -106,6 +114,23 @@ class FlowParameters:
             raise InputError(
                 f"target is {self.target!r}; expected one of {', '.join(get_args(Target))}"
             )
+
+
+class FlowCells(NamedTuple):
+    """Cells of a field, and what the field says of them.
+
+    Attributes
+    ----------
+    labels : (z, y, x) int32 array
+    evidence : Evidence
+        Of cells, before walls are filled: ``probability``, the mean of the foreground's, and
+        ``flow_error``, the mean absolute difference between the cell's own flow and the predicted
+        one. Of the volume, all in relation to the cells' voxels: ``flow_error``; ``unsure``, voxels
+        that may be foreground or not; ``missed``, possible foreground outside of cells.
+    """
+
+    labels: npt.NDArray[np.int32]
+    evidence: Evidence
 
 
 def decode_flows(
@@ -157,7 +182,7 @@ def decode_flows(
     _check_inputs(flow, foreground, mode)
     if foreground.size == 0:
         return np.zeros(foreground.shape, np.int32)
-    return decode_packed(pack_field(flow, foreground), parameters, mode=mode, flow=flow)
+    return decode_packed(pack_field(flow, foreground), parameters, mode=mode, flow=flow).labels
 
 
 def decode_packed(
@@ -167,8 +192,8 @@ def decode_packed(
     mode: Mode = "fast",
     flow: npt.NDArray[np.floating[Any]] | None = None,
     steps: Steps = HOST,
-) -> npt.NDArray[np.int32]:
-    """Label the cells of a packed field.
+) -> FlowCells:
+    """Label and judge the cells of a packed field.
 
     Parameters
     ----------
@@ -185,7 +210,7 @@ def decode_packed(
 
     Returns
     -------
-    (z, y, x) int32 array
+    FlowCells
 
     Raises
     ------
@@ -212,8 +237,8 @@ def decode_packed(
     contacts = steps.contacts(labels, packed, sinks, parameters.closing_radius)
     fragment = smallest_volume(parameters.radius_range[0], packed.shape)
     group = join_basins(regions.volumes, contacts, fragment)
-    _filter_and_fill(labels, packed, regions.grouped(group), group, parameters, steps)
-    return steps.to_host(labels)
+    evidence = _filter_and_fill(labels, packed, regions.grouped(group), group, parameters, steps)
+    return FlowCells(steps.to_host(labels), evidence)
 
 
 def _filter_and_fill(
@@ -223,33 +248,62 @@ def _filter_and_fill(
     group: npt.NDArray[np.int32],
     parameters: FlowParameters,
     steps: Steps,
-) -> None:
+) -> Evidence:
     """Turn basins into numbered cells, in place; each basin belongs to a group of `regions`."""
     radius = equivalent_radius(regions.volumes, packed.shape)
     smallest, largest = parameters.radius_range
     table = regions.numbered((radius >= smallest) & (radius <= largest))
     steps.relabel(labels, table[group])
-    count = int(table.max())
+    cells = regions.relabelled(table)
+    count = cells.volumes.size - 1
+    errors = probabilities = np.zeros(count + 1)
     if count:
-        cells = regions.relabelled(table)
-        keep = np.ones(count + 1, np.bool_)
-        if parameters.max_flow_error < 2.0:
-            errors = steps.flow_errors(labels, packed, cells.volumes, parameters.target)
-            keep &= errors <= parameters.max_flow_error
-        if parameters.min_confidence > parameters.foreground_threshold:
-            sums = steps.probability_sums(labels, packed, count)
-            keep &= mean_probability(sums, cells.volumes) >= parameters.min_confidence
-        if not keep[1:].all():
-            table = cells.numbered(keep)
+        errors = steps.flow_errors(labels, packed, cells.volumes, parameters.target)
+        sums = steps.probability_sums(labels, packed, count)
+        probabilities = mean_probability(sums, cells.volumes)
+        keep = errors <= parameters.max_flow_error
+        if parameters.min_probability > parameters.foreground_threshold:
+            keep &= probabilities >= parameters.min_probability
+        table = cells.numbered(keep)
+        if table.max() < count:
             steps.relabel(labels, table)
-            count = int(table.max())
-    if count and parameters.wall_thickness > 0:
+    old = former_labels(table) if count else np.zeros(1, np.int64)
+    volumes = cells.volumes[old]
+    found = Evidence(
+        {"probability": probabilities[old], "flow_error": errors[old]},
+        _doubts(labels, packed, volumes, errors[old], steps),
+    )
+    if old.size > 1 and parameters.wall_thickness > 0:
         steps.fill_walls(labels, parameters.wall_thickness)
         least = threshold_byte(parameters.foreground_threshold)
-        regions = steps.count_regions(labels, count)
-        inside = steps.foreground_voxels(labels, packed, count, least)
-        share = inside / np.maximum(regions.volumes, 1)
-        steps.relabel(labels, regions.numbered(share >= parameters.min_overlap))
+        filled = steps.count_regions(labels, old.size - 1)
+        inside = steps.foreground_voxels(labels, packed, old.size - 1, least)
+        share = inside / np.maximum(filled.volumes, 1)
+        table = filled.numbered(share >= parameters.min_overlap)
+        steps.relabel(labels, table)
+        old = former_labels(table)
+        found = replace(found, cells={name: v[old] for name, v in found.cells.items()})
+    return found
+
+
+def _doubts(
+    labels: Any,
+    packed: Any,
+    volumes: npt.NDArray[np.int64],
+    errors: npt.NDArray[np.float64],
+    steps: Steps,
+) -> dict[str, float]:
+    """What speaks against the cells of a volume as a whole; see :class:`FlowCells`."""
+    possible, sure = (
+        steps.foreground_voxels(labels, packed, volumes.size - 1, threshold_byte(probability))
+        for probability in UNSURE
+    )
+    claimed = max(int(volumes.sum()), 1)
+    return {
+        "flow_error": float((errors * volumes).sum() / claimed),
+        "unsure": int(possible.sum() - sure.sum()) / claimed,
+        "missed": int(possible[0]) / claimed,
+    }
 
 
 def _check_inputs(

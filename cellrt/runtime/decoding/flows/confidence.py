@@ -19,13 +19,15 @@ from cellrt.threads import in_threads
 def foreground_voxels(
     labels: Labels, packed: PackedField, count: int, least: np.uint32
 ) -> npt.NDArray[np.int64]:
-    """Voxels of each label 0..`count` that the network calls foreground; 0 for background."""
+    """Voxels of each label 0..`count` with at least that probability byte."""
     return _sums(labels, packed, count, (np.arange(256) >= least).astype(np.int64))
 
 
 def probability_sums(labels: Labels, packed: PackedField, count: int) -> npt.NDArray[np.int64]:
     """Probability of foreground, in units of 1/255, summed over each label; 0 for background."""
-    return _sums(labels, packed, count, np.arange(256))
+    sums = _sums(labels, packed, count, np.arange(256))
+    sums[0] = 0
+    return sums
 
 
 def _sums(
@@ -40,7 +42,6 @@ def _sums(
         return sums
 
     total: npt.NDArray[np.int64] = np.sum(in_threads(flat.size, part, voxels=flat.size), axis=0)
-    total[0] = 0
     return total
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ from cellrt.runtime.decoding.flows.cells import FlowParameters, decode_packed
 from cellrt.runtime.decoding.flows.packed_field import pack_field, threshold_byte, unpack_flow
 from cellrt.runtime.decoding.flows.steps import HOST, Steps
 from cellrt.runtime.decoding.flows.targets import tanh_flow
+
+T = TypeVar("T")
 
 FLOW_OUTPUTS = ("flow_z", "flow_y", "flow_x", "foreground")
 
@@ -72,11 +74,12 @@ class FlowDecoder:
         stay = self.keep_to_cpu
         if mode == "exact":
             stay = stay or "the exact mode has no kernels for a GPU"
-        return _somewhere(
+        cells, place = _somewhere(
             kept,
             lambda field, steps: decode_packed(field, self.parameters, mode=mode, steps=steps),
             Place("CPU", stay) if stay else None,
         )
+        return Decoded(cells.labels, place, cells.evidence)
 
     def to_grid(self, decoded: Decoded, kept: Any, shape: Shape) -> Decoded:
         """Decode again on another grid, where every voxel needs only one step.
@@ -84,7 +87,7 @@ class FlowDecoder:
         It is done where the cells were found, so that a GPU that failed is not asked twice.
         """
         place = decoded.place
-        return _somewhere(
+        labels, place = _somewhere(
             kept,
             lambda field, steps: steps.upsample(
                 decoded.labels,
@@ -97,6 +100,7 @@ class FlowDecoder:
             place if place.device == "CPU" else None,
             target=shape,
         )
+        return replace(decoded, labels=labels, place=place)
 
     def agreement(self, decoded: Decoded, kept: Any) -> float:
         """One less the mean difference of predicted and recomputed flow over the foreground."""
@@ -114,24 +118,24 @@ def _pack(kept: NDArray[Any], fields: NDArray[np.float32]) -> None:
 
 def _somewhere(
     kept: Any,
-    work: Callable[[Any, Steps], NDArray[np.int32]],
+    work: Callable[[Any, Steps], T],
     place: Place | None,
     target: Shape | None = None,
-) -> Decoded:
+) -> tuple[T, Place]:
     """Do the work at a place on the CPU; without one on the GPU, if there is one that can."""
     if place is None:
         steps, place = gpu_or_cpu.find_gpu()
         if steps is not None:
             try:
                 steps.check_memory(kept, target)
-                return Decoded(work(kept, steps), place)
+                return work(kept, steps), place
             except Exception as error:  # the driver's own untyped errors too
                 reason = (
                     f"{place.device} could not decode ({first_line(error)}); "
                     "the CPU did, with the same result"
                 )
                 place = Place("CPU", reason, fell_back=True)
-    return Decoded(work(gpu_or_cpu.host_array(kept), HOST), place)
+    return work(gpu_or_cpu.host_array(kept), HOST), place
 
 
 FLOWS = Family(

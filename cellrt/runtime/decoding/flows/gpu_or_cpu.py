@@ -19,7 +19,7 @@ from cellrt.runtime.decoding.flows.packed_field import pack_field
 from cellrt.runtime.decoding.flows.steps import HOST, Steps
 from cellrt.runtime.decoding.flows.targets import tanh_table
 
-_EVERY_STEP = FlowParameters(wall_thickness=3.0, min_confidence=0.6)
+_EVERY_STEP = FlowParameters(wall_thickness=3.0, min_probability=0.6)
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 
@@ -82,7 +82,7 @@ def decode_sample(
             flow[axis][box] = run.reshape([n if k == axis else 1 for k in range(3)])
     packed = pack_field(flow, chance)
     parameters = replace(wanted, radius_range=(2.0, 100.0))
-    labels = decode_packed(packed, parameters, steps=steps)
+    labels = decode_packed(packed, parameters, steps=steps).labels
     finer = steps.upsample(
         labels,
         packed,

@@ -59,11 +59,11 @@ class Steps(Protocol):
         ...
 
     def probability_sums(self, labels: Any, packed: Any, count: int) -> IntTable:
-        """Sum of the probability bytes of each label."""
+        """Sum of the probability bytes of each label; 0 for background."""
         ...
 
     def foreground_voxels(self, labels: Any, packed: Any, count: int, least: np.uint32) -> IntTable:
-        """Voxels of each label with at least that probability byte."""
+        """Voxels of each label, background included, with at least that probability byte."""
         ...
 
     def fill_walls(self, labels: Any, thickness: float) -> None:

@@ -44,10 +44,16 @@ class Regions(NamedTuple):
 
     def relabelled(self, table: npt.NDArray[np.int32]) -> Regions:
         """Regions as they are after :func:`relabel` with a table that :meth:`numbered` gave."""
-        old = np.zeros(int(table.max()) + 1, np.int64)
-        old[table] = np.arange(table.size)
-        old[0] = 0
+        old = former_labels(table)
         return Regions(self.volumes[old], self.first[old])
+
+
+def former_labels(table: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """For each label that a table of :meth:`Regions.numbered` gives, the one that becomes it."""
+    old = np.zeros(int(table.max()) + 1, np.int64)
+    old[table] = np.arange(table.size)
+    old[0] = 0
+    return old
 
 
 def count_regions(labels: Labels, count: int) -> Regions:

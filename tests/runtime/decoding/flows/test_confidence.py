@@ -58,7 +58,7 @@ def test_cells_that_the_network_doubts_go_and_the_sure_ones_stay_as_they_are():
     doubt = np.select([truth == 1, truth == 2, truth == 3], [0.95, 0.5, 0.75], 0.0)
     parts = {}
     for least in (0.0, 0.6, 0.8, 1.0):
-        parameters = FlowParameters(foreground_threshold=0.3, min_confidence=least)
+        parameters = FlowParameters(foreground_threshold=0.3, min_probability=least)
         parts[least] = decode_flows(tanh_flow(truth), doubt.astype(np.float32), parameters)
     np.testing.assert_array_equal(parts[0.0], truth)
     np.testing.assert_array_equal(parts[0.6] > 0, (truth == 1) | (truth == 3))

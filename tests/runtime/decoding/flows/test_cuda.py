@@ -42,7 +42,7 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 SHAPE = (5, 14, 16) if SIMULATED else (24, 40, 48)
 PLAIN = FlowParameters(radius_range=(1.5, 100.0))
 EVERYTHING = FlowParameters(
-    radius_range=(1.5, 100.0), wall_thickness=2.5, min_confidence=0.55, max_flow_error=0.7
+    radius_range=(1.5, 100.0), wall_thickness=2.5, min_probability=0.55, max_flow_error=0.7
 )
 
 
@@ -211,8 +211,11 @@ FIELDS = {
 
 def assert_same(packed, parameters, steps):
     before = packed.copy()
-    expected = decode_packed(packed, parameters)
-    labels = decode_packed(packed, parameters, steps=steps)
+    expected, evidence = decode_packed(packed, parameters)
+    labels, found = decode_packed(packed, parameters, steps=steps)
+    assert found.volume == evidence.volume
+    for name, values in evidence.cells.items():
+        np.testing.assert_array_equal(found.cells[name], values)
     assert labels.dtype == expected.dtype
     np.testing.assert_array_equal(labels, expected)
     np.testing.assert_array_equal(packed, before)
@@ -239,7 +242,7 @@ def test_labels_are_those_of_the_cpu(steps, field):
         min_overlap=st.sampled_from([0.0, 0.7]),
         max_flow_error=st.sampled_from([0.3, 0.8, 2.0]),
         foreground_threshold=st.sampled_from([0.0, 0.5, 0.8]),
-        min_confidence=st.sampled_from([0.0, 0.7]),
+        min_probability=st.sampled_from([0.0, 0.7]),
         wall_thickness=st.sampled_from([0.0, 1.0, 3.0, 9.0]),
     ),
 )
@@ -269,7 +272,7 @@ def test_labels_on_another_grid_are_those_of_the_cpu(steps, scale, walls):
     if SIMULATED and (walls or scale[0] < 1):
         pytest.skip("one of each in the simulator")
     packed = like_a_network(cells(SHAPE, 7, gap=1.0), 7)
-    labels = decode_packed(packed, PLAIN)
+    labels = decode_packed(packed, PLAIN).labels
     shape = tuple(max(1, int(n * s)) for n, s in zip(SHAPE, scale, strict=True))
     options = {"step": 4.0, "threshold": 0.5, "walls": walls}
     expected = HOST.upsample(labels, packed, shape, **options)
@@ -385,7 +388,7 @@ def test_a_field_of_another_library_is_used_where_it_lies(monkeypatch):
     packed = like_a_network(cells(SHAPE, 13), 13)
     found = decoder.decode(ForeignArray(packed), mode="fast")
     assert found.place.device == "a GPU"
-    np.testing.assert_array_equal(found.labels, decode_packed(packed, PLAIN))
+    np.testing.assert_array_equal(found.labels, decode_packed(packed, PLAIN).labels)
 
 
 @pytest.mark.parametrize("error", [MemoryError("CUDA_ERROR_OUT_OF_MEMORY\nmore"), ValueError("")])
@@ -399,7 +402,7 @@ def test_where_the_gpu_fails_the_cpu_decodes_and_one_line_says_so(
     with monkeypatch.context() as broken:
         broken.setattr(steps, "contacts", fail, raising=False)
         found = decoder.decode(packed, mode="fast")
-        np.testing.assert_array_equal(found.labels, decode_packed(packed, PLAIN))
+        np.testing.assert_array_equal(found.labels, decode_packed(packed, PLAIN).labels)
         assert found.place.device == "CPU"
         assert found.place.fell_back
         assert type(error).__name__ in found.place.reason
@@ -428,7 +431,7 @@ def test_too_little_device_memory_is_seen_before_anything_starts(decoder, kernel
     with pytest.raises(ResourceError):
         steps.check_memory(steps.field(packed), finer)
     found = decoder.decode(packed, mode="fast")
-    np.testing.assert_array_equal(found.labels, decode_packed(packed, PLAIN))
+    np.testing.assert_array_equal(found.labels, decode_packed(packed, PLAIN).labels)
     assert found.place.fell_back
     assert "device memory" in found.place.reason
 
@@ -437,7 +440,7 @@ def test_the_exact_mode_and_agreement_take_a_field_from_the_device(decoder, step
     monkeypatch.setattr(gpu_or_cpu, "host_array", lambda a: getattr(a, "copy_to_host", lambda: a)())
     packed = like_a_network(cells((4, 10, 11), 12), 12)
     found = decoder.decode(steps.field(packed), mode="exact")
-    np.testing.assert_array_equal(found.labels, decode_packed(packed, PLAIN, mode="exact"))
+    np.testing.assert_array_equal(found.labels, decode_packed(packed, PLAIN, mode="exact").labels)
     assert found.place.device == "CPU"
     assert "exact" in found.place.reason
     assert decoder.agreement(found, steps.field(packed)) == decoder.agreement(found, packed)

@@ -42,7 +42,7 @@ def probability_sums(labels: Any, packed: Any, count: int) -> npt.NDArray[np.int
 def foreground_voxels(
     labels: Any, packed: Any, count: int, least: np.uint32
 ) -> npt.NDArray[np.int64]:
-    """Voxels of each label with at least that probability byte, on the host."""
+    """Voxels of each label 0..`count` with at least that probability byte, on the host."""
     return _byte_sums(labels, packed, count, least)
 
 
@@ -99,7 +99,7 @@ def _add_bytes(labels: Any, packed: Any, least: Any, sums: Any) -> None:
             elif byte >= least:
                 total += 1
             if i + 1 == stop or labels[i + 1] != labels[i]:
-                if labels[i] != 0:
+                if labels[i] != 0 or least != 0:
                     cuda.atomic.add(sums, labels[i], total)
                 total = np.int64(0)
         run += cuda.gridsize(1)

@@ -1,0 +1,351 @@
+"""How far the confidence of cells and the expected quality of stacks can be trusted.
+
+    python benchmarks/confidence.py                      # docs/confidence.md, every bundled model
+    python benchmarks/confidence.py --fit nuclei         # fit it anew, and write it into the model
+
+It is fitted on the stacks that `threshold.py` chooses parameters with, undisturbed and after every
+accident of `accidents.py`, and on images of other worlds: another stain, another scale, noise,
+defocus, saturation, empty wells. It is measured on stacks that are held back, with other accidents.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from accidents import ACCIDENTS, Accident, Image, Pair
+from accuracy import model_options, training_records
+from accuracy_stacks import LabelledStack, median_diameter, simulated_stack, stacks
+from numpy.typing import NDArray
+from report import DOCS, parser, table, write
+from robustness import UNDISTURBED, unseen
+from scipy import ndimage
+from threshold import chosen
+
+import cellrt
+from cellrt.errors import CellrtError, CellrtWarning
+from cellrt.evaluation.confidence import calibration_error, fit_confidence, judge_stack
+from cellrt.graph.file import embed_card, write_graph
+from cellrt.runtime.model.card import ModelCard
+
+DOUBT = "few of these cells"
+SEED = 960_000
+# Simulated stacks are cut to this edge: what confidence needs is many kinds of stacks.
+EDGE = 96
+# Of the accidents, so many per stack, drawn anew for each: every one is met on several stacks.
+ACCIDENTS_PER_STACK = 10
+# Accidents whose images become too large to be played often.
+SLOW = ("cells in a wide dark field",)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An image to judge.
+
+    Parameters
+    ----------
+    stack, accident : str
+    image, truth : (z, y, x) arrays
+    options : dict
+        What the model is told.
+    inside : bool
+        Whether it is of the model's world.
+    """
+
+    stack: str
+    accident: str
+    image: Image
+    truth: Image
+    options: dict[str, Any]
+    inside: bool = True
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was expected of a scene, and what came."""
+
+    stack: str
+    accident: str
+    inside: bool
+    real: bool
+    expected_ap50: float
+    ap50: float
+    confidence: list[float]
+    right: list[bool]
+    judge_seconds: float
+    seconds: float
+    warned: bool
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--fit", nargs="+", metavar="MODEL", help="bundled models, or files")
+    arguments.add_argument("--model", nargs="+", help="measure these models only, print only")
+    options = arguments.parse_args()
+    warnings.simplefilter("ignore", CellrtWarning)
+    if options.fit:
+        for name in options.fit:
+            fit(name)
+        return
+    names = options.model or list(training_records())
+    rows = {name: [row(cellrt.Segmenter(name), s) for s in measured(name)] for name in names}
+    text = document(rows)
+    if options.model:
+        print(text)
+        return
+    draw(rows)
+    figures = {name: [asdict(r) for r in found] for name, found in rows.items()}
+    write("confidence", "Confidence", text + "\n![](confidence.png)\n", figures)
+
+
+def fit(name: str) -> None:
+    """Fit the confidence of a model, and write it into the model's file."""
+    model = cellrt.load_model(name)
+    cells = cellrt.Segmenter(model)
+    judged = []
+    for scene in scenes(list(chosen(model.card)), model.card, "fit"):
+        result = run(cells, scene)
+        if result is not None:
+            judged.append(judge_stack(result, scene.truth))
+            print(
+                f"{scene.stack:28} {scene.accident[:44]:44} AP50 {judged[-1].ap50:.3f}", flush=True
+            )
+    data = (
+        f"{len(judged)} stacks that neither trained the model nor are scored, most of them after "
+        "an accident or of another world; benchmarks/confidence.py"
+    )
+    found = fit_confidence(model.card.decoder, judged, data)
+    print(found)
+    graph = onnx.load(model.path)
+    embed_card(graph, replace(model.card, confidence=found))
+    write_graph(graph, model.path)
+
+
+def scenes(found: list[LabelledStack], card: ModelCard, purpose: str) -> Iterator[Scene]:
+    """Stacks as they are, after accidents, and images that are none of the model's business."""
+    for stack in found:
+        image, truth = stack.load()
+        if not stack.files:
+            image, truth = _cut(image), _cut(truth)
+        told, _ = model_options(stack, median_diameter(truth, stack.anisotropy))
+        seed = zlib.crc32(f"{purpose} {stack.name}".encode())
+        quick = [a for a in ACCIDENTS if not a.name.startswith(SLOW)]
+        for accident in (
+            UNDISTURBED,
+            *random.Random(seed).sample(quick, ACCIDENTS_PER_STACK),
+            *OTHER_WORLDS,
+        ):
+            rng = np.random.default_rng(zlib.crc32(f"{seed} {accident.name}".encode()))
+            changed, left = accident.play(image, truth, rng)
+            inside = accident not in OTHER_WORLDS
+            yield Scene(stack.name, accident.name, changed, left, told, inside)
+        diameter = median_diameter(truth, stack.anisotropy)
+        for factor in (0.35, 2.8):
+            wrong = {"diameter": factor * diameter, "anisotropy": stack.anisotropy}
+            yield Scene(stack.name, f"told {factor:g} of the size", image, truth, wrong, False)
+    other = {"nuclei": "membranes", "membranes": "nuclei"}[card.target]
+    for number, style in enumerate(("typical", "random")):
+        seed = SEED + number + 10 * (purpose == "fit")
+        stack = simulated_stack(other, style, seed, 1.0 + number)
+        image, truth = map(_cut, stack.load())
+        yield Scene(stack.name, f"{other} instead", image, truth, {}, False)
+
+
+def _cut(array: NDArray[Any]) -> NDArray[Any]:
+    part = array[tuple(slice(0, EDGE) for _ in array.shape)]
+    if array.dtype.kind == "i" and part.max() > 0:
+        return np.unique(part, return_inverse=True)[1].reshape(part.shape).astype(np.int32)
+    return part
+
+
+def measured(name: str) -> Iterator[Scene]:
+    """Scenes of stacks that are held back."""
+    card = cellrt.load_model(name).card
+    records = training_records()
+    held_back = [
+        stack
+        for stack in unseen(stacks(), records, per_group=5)
+        if stack.model == card.target and stack.files
+    ]
+    simulated = [
+        simulated_stack(card.target, style, SEED + 100 + number, z_step)
+        for style in ("typical", "random")
+        for number, z_step in enumerate((1.0, 2.5))
+    ]
+    yield from scenes([*held_back, *simulated], card, "measure")
+
+
+def run(cells: cellrt.Segmenter, scene: Scene) -> Any:
+    """Segment a scene; None where the image is refused."""
+    try:
+        return cells(scene.image, **scene.options)
+    except CellrtError:
+        return None
+
+
+def row(cells: cellrt.Segmenter, scene: Scene) -> Row:
+    """Judge a scene and compare with its truth."""
+    start = time.perf_counter()
+    result = run(cells, scene)
+    seconds = time.perf_counter() - start
+    judged = judge_stack(result, scene.truth)
+    found = Row(
+        scene.stack,
+        scene.accident,
+        scene.inside,
+        "simulated" not in scene.stack and not scene.stack.startswith(("nuclei ", "membranes ")),
+        result.record["quality"]["expected_ap50"],
+        judged.ap50,
+        np.asarray(result.table["confidence"]).tolist(),
+        judged.right.tolist(),
+        result.record["seconds"]["judge"],
+        seconds,
+        any(text.startswith(DOUBT) for text in result.warnings),
+    )
+    print(
+        f"{found.stack:24} {found.accident[:44]:44} expected {found.expected_ap50:.2f} "
+        f"AP50 {found.ap50:.2f} {'' if found.inside else 'outside '}{'W' * found.warned}",
+        flush=True,
+    )
+    return found
+
+
+def document(rows: dict[str, list[Row]]) -> str:
+    """The page's table."""
+    lines = []
+    for name, found in rows.items():
+        own = [r for r in found if r.inside]
+        real = [r for r in own if r.real]
+        near = [abs(r.expected_ap50 - r.ap50) <= 0.1 for r in found]
+        lines.append(
+            (
+                Path(name).stem,
+                f"{_calibration([r for r in real if r.accident == UNDISTURBED.name]):.3f}",
+                f"{_calibration(real):.3f}",
+                f"{_calibration(own):.3f}",
+                f"{statistics.fmean(near):.2f} of {len(near)}",
+                f"{statistics.fmean(n for n, r in zip(near, found, strict=True) if r.inside):.2f}",
+                f"{area_under_curve(found):.3f}",
+                f"{statistics.fmean(r.warned for r in own):.2f}",
+                f"{statistics.fmean(r.warned for r in found if not r.inside):.2f}",
+            )
+        )
+    header = (
+        "model",
+        "calibration error, real stacks",
+        "and after accidents",
+        "and simulated",
+        "expected AP50 within 0.1",
+        "of its world",
+        "world from outside, AUROC",
+        "warned inside",
+        "warned outside",
+    )
+    return (
+        "`confidence` in the table of cells is the probability that a cell matches a true one at "
+        "an IoU of 0.5; the run record's `expected_ap50` is the average precision to be expected. "
+        "Below: the expected calibration error (10 bins), how often the expected AP50 is within "
+        "0.1 of the true one, and how well it separates stacks of the model's world, accidents "
+        "included, from others: another stain, another size, defocus, noise, saturation.\n\n"
+        + table(header, lines)
+    )
+
+
+def _calibration(rows: list[Row]) -> float:
+    confidence = np.concatenate([np.asarray(r.confidence, float) for r in rows])
+    right = np.concatenate([np.asarray(r.right, bool) for r in rows])
+    return calibration_error(confidence, right)
+
+
+def area_under_curve(rows: list[Row]) -> float:
+    """Chance that a stack of the model's world is expected to be better than one outside of it."""
+    inside = np.array([r.expected_ap50 for r in rows if r.inside])
+    outside = np.array([r.expected_ap50 for r in rows if not r.inside])
+    above = inside[:, None] - outside[None]
+    return float((above > 0).mean() + (above == 0).mean() / 2)
+
+
+def draw(rows: dict[str, list[Row]]) -> None:
+    """Reliability of cells, and expected against true AP50 of stacks."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(len(rows), 2, figsize=(8, 3.6 * len(rows)), layout="constrained")
+    for (name, found), (left, right) in zip(rows.items(), np.atleast_2d(axes), strict=True):
+        own = [r for r in found if r.inside]
+        confidence = np.concatenate([np.asarray(r.confidence, float) for r in own])
+        hit = np.concatenate([np.asarray(r.right, float) for r in own])
+        bins = np.minimum((confidence * 10).astype(int), 9)
+        for number in np.unique(bins):
+            at = bins == number
+            left.scatter(
+                confidence[at].mean(), hit[at].mean(), s=4 + 0.3 * at.sum() ** 0.7, color="#0b6e4f"
+            )
+        left.set(title=name, xlabel="confidence", ylabel="share of right cells")
+        for inside, colour, label in ((True, "#0b6e4f", "its world"), (False, "#c8a15a", "others")):
+            part = [r for r in found if r.inside == inside]
+            right.scatter(
+                [r.expected_ap50 for r in part], [r.ap50 for r in part], 9, colour, label=label
+            )
+        right.set(xlabel="expected AP50", ylabel="true AP50")
+        right.legend(frameon=False)
+        for axis in (left, right):
+            axis.plot([0, 1], [0, 1], color="#cccccc", zorder=0)
+            axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
+            axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(DOCS / "confidence.png", dpi=130)
+
+
+def _blurred(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
+    """Out of focus by half a cell."""
+    sizes = np.bincount(labels.ravel())[1:]
+    sigma = 0.5 * float(np.median(sizes[sizes > 0])) ** (1 / 3)
+    return ndimage.gaussian_filter(image.astype(np.float32), sigma), labels
+
+
+def _noise(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
+    return rng.poisson(np.full(image.shape, 100.0)).astype(np.uint16), np.zeros_like(labels)
+
+
+def _clouds(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
+    noise = ndimage.gaussian_filter(rng.standard_normal(image.shape), rng.uniform(1.5, 5))
+    counts = 100 + 60 * noise / noise.std()
+    return rng.poisson(np.maximum(counts, 0)).astype(np.uint16), np.zeros_like(labels)
+
+
+def _drowned(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
+    """Noise of four times the contrast."""
+    spread = 4 * float(image.std())
+    return (image + rng.normal(0, spread, image.shape)).astype(np.float32), labels
+
+
+def _saturated(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
+    """So much light that what is brighter than most of the background is all the same."""
+    return np.minimum(image, np.quantile(image, 0.7).astype(image.dtype)), labels
+
+
+OTHER_WORLDS = tuple(
+    Accident(name, play)
+    for name, play in (
+        ("out of focus by half a cell", _blurred),
+        ("noise and nothing else", _noise),
+        ("clouds of stray light, no cells", _clouds),
+        ("noise of four times the contrast", _drowned),
+        ("saturated above the 70th percentile", _saturated),
+    )
+)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""A plain warning where a stack may be none of the model's business, with the likely reason."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cellrt.runtime.cell_size_search import PROBE
+from cellrt.runtime.grid.findings import SATURATED_WARNING
+from cellrt.runtime.grid.texture import likeness
+from cellrt.runtime.job import Job
+from cellrt.runtime.results.confidence import Quality
+from cellrt.runtime.results.table import CellTable
+
+DOUBTFUL = 0.45
+"""Expected average precision (IoU 0.5) below which the user is warned."""
+
+# Correlation of neighbouring pixels below which noise hides what cells look like: of an image that
+# is enlarged fourfold it is far above, of one in which noise is twice the contrast it is 0.2.
+NOISY = 0.3
+# Correlation at a quarter of a cell's diameter above which edges are lost. Of cells in focus it is
+# 0.5 to 0.8, of the same blurred by half a cell 0.94.
+BLURRED = 0.9
+
+
+def doubts(quality: Quality, table: CellTable, job: Job) -> list[str]:
+    """Warn of cells of which few may be right.
+
+    Parameters
+    ----------
+    quality : Quality
+    table : CellTable
+        All cells that were found; where there are none, that says enough.
+    job : Job
+
+    Returns
+    -------
+    list of str
+        Empty where nothing is wrong, or the model does not say what to expect.
+    """
+    expected = quality.expected_ap50
+    if expected is None or expected >= DOUBTFUL or not len(table):
+        return []
+    return [
+        f"few of these cells may be right (expected average precision {expected:.2f} at an IoU of "
+        f"0.5): {reason(table, job)}"
+    ]
+
+
+def reason(table: CellTable, job: Job) -> str:
+    """What is most likely wrong with an image, and what to do about it."""
+    card = job.network.model.card
+    if job.findings.saturated > SATURATED_WARNING:
+        return "the image is saturated; record it with less light or gain"
+    pixels = max(1, round(job.scale.diameter_pixels / 4))
+    if likeness(job.image, PROBE)[0] < NOISY:
+        return "noise hides what cells look like; average or bin the image, or record more light"
+    wide = tuple(max(n, 4 * pixels) for n in PROBE)
+    if likeness(job.image, (wide[0], wide[1], wide[2]), pixels)[0] > BLURRED:
+        return "it has no edges at the scale of cells, as out of focus"
+    ratio = _typical_size(table, job) / job.scale.diameter_pixels
+    smallest, largest = card.diameter_range
+    if not smallest <= ratio <= largest:
+        return (
+            f"cells came out {ratio:.2g} times as large as they were taken for "
+            f"({job.scale.diameter_pixels:.3g} pixels, {job.scale.diameter_origin}); check "
+            "voxel size and diameter"
+        )
+    return (
+        f"they do not look like the {card.target} that the model {card.name} knows; check stain "
+        "and channel, voxel size and diameter, or try another model"
+    )
+
+
+def _typical_size(table: CellTable, job: Job) -> float:
+    """Median diameter of the cells in pixels along x."""
+    diameter = table[f"equivalent_diameter_{table.unit}"]
+    voxel = job.volume.full_voxel_size_um
+    return float(np.median(diameter)) / (voxel[2] if voxel is not None else 1.0)

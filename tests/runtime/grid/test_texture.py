@@ -1,0 +1,40 @@
+"""Where an image is busiest, and how alike its pixels are there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from cellrt.runtime.grid.defects import as_it_is, mended
+from cellrt.runtime.grid.texture import busiest_box, likeness
+
+SIZE = (16, 64, 64)
+
+
+def test_the_busiest_box_holds_the_signal():
+    image = np.zeros((40, 120, 120), np.uint8)
+    image[25:38, 80:110, 5:30] = np.random.default_rng(0).integers(0, 255, (13, 30, 25))
+    box = busiest_box(mended(image), (20, 40, 40))
+    assert image[box].sum() > 0.5 * image.sum()
+    assert busiest_box(mended(image), (40, 120, 120)) == (
+        slice(0, 40),
+        slice(0, 120),
+        slice(0, 120),
+    )
+
+
+def test_white_noise_has_nothing_in_common_and_a_constant_everything():
+    noise = np.random.default_rng(1).normal(0, 1, SIZE).astype(np.float32)
+    alike, chance = likeness(as_it_is(noise), SIZE)
+    assert abs(alike) < 4 * chance
+    assert likeness(as_it_is(np.ones(SIZE)), SIZE)[0] == 1.0
+
+
+@pytest.mark.parametrize("distance", [1, 3, 6])
+def test_blurred_noise_is_as_alike_as_theory_says(distance):
+    # Gaussian blur of sigma s makes the correlation at a distance d to be exp(-d² / 4s²).
+    noise = np.random.default_rng(2).normal(0, 1, (16, 256, 256))
+    image = ndimage.gaussian_filter(noise, (0, 3, 3)).astype(np.float32)
+    alike, _ = likeness(as_it_is(image), image.shape, distance)
+    assert alike == pytest.approx(np.exp(-(distance**2) / 36), abs=0.03)

@@ -1,0 +1,86 @@
+"""The warning about cells of which few may be right names what is wrong with the image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+import cellrt
+from cellrt.runtime.grid.defects import as_it_is
+from cellrt.runtime.model.card import Confidence
+from cellrt.runtime.results.confidence import Quality
+from cellrt.runtime.results.table import measure
+from cellrt.runtime.results.verdict import DOUBTFUL, doubts
+from cellrt.simulation import simulate_nuclei
+
+DIAMETER = 16.0
+NEVER_SURE = Confidence({"constant": -9.0}, {"constant": -9.0}, "made up")
+
+
+@pytest.fixture(scope="module")
+def stack():
+    return simulate_nuclei((40, 80, 80), diameter_voxels=DIAMETER, seed=4)
+
+
+def job(image, *, saturated=0.0, diameter=DIAMETER):
+    """What a verdict asks of a job."""
+    card = cellrt.load_model("nuclei").card
+    return SimpleNamespace(
+        image=as_it_is(image),
+        volume=SimpleNamespace(full_voxel_size_um=None),
+        findings=SimpleNamespace(saturated=saturated),
+        scale=SimpleNamespace(diameter_pixels=diameter, diameter_origin="given by the user"),
+        network=SimpleNamespace(model=SimpleNamespace(card=card)),
+    )
+
+
+def verdict(stack, image, expected=0.1, **known):
+    return doubts(Quality({}, expected), measure(stack.labels), job(image, **known))
+
+
+def test_good_stacks_and_models_that_do_not_say_get_no_warning(stack):
+    assert verdict(stack, stack.image, expected=DOUBTFUL) == []
+    assert verdict(stack, stack.image, expected=None) == []
+    nothing = measure(np.zeros((2, 3, 3), np.int32))
+    assert doubts(Quality({}, 0.0), nothing, job(stack.image)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "known", "word"),
+    [
+        (lambda image, rng: image, {"saturated": 0.2}, "saturated"),
+        (lambda image, rng: image + rng.normal(0, 4 * image.std(), image.shape), {}, "noise"),
+        (lambda image, rng: ndimage.gaussian_filter(image, DIAMETER / 2), {}, "no edges"),
+        (
+            lambda image, rng: image,
+            {"diameter": 3 * DIAMETER},
+            "times as large as they were taken for",
+        ),
+        (lambda image, rng: image, {}, "do not look like the nuclei"),
+    ],
+)
+def test_the_warning_names_the_likely_reason(stack, change, known, word):
+    image = change(stack.image.astype(np.float32), np.random.default_rng(0))
+    (text,) = verdict(stack, image.astype(np.float32), **known)
+    assert text.startswith("few of these cells may be right (expected average precision 0.10")
+    assert word in text
+    assert "\n" not in text
+
+
+def test_the_warning_and_the_confidence_reach_the_result(stack):
+    model = cellrt.load_model("nuclei")
+    doubtful = replace(model, card=replace(model.card, confidence=NEVER_SURE))
+    with pytest.warns(cellrt.CellrtWarning, match="few of these cells may be right"):
+        result = cellrt.segment(stack.image, doubtful, diameter=DIAMETER, anisotropy=1.0)
+    assert (result.table["confidence"] < 0.001).all()
+    assert result.record["quality"]["expected_ap50"] == pytest.approx(0, abs=0.001)
+    none = cellrt.segment(
+        stack.image, doubtful, diameter=DIAMETER, anisotropy=1.0, min_confidence=0.5
+    )
+    assert len(none.table) == 0
+    assert not none.labels.any()
+    assert none.record["left_out"] == {"min_confidence": len(result.table)}
