@@ -33,7 +33,7 @@ from cellrt.runtime.model.card import ModelCard
 # By decoder: two parameters and their values.
 PARAMETERS: dict[str, dict[str, tuple[float, ...]]] = {
     "flows": {
-        "foreground_threshold": (0.3, 0.4, 0.5, 0.6, 0.7),
+        "foreground_threshold": (0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7),
         "min_probability": (0.0, 0.65, 0.7, 0.75, 0.8, 0.85),
     },
     "tascan": {
