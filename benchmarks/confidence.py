@@ -37,7 +37,7 @@ from cellrt.evaluation.confidence import calibration_error, fit_confidence, judg
 from cellrt.graph.file import embed_card, write_graph
 from cellrt.runtime.model.card import ModelCard
 
-DOUBT = "few of these cells"
+DOUBTS = ("few of these cells", "no cells were found")
 SEED = 960_000
 # Simulated stacks are cut to this edge: what confidence needs is many kinds of stacks.
 EDGE = 96
@@ -77,7 +77,7 @@ class Row:
     accident: str
     inside: bool
     real: bool
-    expected_ap50: float
+    expected_ap50: float | None  # None: no cells were found
     ap50: float
     confidence: list[float]
     right: list[bool]
@@ -209,10 +209,10 @@ def row(cells: cellrt.Segmenter, scene: Scene) -> Row:
         judged.right.tolist(),
         result.record["seconds"]["judge"],
         seconds,
-        any(text.startswith(DOUBT) for text in result.warnings),
+        any(text.startswith(DOUBTS) for text in result.warnings),
     )
     print(
-        f"{found.stack:24} {found.accident[:44]:44} expected {found.expected_ap50:.2f} "
+        f"{found.stack:24} {found.accident[:44]:44} expected {_or_none(found.expected_ap50):.2f} "
         f"AP50 {found.ap50:.2f} {'' if found.inside else 'outside '}{'W' * found.warned}",
         flush=True,
     )
@@ -225,7 +225,8 @@ def document(rows: dict[str, list[Row]]) -> str:
     for name, found in rows.items():
         own = [r for r in found if r.inside]
         real = [r for r in own if r.real]
-        near = [abs(r.expected_ap50 - r.ap50) <= 0.1 for r in found]
+        told = [r for r in found if r.expected_ap50 is not None]
+        near = [abs(_or_none(r.expected_ap50) - r.ap50) <= 0.1 for r in told]
         lines.append(
             (
                 Path(name).stem,
@@ -233,7 +234,7 @@ def document(rows: dict[str, list[Row]]) -> str:
                 f"{_calibration(real):.3f}",
                 f"{_calibration(own):.3f}",
                 f"{statistics.fmean(near):.2f} of {len(near)}",
-                f"{statistics.fmean(n for n, r in zip(near, found, strict=True) if r.inside):.2f}",
+                f"{statistics.fmean(n for n, r in zip(near, told, strict=True) if r.inside):.2f}",
                 f"{area_under_curve(found):.3f}",
                 f"{statistics.fmean(r.warned for r in own):.2f}",
                 f"{statistics.fmean(r.warned for r in found if not r.inside):.2f}",
@@ -266,10 +267,15 @@ def _calibration(rows: list[Row]) -> float:
     return calibration_error(confidence, right)
 
 
+def _or_none(expected: float | None) -> float:
+    """Nothing is expected of a stack in which no cells were found."""
+    return 0.0 if expected is None else expected
+
+
 def area_under_curve(rows: list[Row]) -> float:
     """Chance that a stack of the model's world is expected to be better than one outside of it."""
-    inside = np.array([r.expected_ap50 for r in rows if r.inside])
-    outside = np.array([r.expected_ap50 for r in rows if not r.inside])
+    inside = np.array([_or_none(r.expected_ap50) for r in rows if r.inside])
+    outside = np.array([_or_none(r.expected_ap50) for r in rows if not r.inside])
     above = inside[:, None] - outside[None]
     return float((above > 0).mean() + (above == 0).mean() / 2)
 
@@ -296,7 +302,11 @@ def draw(rows: dict[str, list[Row]]) -> None:
         for inside, colour, label in ((True, "#0b6e4f", "its world"), (False, "#c8a15a", "others")):
             part = [r for r in found if r.inside == inside]
             right.scatter(
-                [r.expected_ap50 for r in part], [r.ap50 for r in part], 9, colour, label=label
+                [_or_none(r.expected_ap50) for r in part],
+                [r.ap50 for r in part],
+                9,
+                colour,
+                label=label,
             )
         right.set(xlabel="expected AP50", ylabel="true AP50")
         right.legend(frameon=False)

@@ -239,7 +239,7 @@ def _print_result(
         ran = f"with {engine['name']} ({engine['precision']})" if engine["precision"] else ""
         print(f"{counted(len(result.table), 'cell')} in {seconds:.1f} s {ran}".rstrip())
         expected = result.record["quality"]["expected_ap50"]
-        if expected is not None and len(result.table):
+        if expected is not None:
             print(f"expected average precision at an IoU of 0.5: {expected:.2f}")
         for path in paths.values():
             print(f"  {one_line(str(path))}")

@@ -36,7 +36,8 @@ class Quality:
     evidence : dict of str to float
         What the decoder knows of the volume as a whole, and the mean confidence.
     expected_ap50 : float or None
-        Average precision at an IoU of 0.5 to be expected; None where the model does not say.
+        Average precision at an IoU of 0.5 to be expected; None where the model does not say, and
+        where no cells were found: whether there are any, nothing tells.
     """
 
     evidence: dict[str, float]
@@ -76,7 +77,7 @@ def judge(
         return table.with_columns(cells), Quality(whole)
     confidence = _sigmoid(weighted(cells, fitted.cell, len(table)))
     if not len(table):
-        return table.with_columns({"confidence": confidence, **cells}), Quality(whole, 0.0)
+        return table.with_columns({"confidence": confidence, **cells}), Quality(whole)
     whole = {MEAN: float(confidence.mean()), **whole}
     known = {name: np.array([value]) for name, value in whole.items()}
     expected = float(_sigmoid(weighted(known, fitted.stack, 1))[0])

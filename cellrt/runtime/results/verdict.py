@@ -38,7 +38,7 @@ def doubts(quality: Quality, table: CellTable, job: Job) -> list[str]:
         Empty where nothing is wrong, or the model does not say what to expect.
     """
     expected = quality.expected_ap50
-    if expected is None or expected >= DOUBTFUL or not len(table):
+    if expected is None or expected >= DOUBTFUL:
         return []
     return [
         f"few of these cells may be right (expected average precision {expected:.2f} at an IoU of "

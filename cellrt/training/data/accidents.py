@@ -209,7 +209,7 @@ AT_SENSOR: tuple[tuple[float, Accident], ...] = (
 )
 """What happens to the pixels, on the grid of the camera."""
 
-AFTERWARDS: tuple[tuple[float, Accident], ...] = ((0.05, stitching_edge), (0.15, fill))
+AFTERWARDS: tuple[tuple[float, Accident], ...] = ((0.08, stitching_edge), (0.2, fill))
 """What happens to the file."""
 
 
