@@ -54,6 +54,7 @@ wheel-check:
 # cores: the figures that depend on time 1.5, accuracy and robustness 2, trainings for ablation 2. The last ends with
 # an error where bf16 on this CPU finds other cells than fp32.
 benchmarks: $(VENV)/.benchmarks
+	$(BIN)/python benchmarks/first_run.py
 	$(BIN)/python benchmarks/end_to_end.py
 	$(BIN)/python benchmarks/end_to_end.py membranes-3dcellseg --coarser 1.2
 	$(BIN)/python benchmarks/network.py

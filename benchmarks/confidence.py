@@ -97,7 +97,10 @@ def main() -> None:
             fit(name)
         return
     names = options.model or list(training_records())
-    rows = {name: [row(cellrt.Segmenter(name), s) for s in measured(name)] for name in names}
+    rows: dict[str, list[Row]] = {}
+    for name in names:
+        cells = cellrt.Segmenter(name)
+        rows[name] = [row(cells, scene) for scene in measured(name)]
     text = document(rows)
     if options.model:
         print(text)

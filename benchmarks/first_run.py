@@ -10,7 +10,6 @@ processor, which say more where other programs run.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -21,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from report import machine, table, write
+from report import parser, table, write
 
 from cellrt.runtime.model.file import bundled_models
 
@@ -107,10 +106,10 @@ def measure(stack: Path, model: str, folder: Path, repeats: int) -> dict[str, An
 
 def main() -> None:
     """Measure, and print or write the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", action="store_true", help="print figures, write no page")
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--repeats", type=int, default=3)
+    options.add_argument("--json", action="store_true", help="print figures, write no page")
+    arguments = options.parse_args()
     results = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -134,18 +133,14 @@ def main() -> None:
         + table(["kernel", "s"], [[n.removeprefix("cellrt."), f"{s:.2f}"] for n, s in r["slowest"]])
         for r in results
     )
-    text = f"""# The first run
-
-`python benchmarks/first_run.py` on {machine()}; medians of {arguments.repeats}.
-
-A stack of 64 x 64 x 64 voxels. The first run compiles the kernels and keeps them; the aims are
-{FIRST:.0f} s for it and {LATER:.0f} s for the next.
+    text = f"""A stack of 64 x 64 x 64 voxels, medians of {arguments.repeats}. The first run compiles
+the kernels and keeps them; the aims are {FIRST:.0f} s for it and {LATER:.0f} s for the next.
 
 {table(header, rows)}
 ## What takes long to compile
 
 {slowest}"""
-    write("first_run", text, results)
+    write("first_run", "The first run", text, results)
 
 
 if __name__ == "__main__":

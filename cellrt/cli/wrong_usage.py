@@ -19,8 +19,6 @@ _ONE_STACK = _NOT_NEEDED.format(
 _ELSEWHERE = {
     "pretrained_model": "is --model here; `cellrt models` lists those there are",
     "model_type": "is --model here; `cellrt models` lists those there are",
-    "min_size": "is --min-size here",
-    "max_size": "is --max-size here",
     "do_3d": _NOT_NEEDED.format("stacks are always segmented in 3D"),
     "stitch_threshold": _NOT_NEEDED.format("cells are found in 3D, no slices are stitched"),
     "flow_threshold": "is --param max_flow_error=0.4 here, of the decoder flows",

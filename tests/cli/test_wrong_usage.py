@@ -11,7 +11,6 @@ from cellrt.cli.wrong_usage import _ELSEWHERE
 
 COMMANDS = sorted(command.callback.__name__ for command in app.registered_commands)
 ELSEWHERE = [
-    "--min_size",
     "--do_3D",
     "--pretrained_model",
     "--flow_threshold",

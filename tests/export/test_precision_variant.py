@@ -251,7 +251,7 @@ def test_a_gate_without_cells_proves_nothing(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(
         module, "stack_tiles", lambda stacks, model: [golden_input((16, 16, 16))] * 2
     )
-    with pytest.raises(CellrtError, match=r"cells in the .* tiles"):
+    with pytest.raises(CellrtError, match=r"finds \d cells? in \d tile"):
         module.write_variant("nuclei", tmp_path / "a.onnx", "fp16", stacks=["a.tif"])
     assert not list(tmp_path.iterdir())
 

@@ -125,7 +125,7 @@ def test_what_a_user_should_know_is_a_python_warning():
 def test_a_clean_run_warns_of_nothing(image):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        cellrt.segment(image, diameter=16)
+        cellrt.segment(image, diameter=16, anisotropy=1)
 
 
 def test_progress_is_shown_on_standard_error(image, capsys):
@@ -243,8 +243,8 @@ def test_the_record_of_fields_decoded_again_has_all_stages(image):
 
 @pytest.mark.parametrize("offset", [4_000_000_000, 2**31])
 def test_a_large_offset_gives_the_same_cells(image, offset):
-    usual = cellrt.segment(image, diameter=16)
-    moved = cellrt.segment(image.astype(np.uint32) + np.uint32(offset), diameter=16)
+    usual = cellrt.segment(image, diameter=16, anisotropy=1)
+    moved = cellrt.segment(image.astype(np.uint32) + np.uint32(offset), diameter=16, anisotropy=1)
     assert cellrt.evaluate(moved.labels, usual.labels).mean_dice > 0.97
     assert not moved.warnings
 
@@ -274,11 +274,11 @@ def test_a_large_offset_changes_no_cell_and_is_no_constant_image(dtype):
 
 
 def test_constant_is_said_of_constant_images_only():
-    constant = cellrt.segment(np.full((4, 16, 16), 7, np.uint8), diameter=16)
+    constant = cellrt.segment(np.full((4, 16, 16), 7, np.uint8), diameter=16, anisotropy=1)
     assert "constant (every voxel is 7)" in constant.warnings[0]
     nearly = np.full((4, 16, 16), 1000, np.float32)
     nearly[2, 3, 4] = 1000.001
-    found = cellrt.segment(nearly, diameter=16)
+    found = cellrt.segment(nearly, diameter=16, anisotropy=1)
     assert not [text for text in found.warnings if "constant" in text]
     assert "contrast" in found.warnings[0]
     assert "intensity sets" in found.warnings[0]

@@ -17,7 +17,7 @@ NEGLIGIBLE_CHANGE = 0.05
 # 0.81 with both, in about half the time.
 ENLARGED_SHARE = 0.75
 # Where slices lie decides what cells look like: this guess is a warning.
-UNKNOWN_SPACING = "unknown, taken as isotropic; give voxel size or anisotropy if it is not"
+UNKNOWN_SPACING = "unknown, taken as isotropic; give --voxel-size or --anisotropy if it is not"
 
 # Cells are smaller than this many pixels, or than this many times the image: a crop may be small.
 LARGEST_DIAMETER, LARGEST_SHARE = 200, 4
