@@ -134,7 +134,8 @@ def main() -> None:
         for r in results
     )
     text = f"""A stack of 64 x 64 x 64 voxels, medians of {arguments.repeats}. The first run
-compiles the kernels and keeps them; the aims are {FIRST:.0f} s for it and {LATER:.0f} s for the next.
+compiles the kernels and keeps them; the aims are {FIRST:.0f} s for it and {LATER:.0f} s for the
+next.
 
 {table(header, rows)}
 ## What takes long to compile
