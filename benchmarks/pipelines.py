@@ -27,11 +27,11 @@ from cellrt.models.cellseg3d.network import CellSeg3D
 from cellrt.models.layers.fold import fold_batch_norm
 from cellrt.runtime.decoding.flows.walls import fill_walls
 from cellrt.runtime.grid.model_image import prepare_image
+from cellrt.runtime.machine.hardware import cpu_has_bf16
 from cellrt.runtime.model.card import ModelCard
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.results.label_tiff import write_labels
 from cellrt.training.initial_weights import read_onnx_weights
-from cellrt.training.loop import cpu_has_bf16
 
 Cells = Callable[[np.ndarray, ModelCard, torch.device], np.ndarray]
 

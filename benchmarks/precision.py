@@ -35,7 +35,7 @@ from cellrt.graph.precision import convert, rounded
 from cellrt.runtime.decoding.base import decode_fields
 from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.model.file import ModelFile, bundled_models, open_model
-from cellrt.runtime.network.engines.openvino import shared_core
+from cellrt.runtime.network.engines.openvino import has_bf16
 
 CALIBRATION_SEED, JUDGING_SEED = 1000, 3000
 SIMULATED_TILES = 8
@@ -190,11 +190,6 @@ in OpenVINO against the fp32 graph, medians of {REPEATS} pairs. "Than bf16": the
 that is float32 in them computed in bf16{"" if has_bf16() else "; this CPU has none: not measured"}.
 """
     write("precision", "Precision", text, figures)
-
-
-def has_bf16() -> bool:
-    """Whether OpenVINO computes in bf16 on this CPU."""
-    return "BF16" in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _cells(result: dict[str, Any]) -> list[str]:

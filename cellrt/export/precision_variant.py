@@ -18,7 +18,6 @@ from cellrt.export.gate.compare import (
     Parity,
     compare,
     onnxruntime_infer,
-    openvino_has_bf16,
     openvino_infer,
     refuse_failures,
 )
@@ -34,6 +33,7 @@ from cellrt.runtime.image.formats import parse_address
 from cellrt.runtime.model.card import Golden, ModelCard, Score
 from cellrt.runtime.model.file import ModelFile, open_model
 from cellrt.runtime.model.golden import golden_input
+from cellrt.runtime.network.engines.openvino import has_bf16
 from cellrt.wording import counted
 
 CALIBRATION_TILES = 6
@@ -225,7 +225,7 @@ def _engines(
     if precision != "int8":
         emulated = rounded(exact, precision).SerializeToString()
         engines.append((f"{precision} rounded", onnxruntime_infer(emulated)))
-    elif openvino_has_bf16() and unquantised(card) == "auto":
+    elif has_bf16() and unquantised(card) == "auto":
         # What CPUs with bf16 run the layers in that are not int8.
         engines.append(("openvino int8+bf16", openvino_infer(serialised, "bf16")))
     return engines

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
 from cellrt.files import check_outputs, make_folder
+from cellrt.runtime.machine.hardware import cpu_has_bf16
 from cellrt.training.data.patches import PatchDataset, StepSampler
 from cellrt.training.data.stacks import load_training_stacks, load_validation_stacks
 from cellrt.training.initial_weights import initial_network
@@ -199,13 +200,6 @@ def _loader(
 
 def _step_of(checkpoint: Path) -> int:
     return int(torch.load(checkpoint, map_location="cpu", weights_only=False)["global_step"])
-
-
-def cpu_has_bf16() -> bool:
-    """Whether bf16 arithmetic pays on this CPU: AVX-512 BF16 or AMX."""
-    return bool(torch.backends.cpu.get_cpu_capability().startswith("AMX")) or bool(
-        getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-    )
 
 
 def meets_bf16_fault(depth: int, size_multiple: int) -> bool:

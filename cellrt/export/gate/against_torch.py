@@ -15,11 +15,11 @@ from cellrt.export.gate.compare import (
     Parity,
     compare,
     onnxruntime_infer,
-    openvino_has_bf16,
     openvino_infer,
     refuse_failures,
 )
 from cellrt.export.gate.tolerances import BF16_ENGINE, FP32, Tolerance
+from cellrt.runtime.network.engines.openvino import has_bf16
 
 
 def check_parity(
@@ -66,6 +66,6 @@ def _engines(graph: onnx.ModelProto, tolerance: Tolerance) -> list[tuple[str, In
         ("onnxruntime fp32", onnxruntime_infer(serialised), tolerance),
         ("openvino fp32", openvino_infer(serialised, "f32"), tolerance),
     ]
-    if openvino_has_bf16():
+    if has_bf16():
         engines.append(("openvino bf16", openvino_infer(serialised, "bf16"), BF16_ENGINE))
     return engines

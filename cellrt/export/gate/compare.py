@@ -179,8 +179,3 @@ def openvino_infer(serialised: bytes, precision: str) -> Infer:
         return np.array(compiled([tile])[0])
 
     return infer
-
-
-def openvino_has_bf16() -> bool:
-    """Whether this CPU has matrix instructions for bf16."""
-    return "BF16" in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -13,16 +14,20 @@ from pathlib import Path
 
 from cellrt.limits import free_memory, usable_cores
 
-# Flags of /proc/cpuinfo that decide how fast a network runs, and what people call them.
+# What decides how fast a network runs, by LLVM's names, and what people call it.
 INSTRUCTIONS = {
     "avx2": "AVX2",
     "avx512f": "AVX-512",
-    "avx512_vnni": "VNNI",
-    "avx512_bf16": "AVX-512 BF16",
-    "amx_bf16": "AMX",
-    "asimd": "NEON",
+    "avx512vnni": "VNNI",
+    "avx512bf16": "AVX-512 BF16",
+    "amx-bf16": "AMX",
+    "neon": "NEON",
     "bf16": "BF16",
 }
+_MULTIPLY_BF16 = {"avx512bf16", "amx-bf16", "bf16"}
+# What a user may lower oneDNN to, which OpenVINO and PyTorch compute with, and what of it has bf16.
+_HIGHEST_ISA = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+_ISA_WITH_BF16 = re.compile("|DEFAULT|ALL|.*(BF16|FP16|AMX|AVX10).*")
 _JETSON = Path("/proc/device-tree/model")
 
 
@@ -102,7 +107,7 @@ def this_machine() -> Machine:
 
 
 def _processor() -> tuple[str, tuple[str, ...]]:
-    name, flags = platform.processor() or platform.machine(), set[str]()
+    name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -111,12 +116,31 @@ def _processor() -> tuple[str, tuple[str, ...]]:
         key, _, value = line.partition(":")
         if key.strip() == "model name":
             name = value.strip()
-        elif key.strip() in ("flags", "Features"):
-            flags = set(value.split())
             break
     if sys.platform == "darwin":
         name = _output("sysctl", "-n", "machdep.cpu.brand_string") or name
-    return name, tuple(words for flag, words in INSTRUCTIONS.items() if flag in flags)
+    return name, tuple(words for flag, words in INSTRUCTIONS.items() if flag in _features())
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bf16 by itself, and may.
+
+    Where it cannot, libraries compute in bf16 all the same, several times slower than in fp32.
+    ``ONEDNN_MAX_CPU_ISA`` may forbid it.
+    """
+    highest = next((os.environ[name] for name in _HIGHEST_ISA if os.environ.get(name)), "")
+    return bool(_features() & _MULTIPLY_BF16) and bool(_ISA_WITH_BF16.fullmatch(highest.upper()))
+
+
+@functools.cache
+def _features() -> frozenset[str]:
+    from llvmlite import binding
+
+    try:
+        found = binding.get_host_cpu_features()
+    except RuntimeError:  # LLVM does not know them of every processor
+        return frozenset()
+    return frozenset(name for name, there in found.items() if there)
 
 
 def nvidia_gpus() -> tuple[tuple[Gpu, ...], str]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cellrt.errors import EngineError
 from cellrt.geometry import Shape
 from cellrt.limits import usable_cores
+from cellrt.runtime.machine.hardware import cpu_has_bf16
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.model.golden import golden_difference
 
@@ -97,10 +98,9 @@ class OpenVinoEngine:
             if asked == "bf16":
                 raise EngineError("Intel GPUs compute in fp16 or fp32; use --precision auto")
             return "fp32" if asked == "fp32" else "fp16"
-        has_bf16 = "BF16" in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if asked == "bf16" and not has_bf16:
+        if asked == "bf16" and not has_bf16():
             raise EngineError("this CPU has no bf16 instructions; use --precision fp32 or auto")
-        return "bf16" if has_bf16 and asked in ("auto", "bf16") else "fp32"
+        return "bf16" if has_bf16() and asked in ("auto", "bf16") else "fp32"
 
     def _compile(self, model: ModelFile, tile: Shape, precision: str) -> OpenVinoSession:
         core = shared_core()
@@ -139,6 +139,13 @@ class OpenVinoSession:
         self._request.infer([np.ascontiguousarray(image)], share_inputs=True)
         result: NDArray[np.float32] = self._request.get_output_tensor(0).data.copy()
         return result
+
+
+def has_bf16() -> bool:
+    """Whether OpenVINO's CPU device computes in bf16 with instructions for it."""
+    return cpu_has_bf16() and "BF16" in shared_core().get_property(
+        "CPU", "OPTIMIZATION_CAPABILITIES"
+    )
 
 
 def shared_core() -> Any:
