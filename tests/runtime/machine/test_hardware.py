@@ -44,9 +44,9 @@ def test_a_cpu_without_bf16_computes_in_fp32(monkeypatch):
     # OpenVINO offers bf16 on any CPU with AVX-512, and takes several times as long for it.
     monkeypatch.setattr(hardware, "_features", lambda: PLAIN)
     engine, model = OpenVinoEngine("CPU"), open_model("nuclei")
-    assert engine.load(model, (16, 32, 32), "auto").precision == "fp32"
+    assert engine.load(model, (16, 32, 32), precision="auto").precision == "fp32"
     with pytest.raises(EngineError, match="no bf16 instructions"):
-        engine.load(model, (16, 32, 32), "bf16")
+        engine.load(model, (16, 32, 32), precision="bf16")
 
 
 def test_instructions_are_those_of_the_operating_system():
