@@ -41,8 +41,12 @@ DOUBTS = ("few of these cells", "no cells were found")
 SEED = 960_000
 # Simulated stacks are cut to this edge: what confidence needs is many kinds of stacks.
 EDGE = 96
-# Of the accidents, so many per stack, drawn anew for each: every one is met on several stacks.
-ACCIDENTS_PER_STACK = 10
+# Of the accidents and of other worlds, so many per stack, drawn anew for each: of real stacks there
+# are few, while one simulated stack tells little of others.
+PER_REAL_STACK = (10, 5)
+PER_SIMULATED_STACK = (3, 2)
+# Simulated stacks beside those that `threshold.py` has.
+MORE_STACKS = 12
 # Accidents whose images become too large to be played often.
 SLOW = ("cells in a wide dark field",)
 
@@ -115,7 +119,9 @@ def fit(name: str) -> None:
     model = cellrt.load_model(name)
     cells = cellrt.Segmenter(model)
     judged = []
-    for scene in scenes(list(chosen(model.card)), model.card, "fit"):
+    for scene in scenes(
+        [*chosen(model.card), *simulated(model.card, SEED, MORE_STACKS)], model.card, "fit"
+    ):
         result = run(cells, scene)
         if result is not None:
             judged.append(judge_stack(result, scene.truth))
@@ -141,18 +147,20 @@ def scenes(found: list[LabelledStack], card: ModelCard, purpose: str) -> Iterato
             image, truth = _cut(image), _cut(truth)
         told, _ = model_options(stack, median_diameter(truth, stack.anisotropy))
         seed = zlib.crc32(f"{purpose} {stack.name}".encode())
+        accidents, worlds = PER_REAL_STACK if stack.files else PER_SIMULATED_STACK
+        draw = random.Random(seed)
         quick = [a for a in ACCIDENTS if not a.name.startswith(SLOW)]
         for accident in (
             UNDISTURBED,
-            *random.Random(seed).sample(quick, ACCIDENTS_PER_STACK),
-            *OTHER_WORLDS,
+            *draw.sample(quick, accidents),
+            *draw.sample(OTHER_WORLDS, worlds),
         ):
             rng = np.random.default_rng(zlib.crc32(f"{seed} {accident.name}".encode()))
             changed, left = accident.play(image, truth, rng)
             inside = accident not in OTHER_WORLDS
             yield Scene(stack.name, accident.name, changed, left, told, inside)
         diameter = median_diameter(truth, stack.anisotropy)
-        for factor in (0.35, 2.8):
+        for factor in draw.sample((0.2, 3.0), 2 if stack.files else 1):
             wrong = {"diameter": factor * diameter, "anisotropy": stack.anisotropy}
             yield Scene(stack.name, f"told {factor:g} of the size", image, truth, wrong, False)
     other = {"nuclei": "membranes", "membranes": "nuclei"}[card.target]
@@ -161,6 +169,17 @@ def scenes(found: list[LabelledStack], card: ModelCard, purpose: str) -> Iterato
         stack = simulated_stack(other, style, seed, 1.0 + number)
         image, truth = map(_cut, stack.load())
         yield Scene(stack.name, f"{other} instead", image, truth, {}, False)
+
+
+def simulated(card: ModelCard, seed: int, count: int) -> list[LabelledStack]:
+    """Stacks of all styles and some distances of slices."""
+    styles = ("typical", "random", *(["clumped"] if card.decoder == "tascan" else []))
+    return [
+        simulated_stack(
+            card.target, styles[number % len(styles)], seed + number, (1.0, 1.6, 2.5)[number % 3]
+        )
+        for number in range(count)
+    ]
 
 
 def _cut(array: NDArray[Any]) -> NDArray[Any]:
@@ -179,12 +198,7 @@ def measured(name: str) -> Iterator[Scene]:
         for stack in unseen(stacks(), records, per_group=5)
         if stack.model == card.target and stack.files
     ]
-    simulated = [
-        simulated_stack(card.target, style, SEED + 100 + number, z_step)
-        for style in ("typical", "random")
-        for number, z_step in enumerate((1.0, 2.5))
-    ]
-    yield from scenes([*held_back, *simulated], card, "measure")
+    yield from scenes([*held_back, *simulated(card, SEED + 100, MORE_STACKS)], card, "measure")
 
 
 def run(cells: cellrt.Segmenter, scene: Scene) -> Any:
@@ -338,14 +352,14 @@ def _clouds(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
 
 
 def _drowned(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
-    """Noise of four times the contrast."""
-    spread = 4 * float(image.std())
+    """Noise of ten times the contrast."""
+    spread = 10 * float(image.std())
     return (image + rng.normal(0, spread, image.shape)).astype(np.float32), labels
 
 
 def _saturated(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
-    """So much light that what is brighter than most of the background is all the same."""
-    return np.minimum(image, np.quantile(image, 0.7).astype(image.dtype)), labels
+    """So much light that even half of the background is at the largest value."""
+    return np.minimum(image, np.quantile(image, 0.4).astype(image.dtype)), labels
 
 
 OTHER_WORLDS = tuple(
@@ -354,8 +368,8 @@ OTHER_WORLDS = tuple(
         ("out of focus by half a cell", _blurred),
         ("noise and nothing else", _noise),
         ("clouds of stray light, no cells", _clouds),
-        ("noise of four times the contrast", _drowned),
-        ("saturated above the 70th percentile", _saturated),
+        ("noise of ten times the contrast", _drowned),
+        ("saturated, cells and background alike", _saturated),
     )
 )
 

@@ -14,6 +14,7 @@ import os
 import pickle
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,6 +35,7 @@ FOLDER_VARIABLE = "NUMBA_CACHE_DIR"
 _PACKAGE = Path(__file__).parent
 _complaints: dict[str, str] = {}  # "read" and "write", the first of each
 _listeners: list[Callable[[str], None]] = []
+_told = threading.Event()  # somebody knows that this process compiles
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
@@ -90,8 +92,10 @@ class _KernelFiles(NullCache):  # type: ignore[misc]
                     f"a compiled kernel in {folder} cannot be used ({reason}) and was compiled "
                     "again; the results are the same",
                 )
-        while _listeners:
+        if _listeners:
             _listeners.pop()("compiling for this processor, once: it takes some seconds")
+            _told.set()
+            _listeners.clear()
         return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
@@ -143,7 +147,10 @@ def keeping() -> tuple[bool, str]:
 
 @contextmanager
 def announced(note: Callable[[str], None]) -> Iterator[None]:
-    """Say, at most once while this lasts, that something has to be compiled."""
+    """Say, at most once in a process, that something has to be compiled."""
+    if _told.is_set():
+        yield
+        return
     _listeners.append(note)
     try:
         yield

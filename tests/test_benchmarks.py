@@ -93,7 +93,8 @@ def test_pages_name_the_command_and_the_commit_that_made_them(path):
     assert f"commit {made_by['commit']}" in page
     assert made_by["machine"] in page
     if path.stem not in OLD:
-        assert made_by["command"] in COMMANDS
+        # Some scripts measure a part anew and keep the rest, which the page says.
+        assert made_by["command"].partition(" --only")[0] in COMMANDS
 
 
 def test_pages_that_say_a_benchmark_made_them_have_their_figures():

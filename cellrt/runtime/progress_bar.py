@@ -17,6 +17,7 @@ TITLES = {
     "read": "Reading",
     "look": "Looking for defects",
     "intensity": "Measuring intensities",
+    "judge": "Judging",
     "cell size": "Looking at the cells' size",
     "prepare image": "Preparing the image",
     "network": "Running the network",
