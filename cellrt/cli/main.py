@@ -6,7 +6,9 @@ had, 5 too little memory or disk, 130 interrupted.
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -88,11 +90,22 @@ def _options(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the documented code."""
     make_printable()
+    _end_as_with_ctrl_c()
     words = list(sys.argv[1:] if arguments is None else arguments)
     # People add --debug at the end of the line that failed, wherever the parser would want it.
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     sys.exit(_run(words, debug=debug))
+
+
+def _end_as_with_ctrl_c() -> None:
+    """Let SIGTERM, by which batch systems and containers end a run, leave nothing half-written."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, interrupt)
 
 
 def _run(words: list[str], *, debug: bool) -> int:

@@ -238,9 +238,16 @@ def _print_result(
         engine = result.record["engine"]
         ran = f"with {engine['name']} ({engine['precision']})" if engine["precision"] else ""
         print(f"{counted(len(result.table), 'cell')} in {seconds:.1f} s {ran}".rstrip())
+        for name, count in result.record["left_out"].items():
+            if count:
+                print(f"{counted(count, 'cell')} left out by --{name.replace('_', '-')}")
         expected = result.record["quality"]["expected_ap50"]
-        if expected is not None:
-            print(f"expected average precision at an IoU of 0.5: {expected:.2f}")
+        if expected is not None and len(result.table):
+            right = round(float(result.table["confidence"].sum()))
+            print(
+                f"about {right} of them are likely right (expected average precision at an IoU of "
+                f"0.5: {expected:.2f})"
+            )
         for path in paths.values():
             print(f"  {one_line(str(path))}")
 

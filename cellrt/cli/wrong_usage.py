@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-_OUTPUT = "is -o FOLDER/labels.tif here; the other results go beside the labels"
+_OUTPUT = "is -o FOLDER/ here"
 _THRESHOLD = "is --param foreground_threshold=0.5 here, a probability from 0 to 1"
 _NOT_NEEDED = "is not needed: {}"
 _ONE_STACK = _NOT_NEEDED.format(

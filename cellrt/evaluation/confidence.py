@@ -27,11 +27,11 @@ IOU = 0.5
 
 TERMS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "flows": (
-        ("logit probability", "log flow_error"),
-        (f"logit {MEAN}", "log unsure", "log missed", "log flow_error"),
+        ("logit probability", "log flow_error", "plain touches_border"),
+        (f"logit {MEAN}", "log unsure", "log flow_error"),
     ),
     "tascan": (
-        ("logit class_match", "logit interior_share"),
+        ("logit class_match", "logit interior_share", "plain touches_border"),
         (f"logit {MEAN}", "log class_mismatch", "log missed"),
     ),
 }
@@ -45,7 +45,7 @@ class JudgedStack:
     Attributes
     ----------
     cells : dict of str to (cells,) float64 array
-        The decoder's evidence for each found cell.
+        What speaks for and against each found cell: the decoder's evidence, and the table's.
     right : (cells,) bool array
         Whether it matches a true cell.
     volume : dict of str to float
@@ -157,11 +157,16 @@ def _regression(
     """Logistic regression of shares between 0 and 1, as weights by name."""
     from sklearn.linear_model import LogisticRegression
 
+    # In units of their own spread, terms are held back alike where they say the same.
+    middle, spread = terms.mean(axis=0), terms.std(axis=0) + 1e-9
+    scaled = (terms - middle) / spread
     # A share counts as that much of a success, and the rest as a failure.
-    model = LogisticRegression(C=100.0, max_iter=10_000).fit(
-        np.concatenate([terms, terms]),
+    model = LogisticRegression(C=1.0, max_iter=10_000).fit(
+        np.concatenate([scaled, scaled]),
         np.concatenate([np.ones(len(terms)), np.zeros(len(terms))]),
         np.concatenate([weight * share, weight * (1 - share)]),
     )
-    found = {"constant": model.intercept_[0], **dict(zip(names, model.coef_[0], strict=True))}
+    weights = model.coef_[0] / spread
+    constant = model.intercept_[0] - float(weights @ middle)
+    found = {"constant": constant, **dict(zip(names, weights, strict=True))}
     return {name: round(float(value), 4) for name, value in found.items()}

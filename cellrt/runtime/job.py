@@ -127,7 +127,7 @@ def _check_range(name: str, numbers: Any, least: float, most: float) -> None:
         what = "numbers" if isinstance(numbers, tuple) else "a number"
         shown = " ".join(f"{part:g}" for part in parts)
         expected = f"{what} {' and '.join(bounds)}" if bounds else f"finite {what}"
-        raise UsageError(f"--{name} is {shown}; expected {expected}")
+        raise UsageError(f"--{name.replace('_', '-')} is {shown}; expected {expected}")
 
 
 @dataclass(frozen=True)

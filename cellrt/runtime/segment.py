@@ -371,7 +371,7 @@ def _finish(fields: stages.Fields, clock: StageClock) -> Segmentation:
         table, quality = stages.judge(table, decoded, job)
         found += stages.doubts(quality, table, job)
         table, left_out = stages.select(decoded.labels, table, job.options)
-    if len(table) == 0:
+    if len(table) == 0 and not any(left_out.values()):
         found.append("no cells were found")
     if text := complaint():
         found.append(text)

@@ -128,6 +128,8 @@ def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stag
             f"the image has one slice and model {card.name!r} needs a stack: it was not trained "
             "on single slices; give a z-stack, or another --model"
         )
+    if volume.is_2d and options.min_confidence is not None:
+        raise UsageError("--min-confidence cannot be asked for of one slice; it is known in stacks")
     chosen = _chosen_range(options)
     # The record has what was asked for as it was read, also where texts were given.
     asked = {name: getattr(decoder.parameters, name) for name in options.decoder_parameters}
@@ -293,7 +295,8 @@ def judge(table: CellTable, decoded: Decoded, job: Job) -> tuple[CellTable, Qual
     if decoded.evidence is None:
         return table, Quality({})
     card = job.network.model.card
-    own = job.decoder.name == card.decoder
+    # Confidence is fitted on stacks, where fields of a slice say something else.
+    own = job.decoder.name == card.decoder and not job.volume.is_2d
     return judge_cells(table, decoded.evidence, card.confidence if own else None)
 
 

@@ -364,7 +364,7 @@ def test_many_time_points_sort_as_they_are_counted(cellrt, tmp_path):
 def test_channels_called_alike_have_results_of_their_own(cellrt, tmp_path):
     path = tmp_path / "s.ome.tif"
     image = np.zeros((3, 8, 16, 16), np.uint8)
-    called = ["a/b", "a:b", "2"]
+    called = ["a/b", "a:b", "561"]
     tifffile.imwrite(path, image, ome=True, metadata={"axes": "CZYX", "Channel": {"Name": called}})
     for channel in called:
         done = cellrt("segment", path, "--channel", channel, "-q")

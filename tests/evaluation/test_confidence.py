@@ -25,6 +25,7 @@ def made_up(rng, cells=400):
     known = {
         "probability": rng.uniform(0.5, 1, cells),
         "flow_error": rng.uniform(0.02, 0.6, cells),
+        "touches_border": rng.integers(0, 2, cells).astype(float),
     }
     truth = {"constant": -2.0, "logit probability": 0.5, "log flow_error": -1.5}
     p = 1 / (1 + np.exp(-weighted(known, truth, cells)))
@@ -39,7 +40,13 @@ def test_the_fit_finds_the_weights_and_is_calibrated():
     found = fit_confidence("flows", stacks, "made up")
     assert found.cell["logit probability"] == pytest.approx(0.5, abs=0.1)
     assert found.cell["log flow_error"] == pytest.approx(-1.5, abs=0.1)
-    assert found.stack["log missed"] < -0.05
+    assert found.cell["plain touches_border"] == pytest.approx(0, abs=0.1)
+    assert set(found.stack) == {
+        "constant",
+        "logit mean_confidence",
+        "log unsure",
+        "log flow_error",
+    }
     other, _ = made_up(rng, cells=20_000)
     logit = weighted(other.cells, found.cell, 20_000)
     assert calibration_error(1 / (1 + np.exp(-logit)), other.right) < 0.02
@@ -73,7 +80,8 @@ def test_cells_are_right_where_they_match_one_to_one():
     judged = judge_stack(Result(found, measure(found).with_columns(evidence), record), truth)
     assert judged.right.tolist() == [True, False, False]
     assert judged.ap50 == pytest.approx(1 / 4)
-    assert judged.volume == record["quality"]["evidence"]
+    assert judged.cells["touches_border"].tolist() == [1, 1, 1]
+    assert judged.volume == {"unsure": 0.5, "flow_error": 0.1}
 
 
 def test_what_cannot_be_fitted_is_refused():

@@ -124,9 +124,9 @@ def find_defects(image: Voxels) -> Defects:
     if fill is not None:
         everything = everything[everything != fill]
     gains, levels, targets, lost = _find_slices(samples, fill)
-    top = everything.max()
+    top, bottom = everything.max(), float(everything.min())
     at_top = float(np.mean(everything == top))
-    near_top = float(np.mean(everything >= top - (top - everything.min()) * 0.01)) - at_top
+    near_top = float(np.mean(everything >= float(top) - (float(top) - bottom) * 0.01)) - at_top
     # A plateau at a value that counters and cameras end with, and more than a pixel or two.
     at_limit = _is_limit(float(top) + base) and at_top * everything.size >= LEAST_SATURATED
     stand_ins = {z: _nearest_kept(z, lost, depth) for z in lost}

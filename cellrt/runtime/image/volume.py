@@ -253,20 +253,25 @@ def assemble(
 def find_channel(channel: int | str, names: Sequence[str], where: str) -> int:
     """Index from 0 of a channel given by its name or its number from 1.
 
-    A string is a name where a channel has it, such as ``"561"`` for a laser line, and else a
-    number; an integer is always a number.
+    A string is a number where it is one that counts a channel, else a name, such as ``"561"`` for
+    a laser line: every channel can be reached, whatever channels are called.
     """
-    if isinstance(channel, str):
-        if channel in names:
-            return list(names).index(channel)
-        matching = [i for i, name in enumerate(names) if name.lower() == channel.strip().lower()]
-        if len(matching) == 1:
-            return matching[0]
     try:
         number = int(channel)
     except ValueError:
         number = 0
     if not 1 <= number <= len(names):
+        wanted = str(channel).strip()
+        for same in (str.__eq__, lambda name, other: name.lower() == other.lower()):
+            matching = [i for i, name in enumerate(names) if same(name, wanted)]
+            if len(matching) == 1:
+                return matching[0]
+            if matching:
+                numbers = " and ".join(str(i + 1) for i in matching)
+                raise InputError(
+                    f"{where}: channels {numbers} are both called {wanted!r}; choose one by its "
+                    "number, as in --channel 1"
+                )
         raise InputError(
             f"{where}: has no channel {channel!r}; there are {len(names)}, counted from 1: "
             f"{_list_channels(names)}"

@@ -70,7 +70,7 @@ def doubts_about(given: tuple[float, float, float], stated: StatedSize) -> tuple
                 f"{words} was given, {factors[0]:.3g} times what the file says ({file_says}): the "
                 "unit is µm",
             )
-    elif _alike([z], [y]) and not 0.5 < x / y < 2:
+    if _alike([z], [y]) and not 0.5 < x / y < 2 and not (known and _alike(given, known)):
         return (f"{words} was given: the order is z y x, and here z and y are equal and x is not",)
     return ()
 

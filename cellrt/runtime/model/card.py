@@ -53,8 +53,8 @@ class LocalBrightness:
 class Confidence:
     """How far to trust cells, and a stack: two logistic regressions on what a decoder saw.
 
-    Each maps terms to their weights: ``"constant"``, or how a piece of evidence enters and its
-    name, as in ``"logit probability"`` or ``"log flow_error"``; see
+    Each maps terms to their weights: ``"constant"``, or how a piece of evidence or a column of the
+    table enters and its name, as in ``"logit probability"`` or ``"plain touches_border"``; see
     :mod:`cellrt.runtime.results.confidence`.
 
     Parameters
@@ -310,7 +310,8 @@ def _check(card: ModelCard) -> None:
     if card.confidence is not None:
         for part in (card.confidence.cell, card.confidence.stack):
             terms_make_sense = all(
-                name == "constant" or name.partition(" ")[0] in ("log", "logit") for name in part
+                name == "constant" or name.partition(" ")[0] in ("plain", "log", "logit")
+                for name in part
             )
             need(terms_make_sense, f"confidence has the terms {', '.join(part)}")
             need(all(map(math.isfinite, part.values())), "confidence needs finite weights")

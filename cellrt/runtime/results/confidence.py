@@ -75,7 +75,7 @@ def judge(
     whole = dict(evidence.volume)
     if fitted is None:
         return table.with_columns(cells), Quality(whole)
-    confidence = _sigmoid(weighted(cells, fitted.cell, len(table)))
+    confidence = _sigmoid(weighted({**table.columns, **cells}, fitted.cell, len(table)))
     if not len(table):
         return table.with_columns({"confidence": confidence, **cells}), Quality(whole)
     whole = {MEAN: float(confidence.mean()), **whole}
@@ -96,9 +96,11 @@ def weighted(
 
 
 def term(name: str, known: Mapping[str, FloatArray]) -> FloatArray:
-    """One term: the logarithm or the logit of a piece of evidence."""
+    """One term: a piece of evidence as it is, its logarithm or its logit."""
     how, _, what = name.partition(" ")
-    value = known[what]
+    value = np.asarray(known[what], np.float64)
+    if how == "plain":
+        return value
     if how == "log":
         logarithm: FloatArray = np.log(value + _LOG_FLOOR)
         return logarithm

@@ -142,7 +142,7 @@ def outputs_of(
     """
     final = result_paths(volume, output)
     # Labels hardly ever compress to more than this; a picture and a table take the rest.
-    needed = 2 * math.prod(volume.shape) + 10_000_000
+    needed = math.prod(volume.shape) // 2 + 2_000_000
     inputs = [] if volume.path is None else [volume.path]
     with atomic_outputs(
         final, overwrite=overwrite, needed_bytes=needed, inputs=inputs

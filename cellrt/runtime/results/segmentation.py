@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.runtime.image.volume import Volume
-from cellrt.wording import in_python
+from cellrt.wording import counted, in_python
 
 if TYPE_CHECKING:
     from cellrt.runtime.results.table import CellTable
@@ -38,6 +38,10 @@ class Segmentation:
     table: CellTable
     record: dict[str, Any]
     volume: Volume
+
+    def __repr__(self) -> str:
+        shape = " x ".join(str(n) for n in self.labels.shape)
+        return f"<Segmentation: {counted(len(self.table), 'cell')} in {shape} voxels>"
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from cellrt.errors import UsageError
 from cellrt.runtime.image.source import Voxels
 from cellrt.runtime.results.label_sums import crossing_sums, intensity_sums, shape_sums
 from cellrt.runtime.results.surface_weights import perimeter_weights, surface_weights
+from cellrt.wording import counted
 
 _MOST_ROWS = 1_000_000
 
@@ -33,6 +34,10 @@ class CellTable:
 
     columns: dict[str, NDArray[Any]]
     unit: str
+
+    def __repr__(self) -> str:
+        columns = counted(len(self.columns), "column")
+        return f"<CellTable: {counted(len(self), 'cell')}, {columns}, in {self.unit}>"
 
     def __len__(self) -> int:
         return len(self.columns["id"])

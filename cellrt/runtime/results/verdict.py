@@ -17,9 +17,9 @@ DOUBTFUL = 0.45
 # Correlation of neighbouring pixels below which noise hides what cells look like: of an image that
 # is enlarged fourfold it is far above, of one in which noise is twice the contrast it is 0.2.
 NOISY = 0.3
-# Correlation at a quarter of a cell's diameter above which edges are lost. Of cells in focus it is
-# 0.5 to 0.8, of the same blurred by half a cell 0.94.
-BLURRED = 0.9
+# Correlation at an eighth of a cell's diameter above which edges are lost. Of a sharp ball it is
+# 0.84, of one blurred by half a cell 0.98, and 0.92 of a sharp one taken for half as large.
+BLURRED = 0.96
 
 
 def doubts(quality: Quality, table: CellTable, job: Job) -> list[str]:
@@ -51,10 +51,10 @@ def reason(table: CellTable, job: Job) -> str:
     card = job.network.model.card
     if job.findings.saturated > SATURATED_WARNING:
         return "the image is saturated; record it with less light or gain"
-    pixels = max(1, round(job.scale.diameter_pixels / 4))
+    pixels = max(1, round(job.scale.diameter_pixels / 8))
     if likeness(job.image, PROBE)[0] < NOISY:
         return "noise hides what cells look like; average or bin the image, or record more light"
-    wide = tuple(max(n, 4 * pixels) for n in PROBE)
+    wide = tuple(max(n, 8 * pixels) for n in PROBE)
     if likeness(job.image, (wide[0], wide[1], wide[2]), pixels)[0] > BLURRED:
         return "it has no edges at the scale of cells, as out of focus"
     ratio = _typical_size(table, job) / job.scale.diameter_pixels

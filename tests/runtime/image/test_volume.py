@@ -107,12 +107,24 @@ def test_nonfinite_voxels_of_other_channels_are_let_pass() -> None:
 def test_a_channel_may_be_named_like_a_number() -> None:
     names = ("488", "561", "2")
     assert find_channel("561", names, "a") == 1
-    # A string is a name first, an integer never.
-    assert find_channel("2", names, "a") == 2
+    assert find_channel(561, names, "a") == 1
+    # What counts a channel is its number, as the error about many channels says.
+    assert find_channel("2", names, "a") == 1
     assert find_channel(2, names, "a") == 1
     assert find_channel("1", names, "a") == 0
-    with pytest.raises(InputError, match="no channel 561"):
-        find_channel(561, names, "a")
+    assert find_channel("2", ("0", "1"), "a") == 1
+    assert find_channel("0", ("0", "1"), "a") == 0
+    with pytest.raises(InputError, match="no channel '640'"):
+        find_channel("640", names, "a")
+
+
+def test_channels_of_one_name_are_told_apart_by_number() -> None:
+    names = ("GFP", "DAPI", "GFP", "gfp")
+    with pytest.raises(InputError, match=r"channels 1 and 3 are both called 'GFP'"):
+        find_channel("GFP", names, "a")
+    assert find_channel("dapi", names, "a") == 1
+    assert find_channel("gfp", names, "a") == 3
+    assert find_channel("3", names, "a") == 2
 
 
 @settings(deadline=None)

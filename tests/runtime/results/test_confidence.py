@@ -80,6 +80,13 @@ def test_nothing_is_expected_of_a_stack_without_cells():
     assert quality.expected_ap50 is None
 
 
+def test_columns_of_the_table_may_be_terms():
+    fitted = Confidence({"constant": 0.0, "plain touches_border": -2.0}, {"constant": 0.0}, "")
+    table, _ = judge(table_of(2), evidence([0.5, 0.9], [0.1, 0.2]), fitted)
+    expected = 1 / (1 + np.exp(2.0 * table["touches_border"]))
+    np.testing.assert_allclose(table["confidence"], expected)
+
+
 @given(st.floats(0, 1))
 def test_terms_are_finite_and_grow_with_what_they_are_of(value):
     for how in ("log", "logit"):
