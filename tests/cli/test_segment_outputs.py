@@ -497,3 +497,28 @@ def test_python_saves_under_the_same_names(movie, tmp_path):
     array = package.segment(np.zeros((8, 16, 16), np.uint8), diameter=16)
     with pytest.raises(UsageError, match="no file name"):
         array.save(f"{tmp_path}/new/")
+
+
+ENDED = """
+import signal, sys
+from cellrt.cli.main import main
+from cellrt.runtime import segment
+
+segment.run = lambda *arguments: signal.raise_signal(signal.SIGTERM)
+main(["segment", sys.argv[1], "-o", sys.argv[2], "-q"])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends processes without a signal")
+def test_what_a_batch_system_ends_leaves_nothing(tmp_path):
+    stack = tmp_path / "s.npy"
+    np.save(stack, np.random.default_rng(0).integers(0, 99, (4, 16, 16)).astype(np.uint8))
+    done = subprocess.run(
+        [sys.executable, "-c", ENDED, stack, tmp_path / "out" / "a.tif"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 130, done.stderr
+    assert "interrupted" in done.stderr
+    assert names(tmp_path) == {"s.npy"}
