@@ -16,36 +16,35 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.compiled import compiled
+from cellrt.runtime.grid.brightness_kernels import (
+    CALM,
+    NODE_STEP,
+    add_plane,
+    mark_peaks,
+    normalise_plane,
+    window_quantiles,
+)
 from cellrt.runtime.grid.intensity import IntensityRange
 
 FloatArray = NDArray[np.float32]
+Indices = NDArray[np.int64]
+Between = tuple[Indices, Indices, FloatArray]
 
-# Blocks per cell diameter, and blocks from one node of the coarse grid to the next: one cell.
+# Blocks per cell diameter; as many lie between two nodes of the coarse grid.
 BLOCKS_PER_CELL = 4
-NODE_STEP = 4
-# The background is this quantile of the block means within 1.5 cells.
-BACKGROUND_QUANTILE = 0.1
-WINDOW_BLOCKS = 6
-WINDOW_STEP = 2
-FEWEST_BLOCKS = 8
 # Noise of block means: second differences of neighbours, of which slow changes of the light are no
 # part, and of these a low quantile, in the calmest quarter of the windows, of which cells are
 # little part. For normal noise that quantile is 0.78 of the standard deviation.
-CALM = 0.25
 NOISE_SPREAD = 0.78
 # More light brings more noise, but what exceeds the calm part's noise by more is structure.
 NOISE_RANGE = 4.0
-# A peak is the largest block within this many blocks, this many times the noise above background,
-# and stands out of the median within one cell by this share of its height: noise on haze does not.
-PEAK_REACH = 2
+# A peak is so many times the noise above background.
 PEAK_NOISE = 8.0
-PROMINENCE_REACH = 4
-PROMINENCE = 0.4
 # The reference is the height at which half of the sum of all peaks' heights lies. What is higher
 # than 1.5 times the 8 % highest (at least the third) counts no more than that: dirt is bright.
 HIGHEST_SHARE = 0.08
@@ -60,8 +59,6 @@ PULL_NODES = 1.5
 # The contrast is at least so many times the noise of blocks (white noise of a voxel is eight times
 # that of a block of 4 x 4 x 4), and in an image without any peak twice that.
 NOISE_FLOOR = 10.0
-# Values below the background are kept down to here, in units of the contrast.
-DARKEST = -0.5
 
 
 @dataclass(frozen=True)
@@ -113,17 +110,16 @@ class Brightness:
         ndarray, float32, same shape
         """
         result = np.empty(image.shape, np.float32)
+        layers, rows, columns = (
+            _between(np.arange(first, first + length), self.step, nodes)
+            for first, length, nodes in zip(start, image.shape, self.background.shape, strict=True)
+        )
         for z, plane in enumerate(image):
-            _normalise_plane(
-                plane.astype(np.float32, copy=False),
-                *_between(self.background.shape[0], self.step, start[0] + z),
-                self.background,
-                self.contrast,
-                self.step,
-                start[1],
-                start[2],
-                result[z],
+            dark, bright = (
+                _of_rows(nodes, z, layers, rows).astype(np.float32)
+                for nodes in (self.background, self.contrast)
             )
+            normalise_plane(plane.astype(np.float32, copy=False), dark, bright, *columns, result[z])
         if fill is not None:
             result[fill] = 0
         return result
@@ -162,7 +158,7 @@ class BrightnessMeter:
         """Take in one plane (y, x); voxels where ``fill`` is true take no part."""
         layer = z // self.block
         fill = _NO_FILL if fill is None else fill
-        _add_plane(
+        add_plane(
             plane.astype(np.float32, copy=False),
             fill,
             self.block,
@@ -189,7 +185,9 @@ class BrightnessMeter:
         background += _smooth(_window_quantiles(_above(means, background))[0])
         above = _above(means, background)
         local, noise = _noise(changes)
-        where, heights = _peaks(means, above, PEAK_NOISE * local)
+        peaks = np.zeros(means.shape, np.bool_)
+        mark_peaks(means, above, PEAK_NOISE * local, peaks)
+        where, heights = np.argwhere(peaks), above[peaks]
         if reference is None:
             reference = reference_height(heights)
         if reference > 0:
@@ -230,7 +228,7 @@ _NO_FILL = np.zeros((0, 0), np.bool_)
 
 
 def _contrast(
-    nodes: tuple[int, ...], where: NDArray[np.int64], heights: FloatArray, reference: float
+    nodes: tuple[int, ...], where: Indices, heights: FloatArray, reference: float
 ) -> FloatArray:
     """Typical height of peaks around every node; the reference where there are none."""
     from scipy import ndimage  # slow to load, and not needed by every model
@@ -280,192 +278,45 @@ def _filled(values: FloatArray) -> FloatArray:
     return np.asarray(values[tuple(nearest)])
 
 
-def _between(nodes: int, step: int, z: int) -> tuple[int, int, np.float32]:
-    """Nodes around a plane and the weight of the second."""
-    place = min(max((z - (step - 1) / 2) / step, 0.0), nodes - 1.0)
-    low = int(place)
-    return low, min(low + 1, nodes - 1), np.float32(place - low)
-
-
-@compiled
-def _add_plane(plane, fill, block, sums, counts):  # type: ignore[no-untyped-def]
-    for y in range(plane.shape[0]):
-        row = y // block
-        for x in range(plane.shape[1]):
-            if fill.size and fill[y, x]:
-                continue
-            sums[row, x // block] += plane[y, x]
-            counts[row, x // block] += 1
-
-
-@compiled
-def _window_quantiles(means):  # type: ignore[no-untyped-def]
-    """Low quantiles around every node of block means and of their second differences.
-
-    NaN where nothing is known.
-    """
-    nz = (means.shape[0] + NODE_STEP - 1) // NODE_STEP
-    ny = (means.shape[1] + NODE_STEP - 1) // NODE_STEP
-    nx = (means.shape[2] + NODE_STEP - 1) // NODE_STEP
-    background = np.full((nz, ny, nx), np.nan, np.float32)
-    changes = np.full((nz, ny, nx), np.nan, np.float32)
-    most = (2 * WINDOW_BLOCKS // WINDOW_STEP + 2) ** 3
-    found = np.empty(most, np.float32)
-    differences = np.empty(3 * most, np.float32)
-    for k in range(nz):
-        z0 = max(0, k * NODE_STEP + NODE_STEP // 2 - WINDOW_BLOCKS)
-        z1 = min(means.shape[0], k * NODE_STEP + NODE_STEP // 2 + WINDOW_BLOCKS)
-        for j in range(ny):
-            y0 = max(0, j * NODE_STEP + NODE_STEP // 2 - WINDOW_BLOCKS)
-            y1 = min(means.shape[1], j * NODE_STEP + NODE_STEP // 2 + WINDOW_BLOCKS)
-            for i in range(nx):
-                x0 = max(0, i * NODE_STEP + NODE_STEP // 2 - WINDOW_BLOCKS)
-                x1 = min(means.shape[2], i * NODE_STEP + NODE_STEP // 2 + WINDOW_BLOCKS)
-                n = 0
-                m = 0
-                for z in range(z0, z1, WINDOW_STEP):
-                    for y in range(y0, y1, WINDOW_STEP):
-                        for x in range(x0, x1, WINDOW_STEP):
-                            value = means[z, y, x]
-                            if np.isnan(value):
-                                continue
-                            found[n] = value
-                            n += 1
-                            for axis in range(3):
-                                change = _second_difference(means, z, y, x, axis)
-                                if not np.isnan(change):
-                                    differences[m] = abs(change)
-                                    m += 1
-                if n >= min(FEWEST_BLOCKS, means.size):
-                    background[k, j, i] = _quantile(found[:n], BACKGROUND_QUANTILE)
-                    if m:
-                        changes[k, j, i] = _quantile(differences[:m], CALM)
+def _window_quantiles(means: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Low quantiles around every node of block means and of their second differences, or NaN."""
+    nodes = tuple(-(-n // NODE_STEP) for n in means.shape)
+    background, changes = (np.full(nodes, np.nan, np.float32) for _ in range(2))
+    window_quantiles(means.reshape(-1), means.shape, background, changes)
     return background, changes
 
 
-@compiled
-def _second_difference(means, z, y, x, axis):  # type: ignore[no-untyped-def]
-    place = (z, y, x)[axis]
-    if place == 0 or place == means.shape[axis] - 1:
-        return np.nan
-    if axis == 0:
-        return means[z - 1, y, x] - 2 * means[z, y, x] + means[z + 1, y, x]
-    if axis == 1:
-        return means[z, y - 1, x] - 2 * means[z, y, x] + means[z, y + 1, x]
-    return means[z, y, x - 1] - 2 * means[z, y, x] + means[z, y, x + 1]
-
-
-@compiled
-def _quantile(values, share):  # type: ignore[no-untyped-def]
-    """Quantile by linear interpolation; sorts `values`."""
-    values.sort()
-    place = share * (len(values) - 1)
-    low = int(place)
-    high = min(low + 1, len(values) - 1)
-    return values[low] + (place - low) * (values[high] - values[low])
-
-
-@compiled
-def _above(means, background):  # type: ignore[no-untyped-def]
+def _above(means: FloatArray, background: FloatArray) -> FloatArray:
     """Block means less the interpolated background; NaN stays."""
+    layers, rows, (low, high, weight) = (
+        _between(np.arange(length), NODE_STEP, nodes)
+        for length, nodes in zip(means.shape, background.shape, strict=True)
+    )
+    nodes = _mixed(background[..., low], background[..., high], weight)
     above = np.empty(means.shape, np.float32)
-    for z in range(means.shape[0]):
-        bz, cz, wz = _node_between(z, background.shape[0])
-        for y in range(means.shape[1]):
-            by, cy, wy = _node_between(y, background.shape[1])
-            for x in range(means.shape[2]):
-                bx, cx, wx = _node_between(x, background.shape[2])
-                p = background[bz, by, bx] * (1 - wx) + background[bz, by, cx] * wx
-                q = background[bz, cy, bx] * (1 - wx) + background[bz, cy, cx] * wx
-                r = background[cz, by, bx] * (1 - wx) + background[cz, by, cx] * wx
-                s = background[cz, cy, bx] * (1 - wx) + background[cz, cy, cx] * wx
-                low = (p * (1 - wy) + q * wy) * (1 - wz) + (r * (1 - wy) + s * wy) * wz
-                above[z, y, x] = means[z, y, x] - low
+    # Plane by plane: there may be as many blocks as fit into memory.
+    for z, plane in enumerate(means):
+        above[z] = plane - _of_rows(nodes, z, layers, rows)
     return above
 
 
-@compiled
-def _peaks(means, above, least):  # type: ignore[no-untyped-def]
-    """Blocks higher than all around them and than the node's `least` above the background."""
-    where = []
-    heights = []
-    for z in range(means.shape[0]):
-        for y in range(means.shape[1]):
-            for x in range(means.shape[2]):
-                value = above[z, y, x]
-                lowest = least[z // NODE_STEP, y // NODE_STEP, x // NODE_STEP]
-                # NaN is neither above nor below.
-                if not (value > lowest and value > 0 and _is_highest(above, z, y, x, value)):
-                    continue
-                if means[z, y, x] - _median_around(means, z, y, x) > PROMINENCE * value:
-                    where.append((z, y, x))
-                    heights.append(value)
-    places = np.empty((len(where), 3), np.int64)
-    for i in range(len(where)):
-        places[i, 0], places[i, 1], places[i, 2] = where[i]
-    return places, np.array([np.float32(h) for h in heights], np.float32)
+def _between(places: Indices, step: int, nodes: int) -> Between:
+    """Nodes around places along an axis, and the weights of the second ones."""
+    at = np.clip((places - (step - 1) / 2) / step, 0.0, nodes - 1.0)
+    low = at.astype(np.int64)
+    return low, np.minimum(low + 1, nodes - 1), (at - low).astype(np.float32)
 
 
-@compiled
-def _is_highest(above, z, y, x, value):  # type: ignore[no-untyped-def]
-    """Of equal neighbours the last counts, so that a plateau is one peak."""
-    for c in range(max(0, z - PEAK_REACH), min(above.shape[0], z + PEAK_REACH + 1)):
-        for b in range(max(0, y - PEAK_REACH), min(above.shape[1], y + PEAK_REACH + 1)):
-            for a in range(max(0, x - PEAK_REACH), min(above.shape[2], x + PEAK_REACH + 1)):
-                other = above[c, b, a]
-                if other > value or (other == value and (c, b, a) > (z, y, x)):
-                    return False
-    return True
+def _of_rows(nodes: NDArray[Any], z: int, layers: Between, rows: Between) -> NDArray[np.float64]:
+    """Values at the rows of plane `z`, for what nodes there are along x."""
+    low, high, weight = rows
+    before, after = (
+        _mixed(nodes[at[z], low], nodes[at[z], high], weight[:, None]) for at in layers[:2]
+    )
+    return _mixed(before, after, layers[2][z, None])
 
 
-@compiled
-def _median_around(means, z, y, x):  # type: ignore[no-untyped-def]
-    reach = PROMINENCE_REACH
-    found = np.empty((2 * reach + 1) ** 3, np.float32)
-    n = 0
-    for c in range(max(0, z - reach), min(means.shape[0], z + reach + 1)):
-        for b in range(max(0, y - reach), min(means.shape[1], y + reach + 1)):
-            for a in range(max(0, x - reach), min(means.shape[2], x + reach + 1)):
-                if not np.isnan(means[c, b, a]):
-                    found[n] = means[c, b, a]
-                    n += 1
-    return np.median(found[:n])
-
-
-@compiled
-def _node_between(block, nodes):  # type: ignore[no-untyped-def]
-    place = min(max((block - (NODE_STEP - 1) / 2) / NODE_STEP, 0.0), nodes - 1.0)
-    low = int(place)
-    return low, min(low + 1, nodes - 1), np.float32(place - low)
-
-
-@compiled
-def _normalise_plane(plane, low, high, weight, background, contrast, step, y0, x0, out):  # type: ignore[no-untyped-def]
-    """Normalise one plane of a box that starts at (y0, x0); nodes are interpolated per row."""
-    ny, nx = background.shape[1], background.shape[2]
-    dark = np.empty(nx, np.float32)
-    bright = np.empty(nx, np.float32)
-    for y in range(plane.shape[0]):
-        v = min(max((y0 + y - (step - 1) / 2) / step, 0.0), ny - 1.0)
-        j = int(v)
-        t = np.float32(v - j)
-        k = min(j + 1, ny - 1)
-        for i in range(nx):
-            p = background[low, j, i] * (1 - t) + background[low, k, i] * t
-            q = background[high, j, i] * (1 - t) + background[high, k, i] * t
-            dark[i] = p * (1 - weight) + q * weight
-            p = contrast[low, j, i] * (1 - t) + contrast[low, k, i] * t
-            q = contrast[high, j, i] * (1 - t) + contrast[high, k, i] * t
-            bright[i] = p * (1 - weight) + q * weight
-        for x in range(plane.shape[1]):
-            u = min(max((x0 + x - (step - 1) / 2) / step, 0.0), nx - 1.0)
-            i = int(u)
-            s = np.float32(u - i)
-            h = min(i + 1, nx - 1)
-            value = plane[y, x] - (dark[i] * (1 - s) + dark[h] * s)
-            value /= bright[i] * (1 - s) + bright[h] * s
-            if value > 1:
-                value = 1 + np.log(value)
-            elif value < DARKEST:
-                value = np.float32(DARKEST)
-            out[y, x] = value
+def _mixed(first: NDArray[Any], second: NDArray[Any], weight: FloatArray) -> NDArray[np.float64]:
+    """Values between two, computed with twice as many digits."""
+    mixed: NDArray[np.float64] = first * np.subtract(1, weight, dtype=np.float64) + second * weight
+    return mixed

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cellrt.models.ground_truth import UNKNOWN
-from cellrt.runtime.grid.brightness import DARKEST
+from cellrt.runtime.grid.brightness_kernels import DARKEST
 from cellrt.runtime.grid.hot_pixels import HOT_QUANTILE, without_hot_pixels
 from cellrt.training.data.accidents import AFTERWARDS, AT_SENSOR, BEFORE_SENSOR, Scene, play
 from cellrt.training.recipe import AugmentTable

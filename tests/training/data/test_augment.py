@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("pydantic", reason="pydantic is not installed")
 
-from cellrt.runtime.grid.brightness import DARKEST  # noqa: E402
+from cellrt.runtime.grid.brightness_kernels import DARKEST  # noqa: E402
 from cellrt.training.data.accidents import Scene  # noqa: E402
 from cellrt.training.data.augment import (  # noqa: E402
     Geometry,
