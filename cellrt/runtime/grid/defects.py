@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.geometry import Shape
-from cellrt.runtime.grid.hot_pixels import HOT_QUANTILE, clamp_hot_pixels
+from cellrt.runtime.grid.hot_pixels import HOT_QUANTILE, without_hot_pixels
 from cellrt.runtime.image.source import Voxels
 
 FloatArray = NDArray[np.float32]
@@ -347,8 +347,7 @@ class MendedImage:
             (y0, y1), (x0, x1) = near
             wider = _computable(self.source[z, y0:y1, x0:x1], defects.base)
             inner = (slice(low[0] - y0, high[0] - y0), slice(low[1] - x0, high[1] - x0))
-            clamped = np.empty(wider.shape, np.float32)
-            clamp_hot_pixels(wider, np.float32(defects.hot_in(z)), clamped)
+            clamped = without_hot_pixels(wider, defects.hot_in(z))
             raw, result = wider[inner], clamped[inner]
         if defects.gains[z] != 1:
             result = (result - defects.levels[z]) / defects.gains[z] + defects.targets[z]

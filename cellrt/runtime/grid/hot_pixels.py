@@ -14,8 +14,7 @@ RANGES = 3.0
 HOT_QUANTILE = 0.99
 
 
-@compiled
-def clamp_hot_pixels(plane, least, out):  # type: ignore[no-untyped-def]
+def without_hot_pixels(plane: NDArray[np.generic], least: float) -> NDArray[np.float32]:
     """Copy a plane, hot pixels lowered to the second brightest of their neighbours.
 
     The second, so that two hot pixels side by side are found too.
@@ -25,19 +24,24 @@ def clamp_hot_pixels(plane, least, out):  # type: ignore[no-untyped-def]
     plane : ndarray, any real dtype, shape (y, x)
     least : float
         Pixels up to this grey value are not looked at.
-    out : ndarray, float32, same shape
 
     Returns
     -------
-    int
-        Hot pixels found.
+    ndarray, float32, same shape
     """
+    # One type for the kernel, whatever the image's, its order in memory, and who may write to it.
+    seen = plane.astype(np.float32, order="C")
+    result: NDArray[np.float32] = seen.copy()
+    _clamp(seen, np.float32(least), result)
+    return result
+
+
+@compiled
+def _clamp(plane, least, out):  # type: ignore[no-untyped-def]
     height, width = plane.shape
-    found = 0
     for y in range(height):
         for x in range(width):
-            value = np.float32(plane[y, x])
-            out[y, x] = value
+            value = plane[y, x]
             if not value > least:
                 continue
             first = np.float32(-np.inf)
@@ -47,7 +51,7 @@ def clamp_hot_pixels(plane, least, out):  # type: ignore[no-untyped-def]
                 for a in range(max(0, x - 1), min(width, x + 2)):
                     if b == y and a == x:
                         continue
-                    other = np.float32(plane[b, a])
+                    other = plane[b, a]
                     if other > first:
                         second = first
                         first = other
@@ -56,13 +60,3 @@ def clamp_hot_pixels(plane, least, out):  # type: ignore[no-untyped-def]
                     lowest = min(lowest, other)
             if second > -np.inf and value - second > RANGES * (second - lowest):
                 out[y, x] = second
-                found += 1
-    return found
-
-
-def without_hot_pixels(image: NDArray[np.generic], least: float) -> NDArray[np.float32]:
-    """Return a stack (z, y, x) without hot pixels above ``least``; see `clamp_hot_pixels`."""
-    result = np.empty(image.shape, np.float32)
-    for plane, out in zip(image, result, strict=True):
-        clamp_hot_pixels(plane, np.float32(least), out)
-    return result
