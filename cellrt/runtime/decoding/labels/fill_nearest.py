@@ -1,9 +1,9 @@
 """Voxels of membranes, and foreground that is left over, go to the nearest cell, in place.
 
 An exact Euclidean transform, axis by axis. Until a voxel's cell is found, its entry in the label
-image is a negative number that packs the offset (z, y, x) to the nearest cell's voxel so far, so
-that no memory but the labels' own is needed. Offsets reach 63 voxels at most, which bounds the
-search along each axis.
+image is a negative number that packs the offset (y, x) to the nearest cell's voxel of its slice so
+far, so that no memory but the labels' own is needed. Offsets reach 63 voxels at most, which bounds
+the search along each axis.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellrt.compiled import compiled
+from cellrt.compiled import compiled, inlined
 from cellrt.runtime.decoding.classes.class_map import BACKGROUND, ClassMap
 from cellrt.threads import in_threads
 
@@ -53,22 +53,22 @@ def fill_from_nearest(
     )
 
 
-@compiled
-def _packed(dz: int, dy: int, dx: int) -> Any:
-    return -1 - (((dz + _BIAS) << 14) | ((dy + _BIAS) << 7) | (dx + _BIAS))
+@inlined
+def _packed(dy: Any, dx: Any) -> Any:
+    return -1 - (((dy + _BIAS) << 7) | (dx + _BIAS))
 
 
 @compiled
 def _offset(word: Any) -> Any:
-    bits = -1 - np.int64(word)
-    return (bits >> 14) - _BIAS, ((bits >> 7) & 127) - _BIAS, (bits & 127) - _BIAS
+    bits = -1 - word
+    return (bits >> 7) - _BIAS, (bits & 127) - _BIAS
 
 
 @compiled
 def _label_at(labels: Any, z: int, y: int, x: int, word: Any) -> Any:
     """Label of the cell voxel that a packed offset leads to."""
-    dz, dy, dx = _offset(word)
-    return labels[z + dz, y + dy, x + dx]
+    dy, dx = _offset(word)
+    return labels[z, y + dy, x + dx]
 
 
 @compiled
@@ -100,9 +100,9 @@ def _along_x(labels: Any, volumes: Any, limit: int, lo: int, hi: int) -> None:
                     back == forth
                     and _preferred(labels[z, y, before], labels[z, y, ahead[x]], volumes)
                 ):
-                    labels[z, y, x] = _packed(0, 0, -back)
+                    labels[z, y, x] = _packed(0, -back)
                 else:
-                    labels[z, y, x] = _packed(0, 0, forth)
+                    labels[z, y, x] = _packed(0, forth)
 
 
 @compiled
@@ -116,12 +116,12 @@ def _along_y(labels: Any, volumes: Any, limit: int, lo: int, hi: int) -> None:
                 plane[y, x] = labels[z, y, x]
         for y in range(ny):
             for x in range(nx):
-                word = plane[y, x]
+                word = np.int64(plane[y, x])
                 if word > 0:
                     continue
                 best = _NONE
                 if word < 0:
-                    _, _, dx = _offset(word)
+                    _, dx = _offset(word)
                     best = dx * dx
                 found = word
                 k = 1
@@ -129,14 +129,14 @@ def _along_y(labels: Any, volumes: Any, limit: int, lo: int, hi: int) -> None:
                     for step in (-k, k):
                         if not 0 <= y + step < ny or plane[y + step, x] == 0:
                             continue
-                        other = plane[y + step, x]
+                        other = np.int64(plane[y + step, x])
                         dx = 0
                         if other < 0:
-                            _, _, dx = _offset(other)
+                            _, dx = _offset(other)
                         square = step * step + dx * dx
                         if square > best:
                             continue
-                        candidate = _packed(0, step, dx)
+                        candidate = _packed(step, dx)
                         if square < best or _preferred(
                             _label_at(labels, z, y, x, candidate),
                             _label_at(labels, z, y, x, found),
@@ -173,10 +173,10 @@ def _along_z(
                     for step in (-k, k):
                         if not 0 <= z + step < nz or plane[z + step, x] == 0:
                             continue
-                        other = plane[z + step, x]
+                        other = np.int64(plane[z + step, x])
                         dy = dx = 0
                         if other < 0:
-                            _, dy, dx = _offset(other)
+                            dy, dx = _offset(other)
                         square = step * step + dy * dy + dx * dx
                         if square > best or square > farthest:
                             continue
