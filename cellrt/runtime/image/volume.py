@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from cellrt.errors import InputError
 from cellrt.runtime.image.axes import Axes, example_axes, resolve_axes
-from cellrt.runtime.image.source import SlabCache, StoredArray, Unread, VoxelSource, make_source
+from cellrt.runtime.image.file_sources import SlabCache, make_source
+from cellrt.runtime.image.source import StoredArray, Unread, VoxelSource
 from cellrt.runtime.image.stored import Provenance, StatedSize, Stored
 from cellrt.runtime.image.voxel_size import (
     PartialVoxelSize,

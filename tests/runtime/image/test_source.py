@@ -14,15 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellrt.errors import InputError
-from cellrt.runtime.image import source as sources
-from cellrt.runtime.image.source import (
-    ArraySource,
-    LazySource,
-    VoxelSource,
-    as_box,
-    is_memory_map,
-    make_source,
-)
+from cellrt.runtime.image import file_sources
+from cellrt.runtime.image.file_sources import LazySource, make_source
+from cellrt.runtime.image.source import ArraySource, VoxelSource, as_box, is_memory_map
 from cellrt.runtime.image.volume import volume_from_array
 
 
@@ -76,8 +70,8 @@ def test_every_index_reads_what_it_reads_of_an_array(
     expected = np.moveaxis(values, [letters.index(a) for a in "TCZYX"], range(5))[1, 2]
     chunk_of = {"T": 1, "C": 1, **dict(zip("ZYX", chunks or shape, strict=True))}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "SLAB_BYTES", held)
-        patch.setattr(sources, "STRIDED_BYTES", held)
+        patch.setattr(file_sources, "SLAB_BYTES", held)
+        patch.setattr(file_sources, "STRIDED_BYTES", held)
         lazy = LazySource(
             Stored(values),
             letters,
@@ -131,7 +125,7 @@ def test_walking_along_z_fetches_each_chunk_once() -> None:
 
 
 def test_what_is_held_of_deep_chunks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "SLAB_BYTES", 5 * 64 * 64)
+    monkeypatch.setattr(file_sources, "SLAB_BYTES", 5 * 64 * 64)
     stored = Stored(np.zeros((64, 64, 64), np.uint8))
     for _ in LazySource(stored, "ZYX", chunks=(64, 64, 64)):
         pass
@@ -216,7 +210,7 @@ def test_pages_of_a_memory_map_are_given_back(
 ) -> None:
     values = np.arange(64 * 512 * 512, dtype=np.float32).reshape(64, 512, 512)
     np.save(tmp_path / "a.npy", values)
-    monkeypatch.setattr(sources, "MAPPED_BYTES", 2_000_000)
+    monkeypatch.setattr(file_sources, "MAPPED_BYTES", 2_000_000)
     source = make_source(np.load(tmp_path / "a.npy", mmap_mode="r"), "ZYX")
     before = mapped_memory()
     for z in range(64):
@@ -231,7 +225,7 @@ def test_pages_that_may_have_been_changed_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.save(tmp_path / "a.npy", np.zeros((8, 64, 64)))
-    monkeypatch.setattr(sources, "MAPPED_BYTES", 0)
+    monkeypatch.setattr(file_sources, "MAPPED_BYTES", 0)
     private = np.load(tmp_path / "a.npy", mmap_mode="c")
     private += 1
     source = make_source(private, "ZYX")

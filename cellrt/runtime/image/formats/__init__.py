@@ -248,7 +248,7 @@ def read_array(address: str | os.PathLike[str]) -> NDArray[Any]:
             return array.load()
     if isinstance(array, np.ndarray):
         return array
-    from cellrt.runtime.image.source import read_stored
+    from cellrt.runtime.image.file_sources import read_stored
 
     return read_stored(array, ..., path.name)
 
