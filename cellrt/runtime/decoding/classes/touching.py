@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellrt.compiled import compiled
-from cellrt.runtime.decoding.labels.pair_table import doubled, slot_of
+from cellrt.runtime.decoding.labels.pair_table import claimed
 from cellrt.threads import in_threads
 
 Counts = npt.NDArray[np.int64]
@@ -178,12 +178,6 @@ def _count_faces(labels: Any, volumes: Any, surfaces: Any, lowest: int, lo: int,
                     if a == 0 or b == 0:
                         continue
                     key = (np.int64(min(a, b)) << 32) | np.int64(max(a, b))
-                    slot = slot_of(table, key)
-                    if table[slot, 0] == 0:
-                        if 2 * used > table.shape[0]:
-                            table = doubled(table)
-                            slot = slot_of(table, key)
-                        table[slot, 0] = key
-                        used += 1
+                    table, slot, used = claimed(table, key, used)
                     table[slot, 1] += 1
     return table

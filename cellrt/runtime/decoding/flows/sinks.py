@@ -21,7 +21,7 @@ import numpy.typing as npt
 from cellrt.compiled import compiled, inlined
 from cellrt.runtime.decoding.flows.packed_field import PackedField
 from cellrt.runtime.decoding.flows.trace import Pointers
-from cellrt.runtime.decoding.labels.pair_table import doubled, slot_of
+from cellrt.runtime.decoding.labels.pair_table import claimed, slot_of
 from cellrt.threads import in_threads
 
 JOIN_LIMIT = 0.2
@@ -173,13 +173,7 @@ def _contacts(basins: Any, packed: Any, shape: Any, lo: int, hi: int) -> Any:
                     key = (np.int64(min(a, b)) << 32) | np.int64(max(a, b))
                     if key != last:
                         last = key
-                        slot = slot_of(table, key)
-                        if table[slot, 0] == 0:
-                            if 2 * used > table.shape[0]:
-                                table = doubled(table)
-                                slot = slot_of(table, key)
-                            table[slot, 0] = key
-                            used += 1
+                        table, slot, used = claimed(table, key, used)
                     table[slot, 1] += 1
                     table[slot, 2] += divergence
     return table

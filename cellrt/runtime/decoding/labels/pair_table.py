@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cellrt.compiled import compiled
+from cellrt.compiled import compiled, inlined
 
 
 @compiled
@@ -20,6 +20,28 @@ def slot_of(table: Any, key: Any) -> Any:
     while table[slot, 0] != 0 and table[slot, 0] != key:
         slot = (slot + 1) & mask
     return slot
+
+
+@inlined
+def claimed(table: Any, key: Any, used: Any) -> Any:
+    """Find the row of `key`, which it gets where it has none.
+
+    Returns
+    -------
+    table : array
+        Twice as large a one where it is full; else the same.
+    slot : int
+    used : int
+        Rows that are taken, with this one.
+    """
+    slot = slot_of(table, key)
+    if table[slot, 0] == 0:
+        if 2 * used > table.shape[0]:
+            table = doubled(table)
+            slot = slot_of(table, key)
+        table[slot, 0] = key
+        used += 1
+    return table, slot, used
 
 
 @compiled
