@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellrt.geometry import Box, Shape
 from cellrt.runtime.grid.defects import MendedImage
@@ -31,14 +32,27 @@ def busiest_box(image: MendedImage, size: Shape) -> Box:
     return found[0], found[1], found[2]
 
 
-def likeness(image: MendedImage, size: Shape, distance: int = 1) -> tuple[float, float]:
-    """How much pixels at a distance from each other have in common in the busiest part.
+def likeness(image: MendedImage, size: Shape) -> tuple[float, float]:
+    """How much neighbouring pixels of the busiest part have in common; see `correlation`."""
+    return correlation(busiest_part(image, size))
+
+
+def busiest_part(image: MendedImage, size: Shape) -> NDArray[np.float64]:
+    """Voxels of the busiest part of an image, of at most that size, less the mean of each slice."""
+    z, y, x = (min(n, p) for n, p in zip(image.shape, size, strict=True))
+    crop = image.crop(busiest_box(image, (z, y, x)))
+    part = crop.read((0, 0, 0), crop.shape)[0].astype(np.float64)
+    part -= part.mean(axis=(1, 2), keepdims=True)  # slices may differ in brightness as a whole
+    return part
+
+
+def correlation(part: NDArray[np.float64], distance: int = 1) -> tuple[float, float]:
+    """How much pixels at a distance from each other have in common.
 
     Parameters
     ----------
-    image : MendedImage
-    size : (int, int, int)
-        Of the part, at most.
+    part : ndarray, shape (z, y, x)
+        From `busiest_part`.
     distance : int
         In pixels, along x and along y.
 
@@ -49,19 +63,15 @@ def likeness(image: MendedImage, size: Shape, distance: int = 1) -> tuple[float,
     chance : float
         What pixels that have nothing in common reach, about.
     """
-    z, y, x = (min(n, p) for n, p in zip(image.shape, size, strict=True))
-    crop = image.crop(busiest_box(image, (z, y, x)))
-    box = crop.read((0, 0, 0), crop.shape)[0].astype(np.float64)
-    box -= box.mean(axis=(1, 2), keepdims=True)  # slices may differ in brightness as a whole
-    power = float(np.square(box).mean())
-    chance = 1 / math.sqrt(box.size)
+    power = float(np.square(part).mean())
+    chance = 1 / math.sqrt(part.size)
     if power == 0:
         return 1.0, chance
     found = [0.0]
-    if x > distance:
-        found.append(float((box[..., distance:] * box[..., :-distance]).mean()) / power)
-    if y > distance:
-        found.append(float((box[:, distance:] * box[:, :-distance]).mean()) / power)
+    if part.shape[2] > distance:
+        found.append(float((part[..., distance:] * part[..., :-distance]).mean()) / power)
+    if part.shape[1] > distance:
+        found.append(float((part[:, distance:] * part[:, :-distance]).mean()) / power)
     return max(found), chance
 
 

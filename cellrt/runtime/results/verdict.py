@@ -6,7 +6,7 @@ import numpy as np
 
 from cellrt.runtime.cell_size_search import PROBE
 from cellrt.runtime.grid.findings import SATURATED_WARNING
-from cellrt.runtime.grid.texture import likeness
+from cellrt.runtime.grid.texture import busiest_part, correlation
 from cellrt.runtime.job import Job
 from cellrt.runtime.results.confidence import Quality
 from cellrt.runtime.results.table import CellTable
@@ -52,10 +52,13 @@ def reason(table: CellTable, job: Job) -> str:
     if job.findings.saturated > SATURATED_WARNING:
         return "the image is saturated; record it with less light or gain"
     pixels = max(1, round(job.scale.diameter_pixels / 8))
-    if likeness(job.image, PROBE)[0] < NOISY:
+    part = busiest_part(job.image, PROBE)
+    if correlation(part)[0] < NOISY:
         return "noise hides what cells look like; average or bin the image, or record more light"
-    wide = tuple(max(n, 8 * pixels) for n in PROBE)
-    if likeness(job.image, (wide[0], wide[1], wide[2]), pixels)[0] > BLURRED:
+    z, y, x = (max(n, 8 * pixels) for n in PROBE)
+    if (z, y, x) != PROBE:
+        part = busiest_part(job.image, (z, y, x))
+    if correlation(part, pixels)[0] > BLURRED:
         return "it has no edges at the scale of cells, as out of focus"
     ratio = _typical_size(table, job) / job.scale.diameter_pixels
     smallest, largest = card.diameter_range
