@@ -133,13 +133,14 @@ def segment(
     from cellrt.cli.reporting import JsonEvents, Terminal
     from cellrt.errors import UsageError
     from cellrt.runtime.decoding.parameters import split_settings
+    from cellrt.runtime.image.reading import read
     from cellrt.runtime.image.volume import Volume
     from cellrt.runtime.job import Options
     from cellrt.runtime.model.file import open_model
     from cellrt.runtime.progress import StageClock
     from cellrt.runtime.results.preview.page import warm_up
     from cellrt.runtime.results.save import Outputs, outputs_of, result_paths, write_results
-    from cellrt.runtime.segment import read, run
+    from cellrt.runtime.segment import run
     from cellrt.runtime.stages import check, load, prepare
 
     words = [*(param or ()), *([] if min_area is None else [f"min_area={min_area}"])]

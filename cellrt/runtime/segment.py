@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cellrt.compiled import complaint
-from cellrt.errors import CellrtWarning, InputError, UsageError
+from cellrt.errors import CellrtWarning
 from cellrt.runtime import stages
-from cellrt.runtime.image.formats import read_volume
-from cellrt.runtime.image.volume import Volume, volume_from_array
+from cellrt.runtime.image.reading import Source, read, refuse_known
 from cellrt.runtime.job import Job, Options
 from cellrt.runtime.model.file import ModelFile, open_model
 from cellrt.runtime.progress import Progress, Silent, StageClock
 from cellrt.runtime.results.record import run_record
 from cellrt.runtime.results.segmentation import Segmentation
 from cellrt.wording import in_python
-
-Source = str | os.PathLike[str] | NDArray[np.generic] | Volume
 
 # A probe for the cells' size, tiles of two shapes of images, and one more.
 _SESSIONS = 4
@@ -139,7 +132,7 @@ class Segmenter:
         with _shown(self._progress) as progress:
             clock = StageClock(progress)
             if isinstance(source, Job):
-                _refuse_known(known, "a prepared job")
+                refuse_known(known, "a prepared job")
                 return stages.predict(source, clock)
             return stages.predict(self.prepare(source, clock=clock, **known), clock)
 
@@ -296,58 +289,6 @@ def segment(
     return result
 
 
-def read(
-    source: Source,
-    *,
-    voxel_size: Sequence[float] | None = None,
-    channel: int | str | None = None,
-    time: int | None = None,
-    series: int | str | None = None,
-    axes: str | None = None,
-    before_voxels: Callable[[Volume], None] | None = None,
-) -> Volume:
-    """Read a file, or describe an array, as a `Volume`.
-
-    Parameters are those of `segment`, and ``before_voxels`` that of `read_volume`.
-
-    Raises
-    ------
-    UsageError
-        A choice that has been made for a volume already, or that an array does not offer.
-    InputError
-        As `read_volume`, or the file holds labels that cellrt wrote.
-    """
-
-    def look(volume: Volume) -> None:
-        if volume.holds_labels:
-            raise InputError(
-                f"{volume.address} holds labels that cellrt wrote, no image; give the image that "
-                "they were made from, or save them anew with another program to segment them"
-            )
-        if before_voxels is not None:
-            before_voxels(volume)
-
-    if isinstance(source, Volume):
-        known = {"voxel_size": voxel_size, "channel": channel, "time": time, "series": series}
-        _refuse_known({**known, "axes": axes}, "a volume")
-        look(source)
-        return source
-    if isinstance(source, (str, os.PathLike)):
-        return read_volume(
-            source,
-            axes=axes,
-            voxel_size_um=voxel_size,
-            channel=channel,
-            time=time,
-            series=series,
-            before_voxels=look,
-        )
-    _refuse_known({"series": series}, "an array")
-    return volume_from_array(
-        source, axes=axes, voxel_size_um=voxel_size, channel=channel, time=time
-    )
-
-
 def run(job: Job, clock: StageClock) -> Segmentation:
     """Compute a prepared job, from the network to the table of cells."""
     with stages.compiling(job.decoder, clock):
@@ -393,19 +334,6 @@ def _finish(fields: stages.Fields, clock: StageClock) -> Segmentation:
     flat = volume.is_2d and "Z" not in volume.file_axes
     labels = decoded.labels[0] if flat else decoded.labels
     return Segmentation(labels, table, record, volume)
-
-
-def _refuse_known(known: Mapping[str, Any], what: str) -> None:
-    """Refuse what would be ignored."""
-    given = [name for name, value in known.items() if value is not None]
-    if given:
-        raise UsageError(
-            f"{' and '.join(given)} cannot be given with {what}, which has been read already; "
-            "leave it out, or give it where the image is read"
-            if what != "an array"
-            else f"{' and '.join(given)} cannot be given with {what}, which is one image; leave "
-            "it out"
-        )
 
 
 def _nothing_to_see(job: Job) -> str:
