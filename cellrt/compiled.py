@@ -92,10 +92,7 @@ class _KernelFiles(NullCache):  # type: ignore[misc]
                     f"a compiled kernel in {folder} cannot be used ({reason}) and was compiled "
                     "again; the results are the same",
                 )
-        if _listeners:
-            _listeners.pop()("compiling for this processor, once: it takes some seconds")
-            _told.set()
-            _listeners.clear()
+        announce()
         return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
@@ -103,15 +100,7 @@ class _KernelFiles(NullCache):  # type: ignore[misc]
         if "write" in _complaints or result.library.has_dynamic_globals:
             return
         data = dumps(result._reduce())
-        content = hashlib.sha256(data).digest() + data
-        reasons = []
-        for folder in folders():
-            try:
-                _write(folder / self._file(signature), content)
-                return
-            except OSError as error:
-                reasons.append(_reason(folder, error))
-        _complain("write", _cannot_keep(reasons))
+        keep(self._file(signature), hashlib.sha256(data).digest() + data)
 
     def _file(self, signature: Any) -> str:
         return f"{self._name}-{hashlib.sha256(str(signature).encode()).hexdigest()[:16]}.kernel"
@@ -127,6 +116,24 @@ def folders() -> list[Path]:
         return [Path(numba.config.CACHE_DIR) / "cellrt" / _state()]
     own = Path(AppDirs("cellrt", appauthor=False).user_cache_dir)
     return [base / "kernels" / _state() for base in (_PACKAGE / "__pycache__", own)]
+
+
+def keep(name: str, content: bytes) -> bool:
+    """Keep a file beside the kernels, in the first folder that takes it, or complain."""
+    reasons = []
+    for folder in folders():
+        try:
+            _write(folder / name, content)
+            return True
+        except OSError as error:
+            reasons.append(_reason(folder, error))
+    _complain("write", _cannot_keep(reasons))
+    return False
+
+
+def kept(name: str) -> bool:
+    """Whether a file lies beside the kernels."""
+    return any(os.path.exists(folder / name) for folder in folders())
 
 
 def keeping() -> tuple[bool, str]:
@@ -156,6 +163,14 @@ def announced(note: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         _listeners[:] = [listener for listener in _listeners if listener is not note]
+
+
+def announce() -> None:
+    """Tell who listens that compiling begins."""
+    if _listeners:
+        _listeners.pop()("compiling for this processor, once: it takes some seconds")
+        _told.set()
+        _listeners.clear()
 
 
 def complaint() -> str:

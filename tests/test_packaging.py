@@ -50,6 +50,7 @@ FLOORS = (
         "runtime.progress",
         "runtime.progress_bar",
     ),
+    ("compile_ahead",),
     ("geometry", "threads", "files", "claim", "compiled", "limits"),
     ("errors",),
     ("wording", "_version"),

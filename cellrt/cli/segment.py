@@ -127,10 +127,10 @@ def segment(
     Writes STACK.labels.tif, STACK.cells.csv, STACK.preview.png and STACK.run.json beside the stack;
     what was chosen of several is in their names, as in STACK.t2.c1.labels.tif.
     """
-    from concurrent.futures import ThreadPoolExecutor
     from contextlib import ExitStack
 
     from cellrt.cli.reporting import JsonEvents, Terminal
+    from cellrt.compile_ahead import compile_ahead
     from cellrt.errors import UsageError
     from cellrt.runtime.decoding.parameters import split_settings
     from cellrt.runtime.image.reading import read
@@ -138,7 +138,8 @@ def segment(
     from cellrt.runtime.job import Options
     from cellrt.runtime.model.file import open_model
     from cellrt.runtime.progress import StageClock
-    from cellrt.runtime.results.preview.page import warm_up
+    from cellrt.runtime.results import table
+    from cellrt.runtime.results.preview import page
     from cellrt.runtime.results.save import Outputs, outputs_of, result_paths, write_results
     from cellrt.runtime.segment import run
     from cellrt.runtime.stages import check, load, prepare
@@ -195,18 +196,17 @@ def segment(
                 series=series,
                 before_voxels=hold_outputs,
             )
+        if not dry_run:
+            works = [table.warm_up, page.warm_up] if preview else [table.warm_up]
+            held.enter_context(compile_ahead(*works))
         job = prepare(volume, network, options, clock)
         if verbose:
             _tell_engine(network.choice, events)
         if dry_run:
             _print_plan(job, result_paths(volume, output)["labels"], events)
             return
-        with ThreadPoolExecutor(1, thread_name_prefix="compile") as compiler:
-            compiling = compiler.submit(warm_up) if preview else None
-            result = run(job, clock)
-            if compiling is not None:
-                compiling.result()
-            paths = write_results(result, outputs[0], clock, preview=preview)
+        result = run(job, clock)
+        paths = write_results(result, outputs[0], clock, preview=preview)
     _print_result(result, paths, events, quiet=quiet)
 
 

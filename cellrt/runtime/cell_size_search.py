@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cellrt.compile_ahead import compile_ahead
 from cellrt.geometry import Shape
 from cellrt.runtime.decoding.base import Decoder
 from cellrt.runtime.grid.defects import MendedImage
@@ -144,15 +144,13 @@ def refine_scale(
             if _room(image.shape, guess) < LEAST_ROOM:
                 seen[step] = Probe(guess.diameter_pixels, 0, math.nan, 0.0)
             else:
-                seen[step] = _probe(image, guess, card, session, decoder, tile)
+                seen[step] = _probe(image, guess, card, session, decoder, tile, ready)
         return seen[step]
 
     # Kernels load, and on the very first run compile, while the engine loads and computes.
-    with ThreadPoolExecutor(1, thread_name_prefix="compile") as compiler:
-        compiling = compiler.submit(decoder.warm_up)
+    with compile_ahead(apart=[decoder.warm_up]) as ready:
         session = network.session(tile, note)
         step, offset = _best_step(look, known=start is not None)
-        compiling.result()
     best = seen[step]
     if best.quality < LEAST:
         return start or _unknown(card, spacing, spacing_origin, warnings)
@@ -250,8 +248,9 @@ def _probe(
     session: Session,
     decoder: Decoder,
     tile: Shape,
+    ready: Callable[[], None],
 ) -> Probe:
-    """Segment the busiest part of the image at one scale."""
+    """Segment the busiest part of the image at one scale, once the decoder is ready."""
     # At the guess's own scale, however much that enlarges: a probe is small.
     factors = [card.diameter_voxels / scale.diameter_pixels * s for s in scale.spacing]
     want = [
@@ -265,6 +264,7 @@ def _probe(
     grid = plan_tiles((shape[0], shape[1], shape[2]), halo=0, multiple=card.multiple, tile=tile)
     prepared = prepare_image(crop, grid.shape, card.normalisation)
     kept, _ = network_fields(prepared, grid, session, decoder)
+    ready()
     decoded = decoder.decode(kept, mode="fast")
     volumes = np.sort(np.bincount(decoded.labels.ravel())[1:])
     if not len(volumes):

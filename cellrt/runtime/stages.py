@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellrt.compile_ahead import compile_ahead
 from cellrt.compiled import announced
 from cellrt.errors import InputError, UsageError
 from cellrt.runtime.cell_size_search import refine_scale
@@ -325,20 +325,13 @@ def select(
 @contextmanager
 def compiling(decoder: Decoder, clock: StageClock) -> Iterator[None]:
     """Compile what comes after the network meanwhile; it takes seconds, on the first run only."""
-    with (
-        announced(clock.progress.note),
-        ThreadPoolExecutor(1, thread_name_prefix="compile") as compiler,
-    ):
-        running = compiler.submit(_warm_up, decoder)
-        yield
-        running.result()
-
-
-def _warm_up(decoder: Decoder) -> None:
     from cellrt.runtime.results import table
 
-    decoder.warm_up()
-    table.warm_up()
+    with (
+        announced(clock.progress.note),
+        compile_ahead(table.warm_up, apart=[decoder.warm_up]),
+    ):
+        yield
 
 
 def _chosen_range(options: Options) -> IntensityRange | None:
