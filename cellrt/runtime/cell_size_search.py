@@ -50,6 +50,11 @@ LEAST = 0.6
 # within a factor, and agree.
 CONFIRMING_CELLS = 5
 CONFIRMING_FACTOR = 1.15
+# Where cells come out larger or smaller than the best guess by more than this factor, their own
+# size is looked at in turn: fields agree with themselves over a wide range of guesses, within which
+# the cells keep their size.
+AGREEING_FACTOR = 1.4
+MOST_CORRECTIONS = 3
 # Correlation of neighbouring pixels below which an image is taken for noise. Cells are several
 # pixels wide, and even dim ones make neighbours alike; enlarged, pure noise looks like small cells.
 WHITE_NOISE = 0.02
@@ -138,25 +143,28 @@ def refine_scale(
     base = start or CellScale(FIRST_PIXELS, spacing, "", spacing_origin)
     seen: dict[int, Probe] = {}
 
+    def look_at(pixels: float) -> Probe:
+        guess = replace(base, diameter_pixels=pixels)
+        if _room(image.shape, guess) < LEAST_ROOM:
+            return Probe(pixels, 0, math.nan, 0.0)
+        return _probe(image, guess, card, session, decoder, tile, ready)
+
     def look(step: int) -> Probe:
         if step not in seen:
-            guess = replace(base, diameter_pixels=base.diameter_pixels * FACTOR**step)
-            if _room(image.shape, guess) < LEAST_ROOM:
-                seen[step] = Probe(guess.diameter_pixels, 0, math.nan, 0.0)
-            else:
-                seen[step] = _probe(image, guess, card, session, decoder, tile, ready)
+            seen[step] = look_at(base.diameter_pixels * FACTOR**step)
         return seen[step]
 
     # Kernels load, and on the very first run compile, while the engine loads and computes.
     with compile_ahead(apart=[decoder.warm_up]) as ready:
         session = network.session(tile, note)
         step, offset = _best_step(look, known=start is not None)
-    best = seen[step]
+        best, top = seen[step], base.diameter_pixels * FACTOR ** (step + offset)
+        if best.quality >= LEAST:
+            best, top = settle(look_at, best, top)
     if best.quality < LEAST:
         return start or _unknown(card, spacing, spacing_origin, warnings)
     # The top of the hill says where the network agrees with itself best, the cells say how large
     # they came out there.
-    top = base.diameter_pixels * FACTOR ** (step + offset)
     diameter = math.sqrt(top * best.diameter_pixels)
     origin = f"estimated from {counted(best.cells, 'cell')} in a coarse first pass"
     if start is not None:
@@ -222,6 +230,36 @@ def search(look: Callable[[int], Probe], steps: range) -> int:
         if not beside:
             return best
         seen |= {step: look(step) for step in beside}
+
+
+def settle(look_at: Callable[[float], Probe], best: Probe, top: float) -> tuple[Probe, float]:
+    """Follow the cells' size to a guess at which they come out about as large as guessed.
+
+    Parameters
+    ----------
+    look_at : callable
+        Probe at a diameter in pixels.
+    best : Probe
+    top : float
+        Guess in pixels that ``best`` speaks for.
+
+    Returns
+    -------
+    Probe, float
+        The last probe that brought both closer together, and its guess; what was given where they
+        agree already.
+    """
+    apart = abs(math.log(best.diameter_pixels / top))
+    if apart <= math.log(AGREEING_FACTOR):
+        return best, top
+    for _ in range(MOST_CORRECTIONS):
+        closer = look_at(best.diameter_pixels)
+        if closer.quality < LEAST or abs(math.log(closer.ratio)) >= apart:
+            break
+        best, top, apart = closer, closer.guess_pixels, abs(math.log(closer.ratio))
+        if apart <= math.log(CONFIRMING_FACTOR):
+            break
+    return best, top
 
 
 def _points(ratio: float) -> int:

@@ -7,7 +7,7 @@ import pytest
 
 import cellrt
 from cellrt.runtime import cell_size_search
-from cellrt.runtime.cell_size_search import Probe, is_noise, search
+from cellrt.runtime.cell_size_search import Probe, is_noise, search, settle
 from cellrt.runtime.grid.defects import as_it_is
 from cellrt.simulation import (
     ImagingParameters,
@@ -136,3 +136,53 @@ def test_noise_is_told_from_cells_in_noise():
     ball = (z - 8) ** 2 + (y % 16 - 8) ** 2 + (x % 16 - 8) ** 2 < 20
     assert not is_noise_in(rng.poisson(100 + 12 * ball))
     assert not is_noise_in(np.ones(shape))
+
+
+def settled(first, sizes, top=None):
+    """What `settle` makes of a probe where cells come out as a function of the guess."""
+    looked = []
+
+    def look_at(pixels):
+        looked.append(pixels)
+        return Probe(pixels, 20, sizes(pixels), 0.8)
+
+    best, top = settle(look_at, Probe(first, 20, sizes(first), 0.8), top or first)
+    return np.sqrt(best.diameter_pixels * top), looked
+
+
+@pytest.mark.parametrize("first", [9, 13.5, 45, 68])
+def test_cells_that_keep_their_size_are_believed(first):
+    found, looked = settled(first, lambda pixels: 24 * (pixels / 24) ** 0.1)
+    assert found == pytest.approx(24, rel=0.08)
+    assert len(looked) == 1
+
+
+def test_a_size_that_agrees_takes_no_further_probe():
+    assert settled(20, lambda pixels: 1.39 * pixels) == (pytest.approx(20 * 1.39**0.5), [])
+
+
+@pytest.mark.parametrize("sizes", [lambda pixels: 2 * pixels, lambda pixels: 400 / pixels])
+def test_sizes_that_never_settle_end_where_they_began(sizes):
+    first = Probe(10, 20, sizes(10), 0.8)
+    found, looked = settled(10, sizes)
+    assert found == pytest.approx(np.sqrt(10 * first.diameter_pixels))
+    assert len(looked) == 1
+
+
+def test_a_look_that_shows_no_cells_changes_nothing():
+    first = Probe(10, 20, 20, 0.8)
+    assert settle(lambda pixels: Probe(pixels, 1, 40, 0.9), first, 10) == (first, 10)
+    assert settle(lambda pixels: Probe(pixels, 9, 20, 0.5), first, 10) == (first, 10)
+
+
+def test_nuclei_larger_than_the_best_guess_are_found_at_their_size():
+    stack = simulate_nuclei(
+        (48, 112, 112),
+        diameter_voxels=24,
+        nuclei=NucleiParameters(filling=0.15),
+        imaging=ImagingParameters(),
+        seed=1,
+    )
+    # The network agrees with itself best at 13 pixels, where nuclei of 24 come out.
+    scale = found_diameter(stack.image)
+    assert scale["diameter_pixels"] == pytest.approx(24, rel=0.15)
