@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from cellrt.runtime.grid.intensity import IntensityRange
+from cellrt.runtime.results.preview import text as lettering
 from cellrt.runtime.results.preview.page import _central_slices, write_preview
 from cellrt.runtime.results.preview.panels import Plane, project, render_plane
 from cellrt.runtime.results.preview.text import draw_text, text_width
@@ -123,7 +124,7 @@ def test_round_lengths() -> None:
     assert found == pytest.approx([0.05, 0.5, 1, 2, 5, 20, 500])
 
 
-@pytest.mark.parametrize("text", ["5 µm", "5 μm", "Zelle Ä", "细胞", ""])
+@pytest.mark.parametrize("text", ["5 µm", "5 μm", "Zelle Ä", "细胞", "a\udcff\n", ""])
 def test_any_text_can_be_drawn(text: str) -> None:
     canvas = Image.new("RGB", (200, 40))
     draw_text(ImageDraw.Draw(canvas), (5, 30), text, 20, (255, 255, 255))
@@ -173,3 +174,31 @@ def test_cells_in_the_first_slices_only_are_outlined_in_all_three(tmp_path: Path
     write_preview(tmp_path / "p.png", image, labels)
     with Image.open(tmp_path / "p.png") as picture:
         assert colourfulness(picture) > 100
+
+
+NAMES = ["αβ.tif", "γδ.tif", "细胞.tif", "細胞.tif", "Müller.tif", "Muller.tif", "клетки.tif"]
+
+
+def header(title, tmp_path):
+    """Pixels of the title's line."""
+    labels = np.zeros((1, 32, 32), np.int32)
+    write_preview(tmp_path / "a.png", labels, labels, title=title)
+    return np.asarray(Image.open(tmp_path / "a.png"))[:45].tobytes()
+
+
+@pytest.mark.parametrize("fonts", [(), lettering._SYSTEM_FONTS])
+def test_names_that_differ_look_different_whatever_letters_they_have(monkeypatch, tmp_path, fonts):
+    monkeypatch.setattr(lettering, "_SYSTEM_FONTS", fonts)
+    lettering._written.cache_clear()
+    assert len({header(name, tmp_path) for name in [*NAMES, "??.tif", "??????.tif"]}) == 9
+    lettering._written.cache_clear()
+
+
+def test_letters_that_no_font_has_are_escaped(monkeypatch, tmp_path):
+    monkeypatch.setattr(lettering, "_SYSTEM_FONTS", ("no such font.ttf",))
+    lettering._written.cache_clear()
+    assert header("α中.tif", tmp_path) == header(r"\u03b1\u4e2d.tif", tmp_path)
+    # As macOS takes letters apart; a byte that is no letter of any code.
+    assert header("u\u0308", tmp_path) == header("\u00fc", tmp_path) == header(r"\xfc", tmp_path)
+    assert header("a\udcff.tif", tmp_path) == header(r"a\udcff.tif", tmp_path)
+    lettering._written.cache_clear()

@@ -1,4 +1,8 @@
-"""Text on pictures with Pillow's built-in font, which has little more than ASCII."""
+"""Text on pictures: Pillow's built-in font, a font of the system for letters that it lacks.
+
+The built-in font has little more than ASCII. A letter that no font here has is written as its
+escape, such as ``\\u03b1``, so that names never look alike that are not.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,36 @@ from functools import lru_cache
 from PIL import ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+# Fonts with many letters that come with Linux, Windows and macOS; Pillow knows the folders.
+_SYSTEM_FONTS = (
+    "DejaVuSans.ttf",
+    "NotoSans-Regular.ttf",
+    "NotoSansCJK-Regular.ttc",
+    "wqy-microhei.ttc",
+    "DroidSansFallbackFull.ttf",
+    "segoeui.ttf",
+    "msyh.ttc",
+    "msgothic.ttc",
+    "malgun.ttf",
+    "Arial Unicode.ttf",
+    "PingFang.ttc",
+)
+# What no font draws: the picture that stands for it shows which letters a font lacks.
+_NO_LETTER = "\U0010ffff"
 
 
 @lru_cache
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> Font:
     """Pillow's built-in font in pixels; a bitmap of fixed size where Pillow lacks FreeType."""
     return ImageFont.load_default(size)
 
 
 def text_width(text: str, size: int) -> float:
     """Width in pixels."""
-    return font(size).getlength(_drawable(text).replace("µ", "u"))
+    letters, written = _written(text, size)
+    return letters.getlength(written.replace("µ", "u"))
 
 
 def draw_text(
@@ -30,11 +53,11 @@ def draw_text(
     stroke: Colour | None = None,
 ) -> None:
     """Write with the left end of the base line at ``position``; µ is a u with a stem."""
-    text = _drawable(text)
+    letters, text = _written(text, size)
     plain = text.replace("µ", "u")
     x, y = position
     widths = [
-        (x + font(size).getlength(plain[:i]), font(size).getlength("u"))
+        (x + letters.getlength(plain[:i]), letters.getlength("u"))
         for i, letter in enumerate(text)
         if letter == "µ"
     ]
@@ -52,7 +75,7 @@ def draw_text(
         position,
         plain,
         fill=fill,
-        font=font(size),
+        font=letters,
         anchor="ls",
         stroke_width=width,
         stroke_fill=stroke,
@@ -61,8 +84,36 @@ def draw_text(
         draw.rectangle(box, fill=fill)
 
 
-def _drawable(text: str) -> str:
-    """Accents dropped, and a question mark for each letter the font has no picture of."""
-    decomposed = unicodedata.normalize("NFD", text.replace("μ", "µ"))
-    kept = (c for c in decomposed if not unicodedata.combining(c))
-    return "".join(c if c.isascii() or c in "µ·°…" else "?" for c in kept)
+@lru_cache(256)
+def _written(text: str, size: int) -> tuple[Font, str]:
+    """The font that has most of a text's letters, and the text as that font can write it."""
+    # Composed, as macOS takes names apart; of the two characters for micro, the unit's.
+    text = unicodedata.normalize("NFC", text).replace("μ", "µ")
+    letters, lacks = font(size), _lacking(font(size), text)
+    for name in _SYSTEM_FONTS if lacks else ():
+        other = _system_font(name, size)
+        if other is not None and len(missing := _lacking(other, text)) < len(lacks):
+            letters, lacks = other, missing
+    escapes = {c: c.encode("unicode_escape").decode("ascii") for c in lacks}
+    return letters, "".join(escapes.get(c, c) for c in text)
+
+
+def _lacking(letters: Font, text: str) -> set[str]:
+    """Characters that a font has no picture of."""
+    others = {c for c in text if not (c.isascii() and c.isprintable()) and c != "µ"}
+    if not others or not isinstance(letters, ImageFont.FreeTypeFont):
+        return others
+    nothing = _picture(letters, _NO_LETTER)
+    return {c for c in others if not c.isprintable() or _picture(letters, c) in (nothing, b"")}
+
+
+def _picture(letters: ImageFont.FreeTypeFont, character: str) -> bytes:
+    return bytes(letters.getmask(character))
+
+
+@lru_cache
+def _system_font(name: str, size: int) -> ImageFont.FreeTypeFont | None:
+    try:
+        return ImageFont.truetype(name, size)
+    except (OSError, ImportError):  # none of that name here, or Pillow lacks FreeType
+        return None
