@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
+import re
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -15,6 +17,11 @@ from typing import Any, Literal
 from cellrt.errors import CellrtError, UsageError
 
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+# Of a numpydoc docstring: what describes parameters, up to the next heading; names and their text.
+_SECTIONS = re.compile(
+    r"^(?:Attributes|(?:Other )?Parameters)\n-+\n(?P<body>.*?)(?=^[^\n]+\n-{3,}$|\Z)", re.M | re.S
+)
+_ENTRIES = re.compile(r"^(\w[\w, ]*?)(?: *:[^\n]*)?\n((?:[ \t]+[^\n]+\n?|\n(?=[ \t]))+)", re.M)
 _KINDS = {bool: "yes or no", int: "a whole number", float: "a number", str: "a word"}
 
 
@@ -78,11 +85,30 @@ def parameter_types(parameters: type) -> dict[str, Any]:
 
 
 def parameter_lines(parameters: Any) -> list[str]:
-    """What there is to set, one line each: name, value and type."""
-    return [
-        f"{name}={_as_text(getattr(parameters, name))}  ({_kind_words(kind)})"
-        for name, kind in parameter_types(type(parameters)).items()
-    ]
+    """What there is to set: a line with name, value and type, and an indented one that explains it.
+
+    The second comes from the docstring and is missing where there is none, as under ``python -OO``.
+    """
+    explained = descriptions(type(parameters))
+    lines = []
+    for name, kind in parameter_types(type(parameters)).items():
+        lines.append(f"{name}={_as_text(getattr(parameters, name))}  ({_kind_words(kind)})")
+        if name in explained:
+            lines.append(f"    {explained[name]}")
+    return lines
+
+
+def descriptions(parameters: type) -> dict[str, str]:
+    """First sentence on each parameter, out of the numpydoc docstrings of a class and its bases."""
+    found: dict[str, str] = {}
+    for one in reversed(parameters.__mro__):
+        text = inspect.cleandoc(one.__doc__ or "")
+        for section in _SECTIONS.finditer(text):
+            for names, body in _ENTRIES.findall(section["body"]):
+                words = re.sub(r":\w+:(?=`)", "", " ".join(body.split()))
+                sentence = re.split(r"(?<=\.)\s+(?=[A-Z])", words)[0].rstrip(".")
+                found |= {name.strip(): sentence for name in names.split(",")}
+    return found
 
 
 def _unknown(name: str, known: Iterable[str], decoder: str) -> str:

@@ -11,8 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import cellrt
 from cellrt.errors import InputError, UsageError
-from cellrt.runtime.decoding.parameters import parameter_lines, split_settings, with_values
+from cellrt.runtime.decoding.parameters import (
+    descriptions,
+    parameter_lines,
+    split_settings,
+    with_values,
+)
+from cellrt.runtime.decoding.registry import decoder_for
 
 
 @dataclass(frozen=True)
@@ -94,3 +101,76 @@ def test_settings_are_names_and_values():
     for texts in (["a"], ["=3"], ["a=1", "a=2"]):
         with pytest.raises(UsageError):
             split_settings(texts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Explained:
+    """Something.
+
+    Attributes
+    ----------
+    near, far : float
+        Distances, see :mod:`cellrt`. A second sentence.
+
+    width : int
+        As wide as
+        a cell; at most 5.
+
+    Raises
+    ------
+    InputError
+        Never.
+    """
+
+    near: float = 1.0
+    far: float = 2.0
+    width: int = 3
+    silent: int = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class More(Explained):
+    """More.
+
+    Parameters
+    ----------
+    more
+        What is more.
+    """
+
+    more: int = 5
+
+
+def test_each_parameter_is_explained_by_its_docstring():
+    assert parameter_lines(More()) == [
+        "near=1.0  (a number)",
+        "    Distances, see `cellrt`",
+        "far=2.0  (a number)",
+        "    Distances, see `cellrt`",
+        "width=3  (a whole number)",
+        "    As wide as a cell; at most 5",
+        "silent=4  (a whole number)",
+        "more=5  (a whole number)",
+        "    What is more",
+    ]
+
+
+def test_without_docstrings_the_values_are_listed(monkeypatch):
+    for one in (Explained, More):
+        monkeypatch.setattr(one, "__doc__", None)
+    assert parameter_lines(Explained()) == [
+        "near=1.0  (a number)",
+        "far=2.0  (a number)",
+        "width=3  (a whole number)",
+        "silent=4  (a whole number)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [("nuclei", ["flows"]), ("membranes-3dcellseg", ["tascan", "watershed", "dbscan"])],
+)
+def test_no_parameter_of_a_decoder_is_without_explanation(model, names):
+    for name in names:
+        parameters = type(decoder_for(cellrt.load_model(model).card, name).parameters)
+        assert set(descriptions(parameters)) == {f.name for f in dataclasses.fields(parameters)}
