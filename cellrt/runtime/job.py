@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from cellrt.errors import UsageError
 from cellrt.runtime.decoding.base import Decoder
 from cellrt.runtime.grid.defects import MendedImage
@@ -107,6 +109,8 @@ def _numbers(name: str, value: Any, count: int, kind: type) -> Any:
     words = "a number" if kind is float else "a whole number"
     expected = words if not count else f"{count} numbers" if kind is float else f"{count} integers"
     try:
+        if any(isinstance(part, bool | np.bool_) for part in (value if count else [value])):
+            raise TypeError  # which Python counts as 1 and 0
         if count:
             found = tuple(kind(part) for part in value)
             if len(found) == count and all(a == b for a, b in zip(found, value, strict=True)):

@@ -131,6 +131,11 @@ class Segmenter:
         """
         with _shown(self._progress) as progress:
             clock = StageClock(progress)
+            if isinstance(source, stages.Fields):
+                raise UsageError(
+                    "predict was given fields, which it returns: decode takes them, and predict "
+                    "an image or a prepared job"
+                )
             if isinstance(source, Job):
                 refuse_known(known, "a prepared job")
                 return stages.predict(source, clock)
@@ -157,8 +162,18 @@ class Segmenter:
         Raises
         ------
         UsageError
-            A parameter that the decoder does not have, or a value that it refuses.
+            What was given is no fields, a parameter that the decoder does not have, or a value
+            that it refuses.
         """
+        if not isinstance(fields, stages.Fields):
+            raise UsageError(
+                f"decode was given {_kind_of(fields)}; expected the fields that predict returns"
+            )
+        if not isinstance(parameters, Mapping | None):
+            raise UsageError(
+                f"parameters are {_kind_of(parameters)}; expected values by name, such as "
+                '{"foreground_threshold": 0.5}'
+            )
         job = fields.job
         options = replace(
             job.options,
@@ -334,6 +349,10 @@ def _finish(fields: stages.Fields, clock: StageClock) -> Segmentation:
     flat = volume.is_2d and "Z" not in volume.file_axes
     labels = decoded.labels[0] if flat else decoded.labels
     return Segmentation(labels, table, record, volume)
+
+
+def _kind_of(value: object) -> str:
+    return "None" if value is None else f"an object of type {type(value).__name__}"
 
 
 def _nothing_to_see(job: Job) -> str:

@@ -337,3 +337,59 @@ def test_the_record_says_what_limits_threads_and_memory(image, monkeypatch):
     assert record["threads"]["count"] == 1
     assert record["memory_limit"]["bytes"] > 0
     assert record["memory_limit"]["source"]
+
+
+def test_fields_can_be_kept_in_a_file_and_decoded_elsewhere(image):
+    cells = cellrt.Segmenter("nuclei")
+    fields = cells.predict(image, diameter=16)
+    kept = pickle.loads(pickle.dumps(fields))
+    assert np.array_equal(cells.decode(kept).labels, cells.decode(fields).labels)
+    other = pickle.loads(pickle.dumps(cells))
+    assert np.array_equal(other.decode(kept).labels, cells.decode(fields).labels)
+    # What was kept has no session; it loads its own where one is needed.
+    again = other.predict(pickle.loads(pickle.dumps(fields.job)))
+    assert np.array_equal(again.kept, fields.kept)
+
+
+@pytest.mark.parametrize("wrong", [None, "a.tif", np.zeros((8, 32, 32)), {"step": 1}])
+def test_what_is_no_fields_is_not_decoded(wrong):
+    with pytest.raises(UsageError, match="expected the fields that predict returns") as caught:
+        cellrt.Segmenter("nuclei").decode(wrong)
+    assert "\n" not in str(caught.value)
+
+
+def test_fields_are_no_image_and_parameters_no_list():
+    cells = cellrt.Segmenter("nuclei")
+    fields = cells.predict(np.zeros((8, 32, 32), np.uint8))
+    with pytest.raises(UsageError, match="decode takes them"):
+        cells.predict(fields)
+    with pytest.raises(UsageError, match="expected values by name"):
+        cells.decode(fields, [0.5])
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"channel": True},
+        {"channel": np.True_},
+        {"channel": 1.5},
+        {"time": True},
+        {"time": "1"},
+        {"time": 1.0},
+        {"series": True},
+        {"series": 1.0},
+        {"diameter": True},
+        {"intensity": (False, True)},
+        {"voxel_size": (True, True, True)},
+    ],
+)
+def test_what_python_takes_for_a_number_is_refused(tmp_path, known):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 32, 32), np.uint8))
+    with pytest.raises((UsageError, InputError), match="expected"):
+        cellrt.segment(tmp_path / "a.tif", **known)
+
+
+def test_the_same_of_numbers_that_are_given_once_for_all():
+    for known in ({"halo": True}, {"min_size": True}, {"tile": (True, 8, 8)}):
+        with pytest.raises(UsageError, match="expected"):
+            cellrt.Segmenter("nuclei", **known)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cellrt.errors import InputError
+from cellrt.errors import InputError, UsageError
 from cellrt.runtime.image.axes import Axes, example_axes, resolve_axes
 from cellrt.runtime.image.file_sources import SlabCache, make_source
 from cellrt.runtime.image.source import StoredArray, Unread, VoxelSource
@@ -189,6 +189,8 @@ def assemble(
         As `volume_from_array`.
     """
     where = "array" if path is None else path.name
+    refuse_no_number("channel", channel, or_name=True)
+    refuse_no_number("time", time)
     user_size = None if voxel_size_um is None else check_voxel_size(voxel_size_um)
     array = stored.array
     shape = tuple(int(n) for n in array.shape)
@@ -251,12 +253,27 @@ def assemble(
     return volume
 
 
+def refuse_no_number(name: str, value: object, *, or_name: bool = False) -> None:
+    """Refuse what Python takes for a number although it is none that counts, as True and 1.5.
+
+    Raises
+    ------
+    UsageError
+    """
+    if value is None or (or_name and isinstance(value, str)):
+        return
+    if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
+        expected = "a whole number, counted from 1" + (", or a name" if or_name else "")
+        raise UsageError(f"--{name} is {value!r}; expected {expected}")
+
+
 def find_channel(channel: int | str, names: Sequence[str], where: str) -> int:
     """Index from 0 of a channel given by its name or its number from 1.
 
     A string is a number where it is one that counts a channel, else a name, such as ``"561"`` for
     a laser line: every channel can be reached, whatever channels are called.
     """
+    refuse_no_number("channel", channel, or_name=True)
     try:
         number = int(channel)
     except ValueError:

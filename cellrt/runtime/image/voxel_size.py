@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from cellrt.errors import InputError
 from cellrt.runtime.image.stored import Provenance, StatedSize
 
@@ -32,6 +34,8 @@ _SMALLEST_UM, _LARGEST_UM = 1e-3, 200.0
 def check_voxel_size(voxel_size_um: Sequence[float]) -> tuple[float, float, float]:
     """Three lengths that a light microscope can have, or an `InputError`."""
     try:
+        if any(isinstance(v, bool | np.bool_) for v in voxel_size_um):
+            raise TypeError  # which Python counts as 0 and 1
         values = tuple(float(v) for v in voxel_size_um)
     except (TypeError, ValueError):
         raise InputError(

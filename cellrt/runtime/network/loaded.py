@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from cellrt.errors import EngineError
 from cellrt.geometry import Shape
@@ -60,6 +61,13 @@ class LoadedModel:
     keep: int = 0
     _sessions: OrderedDict[Shape, Session] = field(default_factory=OrderedDict, repr=False)
     in_use: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the sessions, which another process, or a copy, loads for itself."""
+        return {**self.__dict__, "_sessions": OrderedDict(), "in_use": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, in_use=threading.RLock())
 
     @property
     def fixed_tile(self) -> Shape | None:

@@ -22,7 +22,7 @@ from cellrt.errors import InputError, ResourceError, UsageError
 from cellrt.files import refuse_special
 from cellrt.runtime.image.source import Unread
 from cellrt.runtime.image.stored import Stored
-from cellrt.runtime.image.volume import Volume, assemble
+from cellrt.runtime.image.volume import Volume, assemble, refuse_no_number
 from cellrt.runtime.image.voxel_size import check_voxel_size
 
 Reader = Callable[[Path, str], Stored]
@@ -200,6 +200,7 @@ def read_volume(
         check_voxel_size(voxel_size_um)
     path, inside, file_format = _locate(address)
     if series is not None:
+    refuse_no_number("series", series, or_name=True)
         inside = _agreed(inside, str(series), path)
     if inside and not file_format.holds_several:
         raise UsageError(
