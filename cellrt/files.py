@@ -15,6 +15,7 @@ from pathlib import Path
 from cellrt.claim import claim
 from cellrt.errors import InputError, ResourceError, UsageError
 
+from cellrt.limits import largest_file
 _EXISTS = "{path} exists already; use --overwrite to replace it, or name another file with -o"
 _LONGEST_NAME = 255
 # Endings that are longer say nothing of a format.
@@ -93,8 +94,7 @@ def atomic_outputs(
             try:
                 yield temporary
             except OSError as error:
-                if _means_full_disk(error):
-                    raise _disk_full(next(iter(paths.values())).parent, needed_bytes) from error
+                refuse_no_room(error, next(iter(paths.values())).parent, needed_bytes)
                 raise
             _rename_all({temporary[k]: p for k, p in paths.items()}, token, overwrite=overwrite)
     except BaseException:
@@ -165,7 +165,7 @@ def refuse_special(path: Path, advice: str) -> None:
 
 
 def check_free_space(folder: Path, needed_bytes: int) -> None:
-    """Raise `ResourceError` where the disk that holds ``folder`` has too little free space."""
+    """Raise `ResourceError` where a folder's disk, or a limit of files, leaves too little space."""
     folder = _existing(folder)
     if needed_bytes and shutil.disk_usage(folder).free < needed_bytes:
         raise _disk_full(folder, needed_bytes)
@@ -200,6 +200,19 @@ def _refuse_no_folder(folder: Path) -> None:
     """Refuse a folder that is none, or cannot be made where it is missing."""
     existing = _existing(folder)
     if not os.path.isdir(existing):
+    limit = largest_file()
+    if limit is not None and limit < needed_bytes:
+        raise _too_large(limit, needed_bytes)
+
+
+def refuse_no_room(error: OSError, folder: Path, needed_bytes: int = 0) -> None:
+    """Raise `ResourceError` where a file could not be written for lack of space."""
+    limit = largest_file()
+    unnamed = _unnamed(error)
+    if error.errno == errno.EFBIG or (unnamed and limit is not None):
+        raise _too_large(limit, needed_bytes) from error
+    if unnamed or error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        raise _disk_full(_existing(folder), needed_bytes) from error
         raise InputError(
             f"cannot make the folder {folder} ({existing} is a file); name another one with -o"
         )
@@ -245,8 +258,7 @@ def _refuse_unwritable(folder: Path, token: str) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        if _means_full_disk(error):
-            raise _disk_full(folder, 0) from error
+        refuse_no_room(error, folder)
         raise InputError(
             f"cannot write to {folder} ({error.strerror}); name another folder with -o"
         ) from error
@@ -300,10 +312,8 @@ def _place(source: Path, final: Path) -> None:
         raise
 
 
-def _means_full_disk(error: OSError) -> bool:
-    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        return True
-    # numpy's tofile gives no error number.
+def _unnamed(error: OSError) -> bool:
+    """Whether numpy's tofile wrote less than it should, of which it gives no error number."""
     return error.errno is None and "requested and" in str(error) and "written" in str(error)
 
 
@@ -321,3 +331,16 @@ def _readable(count: int) -> str:
         if count >= size:
             return f"{count / size:.1f} {unit}"
     return f"{count / 1e3:.0f} kB"
+def _too_large(limit: int | None, needed_bytes: int) -> ResourceError:
+    if limit is None:
+        return ResourceError(
+            "the file system takes no file as large as a result would be; name another folder "
+            "with -o"
+        )
+    needed = f"up to {_readable(needed_bytes)} needed; " if needed_bytes else ""
+    return ResourceError(
+        f"this process may write no file above {_readable(limit)} (RLIMIT_FSIZE, ulimit -f); "
+        f"{needed}raise the limit, or crop the stack"
+    )
+
+

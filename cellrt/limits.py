@@ -6,18 +6,34 @@ the scheduler, control groups (cgroup v1 and v2) or limits of the process.
 
 from __future__ import annotations
 
+import errno
 import functools
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import psutil
 
+from cellrt.errors import ResourceError
+
 # Of a batch system and of OpenMP programs: what a user or an administrator says a process may use.
 _VARIABLES = ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS")
 _MEMORY_FILES = ("memory.max", "memory.high", "memory.limit_in_bytes")
+# Limits of the process: name, what counts, who sets it, and the least with which a small stack was
+# segmented on two cores, with a fifth to spare. Below it engines crash, or never return.
+_PROCESS_LIMITS = (
+    ("RLIMIT_AS", "vms", "ulimit -v", 1_200_000_000),
+    ("RLIMIT_DATA", "data", "ulimit -d", 480_000_000),
+)
+_NO_MEMORY = re.compile(
+    r"can't alloc|cannot allocate|failed to map segment|can't start new thread|bad_?alloc"
+    r"|bad allocation|out of memory|(not enough|insufficient) memory"
+    r"|resource temporarily unavailable",
+    re.IGNORECASE,
+)
 _UNLIMITED = 1 << 60  # what cgroup v1 says for no limit is a little below 2**63
 
 
@@ -73,16 +89,73 @@ def free_memory(root: Path = Path("/")) -> Memory:
     found = [Memory(machine.available, machine.total, "the machine")]
     for group in _groups("memory", root):
         found += _memory_of(group)
+    found += [memory for memory, _ in _of_process()]
+    return min(found, key=lambda memory: memory.free)
+
+
+def check_process_limits() -> None:
+    """Refuse to begin under a limit in which the libraries alone cannot live.
+
+    Some of them crash or wait for ever there instead of saying so.
+
+    Raises
+    ------
+    ResourceError
+    """
+    for memory, least in _of_process():
+        if memory.limit < least:
+            raise ResourceError(
+                f"{memory.source} allows {memory.limit / 1e9:.2g} GB and the libraries alone take "
+                f"about {least / 1e9:.2g} GB of it; raise the limit"
+            )
+
+
+def out_of_memory() -> str:
+    """What to say where memory has run out."""
+    limits = [f"{memory.source} allows {memory.limit / 1e9:.2g} GB" for memory, _ in _of_process()]
+    why = f" ({' and '.join(limits)})" if limits else ""
+    advice = "raise the limit" if limits else "close other programs"
+    return f"out of memory{why}; {advice}, crop the stack, or give a larger --diameter"
+
+
+def means_no_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, comes from too little memory in this process.
+
+    Libraries say so in many ways; that of a GPU is another matter.
+    """
+    while error is not None:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        text = str(error)
+        if _NO_MEMORY.search(text) and "cuda" not in text.lower():
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def largest_file() -> int | None:
+    """Bytes a file may have that this process writes (``ulimit -f``); None where any will do."""
+    return _limit("RLIMIT_FSIZE")
+
+
+def _of_process() -> Iterator[tuple[Memory, int]]:
+    """Limits of this process, each with what libraries, engine and threads take at the least."""
+    for name, used, command, least in _PROCESS_LIMITS:
+        limit = _limit(name)
+        if limit is not None:
+            left = max(0, limit - getattr(psutil.Process().memory_info(), used, 0))
+            yield Memory(left, limit, f"{name} ({command})"), least
+
+
+def _limit(name: str) -> int | None:
+    """A limit of this process; None where there is none, as on Windows."""
     try:
         import resource
 
-        most, _ = resource.getrlimit(resource.RLIMIT_AS)
-        if most != resource.RLIM_INFINITY:
-            left = max(0, most - psutil.Process().memory_info().vms)
-            found.append(Memory(left, most, "RLIMIT_AS (ulimit -v)"))
-    except (ImportError, AttributeError):  # Windows
-        pass
-    return min(found, key=lambda memory: memory.free)
+        limit, _ = resource.getrlimit(getattr(resource, name))
+    except (ImportError, AttributeError):
+        return None
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def _affinity() -> Cores:

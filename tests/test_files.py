@@ -270,3 +270,27 @@ def test_numpy_writing_to_a_full_device_is_recognised(tmp_path: Path) -> None:
         open("/dev/full", "wb") as full,
     ):
         values.tofile(full)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
+def test_a_limit_of_file_sizes_is_named_before_the_work_or_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import resource
+
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (2_000_000, -1))
+    with (
+        pytest.raises(ResourceError, match=r"no file above 2\.0 MB .*ulimit -f.* 5\.0 MB needed"),
+        atomic_outputs(paths_in(tmp_path), needed_bytes=5_000_000),
+    ):
+        pytest.fail("the body must not run")
+    for error in (OSError(errno.EFBIG, "large"), OSError("100000 requested and 4096 written")):
+        with pytest.raises(ResourceError, match=r"no file above 2\.0 MB .*ulimit -f"):
+            write_half(paths_in(tmp_path), error)
+    assert names(tmp_path) == []
+
+
+def test_a_file_too_large_for_the_file_system_is_no_bug(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match="file system takes no file as large"):
+        write_half(paths_in(tmp_path), OSError(errno.EFBIG, "large"))
+    assert names(tmp_path) == []

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from types import SimpleNamespace
 
 import pytest
 
 from cellrt import limits
-from cellrt.limits import free_memory, usable_cores
+from cellrt.errors import ResourceError
+from cellrt.limits import (
+    check_process_limits,
+    free_memory,
+    means_no_memory,
+    out_of_memory,
+    usable_cores,
+)
 
 GB = 1 << 30
 V2 = "30 20 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
@@ -204,3 +212,39 @@ def test_the_limit_of_the_address_space_counts(tmp_path, system, monkeypatch):
 def test_this_machine_has_some():
     assert usable_cores().number >= 1
     assert 0 < free_memory().free <= free_memory().limit
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limits")
+@pytest.mark.parametrize("name", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_a_limit_below_what_libraries_take_is_refused_at_once(monkeypatch, name):
+    import resource
+
+    unlimited = resource.RLIM_INFINITY
+    limited = getattr(resource, name)
+    monkeypatch.setattr(
+        resource, "getrlimit", lambda which: (GB // 4 if which == limited else unlimited, -1)
+    )
+    with pytest.raises(ResourceError, match=rf"{name} \(ulimit -[vd]\) allows 0\.27 GB"):
+        check_process_limits()
+    assert name in free_memory().source
+    assert f"{name} (ulimit -" in out_of_memory()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "can't alloc",
+        "std::bad_alloc",
+        "x.so: failed to map segment from shared object",
+        "can't start new thread",
+        "[Errno 12] Cannot allocate memory",
+    ],
+)
+def test_what_libraries_say_of_too_little_memory(text):
+    error = ValueError("unreadable")
+    error.__cause__ = RuntimeError(text)
+    assert means_no_memory(error)
+    assert means_no_memory(MemoryError())
+    assert means_no_memory(OSError(errno.ENOMEM, "?"))
+    assert not means_no_memory(RuntimeError("CUDA error: out of memory"))
+    assert not means_no_memory(ValueError("no such file"))

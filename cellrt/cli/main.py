@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -27,7 +28,7 @@ from cellrt.cli.segment import segment
 from cellrt.cli.simulate import simulate
 from cellrt.cli.train import train
 from cellrt.cli.wrong_usage import explain
-from cellrt.errors import CellrtError, one_line
+from cellrt.errors import CellrtError, ResourceError, one_line
 
 INTERRUPTED = 130
 INTERRUPTION = "interrupted; nothing unfinished was left"
@@ -116,13 +117,6 @@ def _run(words: list[str], *, debug: bool) -> int:
         code = INTERRUPTED
     except CellrtError as error:
         return _fail(words, error.message, error.exit_code, debug=debug)
-    except MemoryError:
-        return _fail(
-            words,
-            "out of memory; close other programs, crop the stack, or give a larger --diameter",
-            5,
-            debug=debug,
-        )
     except BrokenPipeError:
         return 0
     except Exception as error:
@@ -132,6 +126,9 @@ def _run(words: list[str], *, debug: bool) -> int:
         misunderstood = explain(error, words)
         if misunderstood is not None:
             return _fail(words, misunderstood, 2, debug=debug)
+        shortage = _shortage(error)
+        if shortage is not None:
+            return _fail(words, shortage, ResourceError.exit_code, debug=debug)
         return _fail(
             words,
             f"internal error: {type(error).__name__}: {error}; "
@@ -142,6 +139,22 @@ def _run(words: list[str], *, debug: bool) -> int:
     if code == INTERRUPTED:  # which is also what the parser makes of Ctrl-C, without a word
         return _fail(words, INTERRUPTION, code, debug=debug)
     return code if isinstance(code, int) else 0
+
+
+def _shortage(error: Exception) -> str | None:
+    """What ran out, where an error comes from that and nothing nearer to it said so."""
+    from cellrt.files import refuse_no_room
+    from cellrt.limits import check_process_limits, means_no_memory, out_of_memory
+
+    try:
+        if isinstance(error, OSError):
+            refuse_no_room(error, Path(error.filename or "."))
+        if means_no_memory(error):
+            return out_of_memory()
+        check_process_limits()  # too low a limit makes libraries say anything
+    except ResourceError as found:
+        return found.message
+    return None
 
 
 def _interrupted(error: BaseException | None) -> bool:

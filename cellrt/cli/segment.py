@@ -127,6 +127,9 @@ def segment(
     Writes STACK.labels.tif, STACK.cells.csv, STACK.preview.png and STACK.run.json beside the stack;
     what was chosen of several is in their names, as in STACK.t2.c1.labels.tif.
     """
+    from cellrt.limits import check_process_limits
+
+    check_process_limits()  # before libraries load that crash where memory is short
     from contextlib import ExitStack
 
     from cellrt.cli.reporting import JsonEvents, Terminal

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from cellrt.compile_ahead import compile_ahead
 from cellrt.compiled import announced
 from cellrt.errors import InputError, UsageError
+from cellrt.limits import check_process_limits
 from cellrt.runtime.cell_size_search import refine_scale
 from cellrt.runtime.decoding.base import Decoded, Decoder, Mode, Place
 from cellrt.runtime.decoding.registry import decoder_for
@@ -82,7 +83,10 @@ def load(model: ModelFile, options: Options, *, keep: int = 0) -> LoadedModel:
         An engine or a precision that is not known.
     EngineError
         The engine asked for cannot be had here, or none can.
+    ResourceError
+        The limits of this process leave it too little memory.
     """
+    check_process_limits()
     if options.precision not in PRECISIONS:
         raise UsageError(
             f"no precision {options.precision!r}; choose one of {', '.join(PRECISIONS)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -522,3 +523,57 @@ def test_what_a_batch_system_ends_leaves_nothing(tmp_path):
     assert done.returncode == 130, done.stderr
     assert "interrupted" in done.stderr
     assert names(tmp_path) == {"s.npy"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limits")
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [("RLIMIT_AS", 9 << 26), ("RLIMIT_DATA", 9 << 25), ("RLIMIT_FSIZE", 4000)],
+)
+def test_limits_of_the_process_are_named_in_one_line(cellrt_process, tmp_path, name, limit):
+    import resource
+
+    np.save(tmp_path / "a.npy", np.zeros((8, 32, 32), np.uint8))
+
+    def set_limit():
+        resource.setrlimit(getattr(resource, name), (limit, limit))
+
+    done = cellrt_process(
+        "segment", tmp_path / "a.npy", "-q", preexec_fn=set_limit, env=os.environ, timeout=60
+    )
+    assert done.code == 5, done.err
+    assert name in done.err
+    assert done.err.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npy"]
+
+
+def test_memory_that_runs_out_while_a_file_is_read_is_no_damage(cellrt, tmp_path, monkeypatch):
+    import tifffile
+
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 32, 32), np.uint8))
+    for error in (MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory")):
+
+        def fail(*arguments, error=error, **known):
+            raise error
+
+        monkeypatch.setattr(tifffile.TiffFile, "__init__", fail)
+        done = cellrt("segment", tmp_path / "a.tif", "-q")
+        assert done.code == 5, done.err
+        assert "memory" in done.err
+        assert "damaged" not in done.err
+
+
+def test_an_engine_without_memory_is_no_missing_engine(cellrt, tmp_path, monkeypatch):
+    from cellrt.errors import EngineError
+    from cellrt.runtime.network.engines import openvino
+
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 99, (8, 32, 32)))
+
+    def fail(*arguments, **known):
+        raise EngineError("OpenVINO cannot load nuclei.onnx: can't alloc")
+
+    monkeypatch.setattr(openvino.OpenVinoEngine, "load", fail)
+    done = cellrt("segment", tmp_path / "a.npy", "--engine", "openvino", "--diameter", "16", "-q")
+    assert done.code == 5, done.err
+    assert "out of memory" in done.err
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npy"]

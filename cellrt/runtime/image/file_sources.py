@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.errors import InputError
+from cellrt.errors import InputError, ResourceError
 from cellrt.geometry import Box, Shape
+from cellrt.limits import means_no_memory, out_of_memory
 from cellrt.runtime.image.source import ArraySource, StoredArray, Unread, VoxelSource
 
 # Held of a chunked array so that slices one after the other do not unpack each chunk again.
@@ -210,6 +211,8 @@ def read_stored(array: StoredArray, index: Any, where: str) -> NDArray[Any]:
         part: NDArray[Any] = np.asarray(array[index])
     # What HDF5 and codecs raise on damage; the statement above holds nothing of ours.
     except (OSError, ValueError, RuntimeError, KeyError) as error:
+        if means_no_memory(error):
+            raise ResourceError(out_of_memory()) from error
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise InputError(
             f"{where}: voxels cannot be read ({reason}): the file is damaged, or packed "

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import InputError, ResourceError, UsageError
-from cellrt.files import refuse_special
+from cellrt.files import refuse_special, refuse_url
+from cellrt.limits import means_no_memory
 from cellrt.runtime.image.source import Unread
 from cellrt.runtime.image.stored import Stored
 from cellrt.runtime.image.volume import Volume, assemble, refuse_no_number
@@ -341,10 +342,12 @@ def _agreed(inside: str, series: str, path: Path) -> str:
 def _memory_for(path: Path) -> Iterator[None]:
     try:
         yield
-    except MemoryError as error:
-        raise ResourceError(
-            f"{path.name} does not fit into memory ({error}); use a crop"
-        ) from error
+    except (MemoryError, OSError, InputError) as error:
+        # Memory that runs out in the middle of a file looks like damage to those who read it.
+        if not means_no_memory(error):
+            raise
+        reason = "" if isinstance(error, InputError) or not str(error) else f" ({error})"
+        raise ResourceError(f"{path.name} does not fit into memory{reason}; use a crop") from error
 
 
 def _head(path: Path) -> bytes:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from cellrt.errors import EngineError, UsageError
+from cellrt.errors import EngineError, ResourceError, UsageError
 from cellrt.geometry import Shape
+from cellrt.limits import means_no_memory, out_of_memory
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.base import Engine, EngineSpec, Session
 
@@ -96,6 +97,8 @@ class EngineChoice:
         ------
         EngineError
             The engine cannot compute in this precision, or cannot load the model.
+        ResourceError
+            There is too little memory for it.
         """
         if precision not in ("auto", "fp32") and precision not in self.spec.own_precisions:
             if precision != model.card.precision:
@@ -104,7 +107,12 @@ class EngineChoice:
                     f"export the model with --precision {precision}, or use --precision auto"
                 )
             precision = "auto"
-        return _engine(self.spec).load(model, tile, precision=precision, note=note)
+        try:
+            return _engine(self.spec).load(model, tile, precision=precision, note=note)
+        except (EngineError, OSError, RuntimeError) as error:
+            if means_no_memory(error):
+                raise ResourceError(out_of_memory()) from error
+            raise
 
     def build_seconds(self, model: ModelFile, tile: Shape, precision: str) -> float | None:
         """How long the engine took to build that `load` would take; None where none is kept."""
