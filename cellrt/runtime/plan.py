@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from cellrt.errors import ResourceError
+from cellrt.errors import ResourceError, UsageError
 from cellrt.geometry import Shape
 from cellrt.limits import free_memory
 from cellrt.runtime.decoding.base import Decoder, check_size
 from cellrt.runtime.model.card import ModelCard
 from cellrt.runtime.network.engines.speed import network_speed
 from cellrt.runtime.network.loaded import LoadedModel
-from cellrt.runtime.network.tiles import TileGrid, plan_tiles
+from cellrt.runtime.network.tiles import TileGrid, largest_halo, plan_tiles
 
 # Measured with the bundled networks in OpenVINO: interpreter, libraries and compiled kernels, and
 # what there is per voxel of a tile besides activations (input, fields, the engine's own copies).
@@ -58,12 +58,43 @@ class Plan:
         """Raise ResourceError where this process can have less memory than the plan needs."""
         memory = free_memory()
         if self.memory_bytes - BASE_BYTES / 2 > memory.free:
+            if math.prod(self.grid.tile) > TILE_VOXELS[0]:
+                tile = " ".join(map(str, self.grid.tile))
+                raise ResourceError(
+                    f"--tile {tile} takes about {self.memory_bytes / 1e9:.3g} GB of memory and "
+                    f"{memory.free / 1e9:.1f} of {memory.limit / 1e9:.1f} GB are free "
+                    f"({memory.source}); give a smaller one, or leave it out"
+                )
             raise ResourceError(
                 f"this stack needs about {self.memory_bytes / 1e9:.1f} GB of memory and "
                 f"{memory.free / 1e9:.1f} of {memory.limit / 1e9:.1f} GB are free "
                 f"({memory.source}); close other programs or ask for more, crop the stack, "
                 "or give a larger --diameter so that it is computed on a coarser grid"
             )
+
+
+def check_halo(halo: int, card: ModelCard, tile: Shape | None) -> None:
+    """Refuse a halo that leaves no room in any tile, before the image is looked at.
+
+    Parameters
+    ----------
+    halo : int
+    card : ModelCard
+    tile : (int, int, int) or None
+        The tile where it is fixed; else the largest square one of the thinnest stack counts.
+
+    Raises
+    ------
+    UsageError
+    """
+    edge = max(tile) if tile else math.isqrt(TILE_VOXELS[0] // card.multiple)
+    most = largest_halo(edge, card.blend, card.multiple)
+    if halo > most:
+        of = "tiles of {} x {} x {} voxels".format(*tile) if tile else "any stack"
+        raise UsageError(
+            f"--halo is {halo} and leaves no room inside of a tile; expected at most "
+            f"{max(0, most)} for {of}, and {card.halo} is what the model asks for"
+        )
 
 
 def make_plan(

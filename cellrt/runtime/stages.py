@@ -36,7 +36,7 @@ from cellrt.runtime.network.engines.base import PRECISIONS
 from cellrt.runtime.network.engines.ladder import choose_engine
 from cellrt.runtime.network.loaded import LoadedModel
 from cellrt.runtime.network.run import network_fields
-from cellrt.runtime.plan import make_plan
+from cellrt.runtime.plan import check_halo, make_plan
 from cellrt.runtime.progress import StageClock
 
 if TYPE_CHECKING:
@@ -100,11 +100,13 @@ def check(network: LoadedModel, options: Options) -> Decoder:
     Raises
     ------
     UsageError, InputError
-        A mode, a decoder or one of its parameters that is not possible.
+        A mode, a decoder or one of its parameters, or a halo that is not possible.
     """
     if options.mode not in ("fast", "exact"):
         raise UsageError(f"no decoder mode {options.mode!r}; choose fast or exact")
     decoder, card = make_decoder(network, options), network.model.card
+    if options.halo is not None:
+        check_halo(options.halo, card, options.tile or network.fixed_tile)
     if options.min_confidence is not None and (
         card.confidence is None or decoder.name != card.decoder
     ):

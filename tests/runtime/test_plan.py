@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellrt.errors import InputError, ResourceError
+import cellrt
+from cellrt.errors import InputError, ResourceError, UsageError
 from cellrt.limits import Memory
 from cellrt.runtime import plan as plans
 from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.model.file import open_model
-from cellrt.runtime.plan import make_plan
+from cellrt.runtime.network.tiles import plan_tiles
+from cellrt.runtime.plan import TILE_VOXELS, check_halo, make_plan
 
 CARD = open_model("nuclei").card
 DECODER = decoder_for(CARD)
@@ -67,3 +71,39 @@ def test_how_a_file_is_stored_changes_the_memory_but_not_the_tiles():
     assert len({plan.grid.tile for plan in plans_}) == 1
     assert plans_[0] == plans_[1]
     assert plans_[1].memory_bytes - plans_[2].memory_bytes == 2 * voxels
+
+
+@pytest.mark.parametrize("tile", [None, (64, 96, 96)])
+def test_a_halo_without_room_is_refused_with_the_largest(tile):
+    card = cellrt.load_model("nuclei").card
+    with pytest.raises(UsageError, match=r"expected at most (\d+) for .*model asks for") as caught:
+        check_halo(100_000, card, tile)
+    most = int(re.search(r"at most (\d+)", str(caught.value))[1])
+    check_halo(most, card, tile)
+    with pytest.raises(UsageError):
+        check_halo(most + 1, card, tile)
+    # What is largest can be used, on the stack for which it is.
+    shape = (256, 256, 256) if tile else (8, 2000, 2000)
+    plan_tiles(shape, halo=most, tile=tile and (96, 96, 96), max_voxels=TILE_VOXELS[0])
+
+
+def test_a_halo_is_refused_before_the_image_is_looked_at():
+    with pytest.raises(UsageError, match="halo is 100000"):
+        cellrt.Segmenter("nuclei", halo=100_000)
+
+
+@given(st.tuples(*[st.integers(1, 2000)] * 3), st.integers(0, 400))
+@settings(max_examples=30, deadline=None)
+def test_the_halo_that_is_advised_can_be_had(shape, halo):
+    try:
+        plan_tiles(shape, halo=halo)
+    except UsageError as error:
+        most = int(re.search(r"halo of at most (\d+)", str(error))[1])
+        plan_tiles(shape, halo=most)
+        with pytest.raises(UsageError):
+            plan_tiles(shape, halo=most + 1)
+
+
+def test_a_tile_that_no_memory_holds_is_named():
+    with pytest.raises(ResourceError, match="tile 8000 8000 8000"):
+        cellrt.segment(np.ones((8, 16, 16)) * np.arange(16), diameter=16, tile=(8000,) * 3)

@@ -13,6 +13,7 @@ position. A merged voxel is therefore a plain weighted sum: no array of total we
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 from collections.abc import Iterator
@@ -206,14 +207,26 @@ def plan_tiles(
         if best is None or key < best[0]:
             best = (key, edges)
     if best is None:
-        smallest = _triple(options[-1][0] for options in candidates)
+        smallest = " x ".join(str(options[-1][0]) for options in candidates)
+
+        def too_large(halo: int) -> bool:
+            overlap = 2 * halo + blend
+            return math.prod(_candidates(n, overlap, multiple)[-1][0] for n in shape) > max_voxels
+
+        most = bisect.bisect_left(range(halo), True, key=too_large) - 1
+        advice = f"give a --halo of at most {most}" if most >= 0 else "give a larger --diameter"
         raise UsageError(
             f"a halo of {halo} voxels needs tiles of at least {smallest}, more than the "
-            f"{max_voxels:,} voxels allowed; lower the halo or allow larger tiles"
+            f"{max_voxels:,} voxels that fit into memory; {advice}"
         )
     return plan_tiles(
         shape, halo=halo, blend=blend, multiple=multiple, tile=best[1], weighting=weighting
     )
+
+
+def largest_halo(edge: int, blend: int, multiple: int) -> int:
+    """Largest halo that leaves a tile of this edge room to step on; negative where none does."""
+    return (edge - blend - multiple) // 2
 
 
 def _candidates(length: int, overlap: int, multiple: int) -> list[tuple[int, int]]:
@@ -235,9 +248,12 @@ def _axis(
     """Spread tiles of a given edge evenly over one axis."""
     span = max(_round_up(length, multiple), tile) - tile
     if span and _step(tile, overlap, multiple) < multiple:
+        blend = overlap - 2 * halo
+        most = largest_halo(tile, blend, multiple)
+        advice = f", or a --halo of at most {most}" if most >= 0 else ""
         raise UsageError(
             f"a tile edge of {tile} voxels has no room beside an overlap of {overlap}; "
-            f"choose an edge of at least {_round_up(overlap + multiple, multiple)}"
+            f"choose an edge of at least {_round_up(overlap + multiple, multiple)}{advice}"
         )
     count = _count(length, tile, overlap, multiple)
     starts = [multiple * round(i * span / max(1, count - 1) / multiple) for i in range(count)]
