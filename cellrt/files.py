@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -14,9 +15,12 @@ from pathlib import Path
 
 from cellrt.claim import claim
 from cellrt.errors import InputError, ResourceError, UsageError
-
 from cellrt.limits import largest_file
+
 _EXISTS = "{path} exists already; use --overwrite to replace it, or name another file with -o"
+_DOWNLOAD = "download it first and give the file"
+# A Windows drive is one letter, and an array in a file stands behind an ending with a dot.
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+]+):/+")
 _LONGEST_NAME = 255
 # Endings that are longer say nothing of a format.
 _LONGEST_ENDING = 16
@@ -129,6 +133,7 @@ def check_outputs(
     """
     seen: set[str] = set()
     for path in paths.values():
+        refuse_url(path, "name a file with -o and upload it afterwards")
         _refuse_impossible_name(path)
         # A link is replaced, not followed, so two names of one folder are two results.
         place = os.path.join(os.path.realpath(path.parent), path.name)
@@ -145,15 +150,41 @@ def check_outputs(
         _refuse_no_folder(path.parent)
 
 
-def refuse_special(path: Path, advice: str) -> None:
-    """Refuse a pipe, a socket or a device, or a link to one; what does not exist is let pass.
+def refuse_url(address: str | os.PathLike[str], action: str) -> None:
+    """Refuse an address such as ``https://host/a.tif`` or ``s3://bucket/a.zarr``.
 
-    Reading one may wait for ever, and replacing one would destroy it.
+    Parameters
+    ----------
+    address : str or path
+        A path makes one slash of two.
+    action : str
+        What to do instead, where it is of another machine.
 
     Raises
     ------
     InputError
     """
+    text = os.fspath(address)
+    match = _URL.match(text)
+    if match is None or os.path.exists(text):
+        return
+    scheme, rest = match["scheme"], text[match.end() :]
+    if scheme.lower() == "file":
+        action = f"give the path alone: {'/' * (os.name != 'nt')}{rest}"
+    raise InputError(f"{scheme}://{rest} is a URL, and files are meant here; {action}")
+
+
+def refuse_special(path: Path, advice: str) -> None:
+    """Refuse a URL, a pipe, a socket or a device, or a link to one.
+
+    Reading one may wait for ever, and replacing one would destroy it. What does not exist is let
+    pass.
+
+    Raises
+    ------
+    InputError
+    """
+    refuse_url(path, _DOWNLOAD)
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
@@ -169,6 +200,19 @@ def check_free_space(folder: Path, needed_bytes: int) -> None:
     folder = _existing(folder)
     if needed_bytes and shutil.disk_usage(folder).free < needed_bytes:
         raise _disk_full(folder, needed_bytes)
+    limit = largest_file()
+    if limit is not None and limit < needed_bytes:
+        raise _too_large(limit, needed_bytes)
+
+
+def refuse_no_room(error: OSError, folder: Path, needed_bytes: int = 0) -> None:
+    """Raise `ResourceError` where a file could not be written for lack of space."""
+    limit = largest_file()
+    unnamed = _unnamed(error)
+    if error.errno == errno.EFBIG or (unnamed and limit is not None):
+        raise _too_large(limit, needed_bytes) from error
+    if unnamed or error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        raise _disk_full(_existing(folder), needed_bytes) from error
 
 
 def make_folder(folder: Path) -> list[Path]:
@@ -200,19 +244,6 @@ def _refuse_no_folder(folder: Path) -> None:
     """Refuse a folder that is none, or cannot be made where it is missing."""
     existing = _existing(folder)
     if not os.path.isdir(existing):
-    limit = largest_file()
-    if limit is not None and limit < needed_bytes:
-        raise _too_large(limit, needed_bytes)
-
-
-def refuse_no_room(error: OSError, folder: Path, needed_bytes: int = 0) -> None:
-    """Raise `ResourceError` where a file could not be written for lack of space."""
-    limit = largest_file()
-    unnamed = _unnamed(error)
-    if error.errno == errno.EFBIG or (unnamed and limit is not None):
-        raise _too_large(limit, needed_bytes) from error
-    if unnamed or error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        raise _disk_full(_existing(folder), needed_bytes) from error
         raise InputError(
             f"cannot make the folder {folder} ({existing} is a file); name another one with -o"
         )
@@ -317,6 +348,19 @@ def _unnamed(error: OSError) -> bool:
     return error.errno is None and "requested and" in str(error) and "written" in str(error)
 
 
+def _too_large(limit: int | None, needed_bytes: int) -> ResourceError:
+    if limit is None:
+        return ResourceError(
+            "the file system takes no file as large as a result would be; name another folder "
+            "with -o"
+        )
+    needed = f"up to {_readable(needed_bytes)} needed; " if needed_bytes else ""
+    return ResourceError(
+        f"this process may write no file above {_readable(limit)} (RLIMIT_FSIZE, ulimit -f); "
+        f"{needed}raise the limit, or crop the stack"
+    )
+
+
 def _disk_full(folder: Path, needed_bytes: int) -> ResourceError:
     free = shutil.disk_usage(folder).free
     needed = f"about {_readable(needed_bytes)} needed, " if needed_bytes else ""
@@ -331,16 +375,3 @@ def _readable(count: int) -> str:
         if count >= size:
             return f"{count / size:.1f} {unit}"
     return f"{count / 1e3:.0f} kB"
-def _too_large(limit: int | None, needed_bytes: int) -> ResourceError:
-    if limit is None:
-        return ResourceError(
-            "the file system takes no file as large as a result would be; name another folder "
-            "with -o"
-        )
-    needed = f"up to {_readable(needed_bytes)} needed; " if needed_bytes else ""
-    return ResourceError(
-        f"this process may write no file above {_readable(limit)} (RLIMIT_FSIZE, ulimit -f); "
-        f"{needed}raise the limit, or crop the stack"
-    )
-
-

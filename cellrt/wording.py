@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 # Options of the command line that have another name, or a value of their own, in Python.
@@ -26,6 +27,15 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
     ('1 cell', '0 cells', '2 nuclei')
     """
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
+def a_loop() -> str:
+    """How the shell of this system runs a command on many files."""
+    if os.name == "nt":
+        return (
+            "for many, in PowerShell: `dir *.tif | ForEach-Object { cellrt segment $_.FullName }`"
+        )
+    return 'for many: `for f in *.tif; do cellrt segment "$f"; done`'
 
 
 def in_python(text: str) -> str:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
+import os
 import re
+import shlex
+import subprocess
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from cellrt.wording import a_loop
 
 _OUTPUT = "is -o FOLDER/ here"
 _THRESHOLD = "is --param foreground_threshold=0.5 here, a probability from 0 to 1"
@@ -71,6 +76,13 @@ _NUMERIC = re.compile(r"[\d.,;x*()\[\]]*(nm|[uµμ]m|mm)?", re.IGNORECASE)
 _LENGTH = re.compile(r"([\d.,])(nm|[uµμ]m|mm)\b", re.IGNORECASE)
 
 
+# What the parser says of words that it has no place for.
+_EXTRA = re.compile(r"unexpected extra argument\S* \((?P<words>.*)\)$", re.S)
+_NO_COMMAND = re.compile(r"^No such command (['\"])(?P<word>.*)\1\.", re.S)
+# A command line that is longer is not repeated.
+_LONGEST_LINE = 120
+
+
 def explain(error: Exception, words: Sequence[str]) -> str | None:
     """Say what the parser did not understand; None where the error is none of the parser's.
 
@@ -91,6 +103,13 @@ def explain(error: Exception, words: Sequence[str]) -> str | None:
         options = context.command.params
         known = [name for one in options for name in (*one.opts, *one.secondary_opts)]
         return _with_hint(unknown_option(str(getattr(error, "option_name", "")), known), command)
+    complaint = str(getattr(error, "message", ""))
+    if found := _EXTRA.search(complaint):
+        return _too_many(found["words"], command, context, words)
+    if found := _NO_COMMAND.search(complaint):
+        answer = _no_command(found["word"], words)
+        if answer is not None:
+            return answer
     parameter: Any = getattr(error, "param", None)
     names = list(getattr(parameter, "opts", ())) or [str(getattr(error, "option_name", ""))]
     if kind == "MissingParameter":
@@ -103,9 +122,45 @@ def explain(error: Exception, words: Sequence[str]) -> str | None:
     if given and not given[-1]:
         return _with_hint(f"{names[0]} needs a value", command)
     if given:
-        complaint = str(getattr(error, "message", ""))
         return _with_hint(_one_value(names[0], given[-1][0], complaint), command)
     return _with_hint(_sentence(str(describe())), command)
+
+
+def _too_many(extra: str, command: str, context: Any, words: Sequence[str]) -> str:
+    """Say how many files a command takes, or what may have been meant by a word too many."""
+    usage = " ".join([command, *_arguments(context)])
+    first = next((word for word in words if f"{extra} ".startswith(f"{word} ")), extra)
+    if command.endswith(" segment") and _is_stack(first):
+        return f"`{usage}` takes one stack, and {first} is one more; {a_loop()}"
+    return _with_hint(f"{first!r} is one word too many for `{usage}`", command)
+
+
+def _no_command(word: str, words: Sequence[str]) -> str | None:
+    """What was meant where a file stands in the place of a command; None where that is unclear."""
+    if word in ("help", "version"):
+        return f"there is no command {word}; did you mean `cellrt --{word}`?"
+    if word.endswith(".toml"):
+        meant = "train"
+    elif _is_stack(word):
+        meant = "segment"
+    else:
+        return None
+    line = " ".join(map(_quoted, words))
+    shown = line if len(line) < _LONGEST_LINE else _quoted(word)
+    return f"{word} is no command; did you mean `cellrt {meant} {shown}`?"
+
+
+def _is_stack(word: str) -> bool:
+    """Whether a word looks like an image, whether it is there or not."""
+    from cellrt.runtime.image.formats import known_suffixes, split_address
+
+    file, _ = split_address(word)
+    return file.lower().endswith(known_suffixes()) or os.path.exists(file)
+
+
+def _quoted(word: str) -> str:
+    """A word as it is typed in this system's shell."""
+    return subprocess.list2cmdline([word]) if os.name == "nt" else shlex.quote(word)
 
 
 def unknown_option(name: str, known: Iterable[str]) -> str:

@@ -49,10 +49,10 @@ if TYPE_CHECKING:
 class Fields:
     """What the network said of an image, in the decoder's own form.
 
-    Attributes
     Fields can be pickled, to be decoded in another process or on another day; the voxels of a file
     that are read when they are needed stay in the file.
 
+    Attributes
     ----------
     job : Job
     kept : object or None

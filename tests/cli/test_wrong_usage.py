@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
 from cellrt.cli.main import app
@@ -219,3 +220,68 @@ def test_numbers_of_other_commands_that_make_no_sense(cellrt, tmp_path, monkeypa
     assert done.err.startswith("cellrt: ")
     assert done.err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://host.org/a.tif", "http://h/a.tif", "s3://b/a.zarr:raw", "gs://b/a.npy", "FTP://h/a"],
+)
+def test_a_url_is_to_be_downloaded_first(cellrt, tmp_path, monkeypatch, address):
+    monkeypatch.chdir(tmp_path)
+    url = address.removesuffix(":raw")
+    np.save("a.npy", np.zeros((4, 16, 16), np.uint8))
+    for words in (
+        ("segment", address),
+        ("segment", "a.npy", "-m", url),
+        ("evaluate", address, "a.npy"),
+        ("evaluate", "a.npy", address),
+        ("train", url),
+        ("benchmark", address),
+    ):
+        done = cellrt(*words)
+        assert done.code == 3, (words, done.err)
+        line = done.err.splitlines()[-1]
+        assert re.match(rf"cellrt: {url}(:raw)? is a URL, .*download it first", line), words
+    done = cellrt("segment", "a.npy", "-o", f"{url}.tif", "-q")
+    assert done.code == 3
+    assert "upload it afterwards" in done.err
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npy"]
+
+
+def test_the_url_of_a_file_is_its_path(cellrt, tmp_path):
+    done = cellrt("segment", f"file://{tmp_path}/a.tif")
+    assert done.code == 3
+    assert f"give the path alone: {tmp_path}/a.tif" in done.err
+
+
+def test_several_stacks_take_a_loop(cellrt, tmp_path):
+    names = [f"{tmp_path}/{number}.tif" for number in range(300)]
+    line = refused(cellrt("segment", *names))
+    assert "takes one stack" in line
+    assert names[1] in line
+    assert "cellrt segment" in line.partition("for many")[2]
+    assert len(line) < 400
+    for pattern in ("*.tif", "stack?.h5:raw", f"{tmp_path}/*"):
+        done = cellrt("segment", pattern, "-q")
+        assert done.code == 2, done.err
+        assert "is a pattern" in done.err
+        assert "for many" in done.err
+    line = refused(cellrt("segment", "stack.tif", "2"))
+    assert "'2' is one word too many for `cellrt segment STACK`" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["stack.tif"], "`cellrt segment stack.tif`"),
+        (["my stack.TIF", "--diameter", "16"], "`cellrt segment 'my stack.TIF' --diameter 16`"),
+        (["a.h5:raw"], "`cellrt segment a.h5:raw`"),
+        (["recipe.toml"], "`cellrt train recipe.toml`"),
+        (["help"], "`cellrt --help`"),
+        (["version"], "`cellrt --version`"),
+        (["segmnt", "a.tif"], "'segment'"),
+    ],
+)
+def test_a_command_that_was_forgotten(cellrt, words, meant):
+    line = refused(cellrt(*words))
+    assert f"id you mean {meant}?" in line

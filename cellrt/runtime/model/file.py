@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cellrt.errors import InputError
+from cellrt.files import refuse_special
 from cellrt.runtime.model.card import METADATA_KEY, ModelCard
 from cellrt.runtime.model.onnx_metadata import read_metadata
 
@@ -55,6 +56,7 @@ def open_model(name_or_path: str | Path) -> ModelFile:
         path = bundled[str(name_or_path)]
     else:
         path = Path(name_or_path)
+        refuse_special(path, "give an .onnx file")
         if not path.is_file():
             raise InputError(
                 f"no model {str(name_or_path)!r}: neither bundled ({', '.join(bundled) or 'none'}) "

@@ -25,6 +25,7 @@ from cellrt.runtime.image.source import Unread
 from cellrt.runtime.image.stored import Stored
 from cellrt.runtime.image.volume import Volume, assemble, refuse_no_number
 from cellrt.runtime.image.voxel_size import check_voxel_size
+from cellrt.wording import a_loop
 
 Reader = Callable[[Path, str], Stored]
 """Reads a file, or the array of that name in it; the name is empty where none was given.
@@ -199,9 +200,9 @@ def read_volume(
     """
     if voxel_size_um is not None:
         check_voxel_size(voxel_size_um)
+    refuse_no_number("series", series, or_name=True)
     path, inside, file_format = _locate(address)
     if series is not None:
-    refuse_no_number("series", series, or_name=True)
         inside = _agreed(inside, str(series), path)
     if inside and not file_format.holds_several:
         raise UsageError(
@@ -279,11 +280,14 @@ def parse_address(address: str | os.PathLike[str]) -> tuple[Path, str]:
     Raises
     ------
     UsageError
-        It is empty, as of a variable that is not set.
+        It is empty, as of a variable that is not set, or stands for several files.
+    InputError
+        It is a URL.
     """
     text = os.fspath(address)
     if not text.strip():
         raise UsageError(f"the input is '{text}', which names no file; give a file's path")
+    refuse_url(text, "download it first and give the file")
     file, inside = (text, "") if os.path.exists(text) else split_address(text)
     return Path(file), inside
 
@@ -353,6 +357,10 @@ def _memory_for(path: Path) -> Iterator[None]:
 def _head(path: Path) -> bytes:
     """Return a file's first bytes, nothing for a folder; refuse what cannot be read at all."""
     if not os.path.exists(path):  # unlike Path.exists false for names that are too long, too
+        if set("*?") & set(str(path)):
+            raise UsageError(
+                f"{path} is a pattern and no file, and one stack is taken at a time; {a_loop()}"
+            )
         raise InputError(f"{path} does not exist; expected an image file: check the path")
     if path.is_dir():
         return b""
