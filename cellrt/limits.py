@@ -105,14 +105,14 @@ def check_process_limits() -> None:
     for memory, least in _of_process():
         if memory.limit < least:
             raise ResourceError(
-                f"{memory.source} allows {memory.limit / 1e9:.2g} GB and the libraries alone take "
+                f"{memory.source} allows {memory.limit / 1e9:.3g} GB and the libraries alone take "
                 f"about {least / 1e9:.2g} GB of it; raise the limit"
             )
 
 
 def out_of_memory() -> str:
     """What to say where memory has run out."""
-    limits = [f"{memory.source} allows {memory.limit / 1e9:.2g} GB" for memory, _ in _of_process()]
+    limits = [f"{memory.source} allows {memory.limit / 1e9:.3g} GB" for memory, _ in _of_process()]
     why = f" ({' and '.join(limits)})" if limits else ""
     advice = "raise the limit" if limits else "close other programs"
     return f"out of memory{why}; {advice}, crop the stack, or give a larger --diameter"
