@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cellrt.compiled import complaint
-from cellrt.errors import CellrtWarning
+from cellrt.errors import CellrtWarning, UsageError
 from cellrt.runtime import stages
 from cellrt.runtime.image.reading import Source, read, refuse_known
 from cellrt.runtime.job import Job, Options
