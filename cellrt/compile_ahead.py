@@ -9,11 +9,12 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
-from cellrt.compiled import announce, keep, kept
+from cellrt.compiled import announce, keep, kept, stopped_by
 from cellrt.limits import usable_cores
 
 # Longer than slow machines take; then it hangs.
@@ -47,12 +48,15 @@ def compile_ahead(
         Waits until all is there.
     """
     other = _start([work for work in apart if not kept(_mark(work))])
+    stop = threading.Event()
     with ThreadPoolExecutor(1, thread_name_prefix="compile") as thread:
         try:
-            running = thread.submit(_finish, other, [*apart, *works])
+            running = thread.submit(_finish, other, [*apart, *works], stop)
             yield running.result
             running.result()
         except BaseException:
+            # Nobody who presses Ctrl-C waits for kernels that nobody will use.
+            stop.set()
             if other is not None:
                 other.kill()
             raise
@@ -93,7 +97,11 @@ def _start(works: Sequence[Callable[[], None]]) -> subprocess.Popen[bytes] | Non
     return other
 
 
-def _finish(other: subprocess.Popen[bytes] | None, works: Sequence[Callable[[], None]]) -> None:
+def _finish(
+    other: subprocess.Popen[bytes] | None,
+    works: Sequence[Callable[[], None]],
+    stop: threading.Event,
+) -> None:
     """Load what the other process left; what it did not is compiled here."""
     if other is not None:
         try:
@@ -101,5 +109,6 @@ def _finish(other: subprocess.Popen[bytes] | None, works: Sequence[Callable[[], 
         except subprocess.TimeoutExpired:
             other.kill()
             other.wait()
-    for work in works:
-        work()
+    with stopped_by(stop):
+        for work in works:
+            work()

@@ -36,6 +36,7 @@ _PACKAGE = Path(__file__).parent
 _complaints: dict[str, str] = {}  # "read" and "write", the first of each
 _listeners: list[Callable[[str], None]] = []
 _told = threading.Event()  # somebody knows that this process compiles
+_thread = threading.local()
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
@@ -74,6 +75,8 @@ class _KernelFiles(NullCache):  # type: ignore[misc]
 
     def load_overload(self, signature: Any, target: Any) -> Any:
         """What was compiled for some types of arguments; None where it has to be compiled."""
+        if getattr(_thread, "stop", None) is not None and _thread.stop.is_set():
+            raise KeyboardInterrupt  # which no library on the way takes for an error of its own
         target.refresh()
         for folder in folders():
             path = folder / self._file(signature)
@@ -163,6 +166,16 @@ def announced(note: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         _listeners[:] = [listener for listener in _listeners if listener is not note]
+
+
+@contextmanager
+def stopped_by(stop: threading.Event) -> Iterator[None]:
+    """Begin no further kernel in this thread once an event is set, but raise KeyboardInterrupt."""
+    _thread.stop = stop
+    try:
+        yield
+    finally:
+        _thread.stop = None
 
 
 def announce() -> None:

@@ -104,11 +104,14 @@ try:
         raise KeyError("the run")
 except KeyError as error:
     assert error.args == ("the run",)
+left = len(list(pathlib.Path("cache").rglob("*.kernel")))
+assert left <= 1, f"{left} kernels were compiled after the error"
+a._OTHER_PROCESS = ""
 """
 
 
 @pytest.mark.skipif(os.name != "posix", reason="asks for a process by its number")
-def test_an_error_in_the_block_ends_the_other_process(tmp_path):
+def test_an_error_in_the_block_ends_the_other_process_and_the_compiling_here(tmp_path):
     use(tmp_path, TWO_CORES.format(cores=2) + ENDED_EARLY, cwd=tmp_path)
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "number").read_text()), 0)
