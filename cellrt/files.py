@@ -205,13 +205,20 @@ def check_free_space(folder: Path, needed_bytes: int) -> None:
         raise _too_large(limit, needed_bytes)
 
 
-def refuse_no_room(error: OSError, folder: Path, needed_bytes: int = 0) -> None:
-    """Raise `ResourceError` where a file could not be written for lack of space."""
+def refuse_no_room(error: OSError, folder: Path | None, needed_bytes: int = 0) -> None:
+    """Raise `ResourceError` where a file could not be written for lack of space.
+
+    The folder is None where nobody knows what was written.
+    """
     limit = largest_file()
     unnamed = _unnamed(error)
     if error.errno == errno.EFBIG or (unnamed and limit is not None):
         raise _too_large(limit, needed_bytes) from error
     if unnamed or error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        if folder is None:
+            raise ResourceError(
+                "a disk is full; make room where results, temporary files or the cache lie"
+            ) from error
         raise _disk_full(_existing(folder), needed_bytes) from error
 
 

@@ -1,11 +1,12 @@
 """The ``cellrt`` command: registers the subcommands and turns errors into one line and a code.
 
 Exit codes: 0 done, 1 a bug in cellrt, 2 wrong usage, 3 unusable input, 4 an engine that cannot be
-had, 5 too little memory or disk, 130 interrupted.
+had, 5 too little memory or disk, or standard output could not be written, 130 interrupted.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -19,7 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 from cellrt._version import __version__
 from cellrt.cli.benchmark import benchmark
 from cellrt.cli.build import build
-from cellrt.cli.console import make_printable, printable
+from cellrt.cli.console import make_printable, output_error, printable
 from cellrt.cli.doctor import doctor
 from cellrt.cli.evaluate import evaluate
 from cellrt.cli.export import export
@@ -32,6 +33,9 @@ from cellrt.errors import CellrtError, ResourceError, one_line
 
 INTERRUPTED = 130
 INTERRUPTION = "interrupted; nothing unfinished was left"
+UNPRINTED = "what was printed is lost, results in files are there"
+# Of batch systems and containers, a closed terminal, a limit of time (ulimit -t), Ctrl-Break.
+_ENDINGS = ("SIGTERM", "SIGHUP", "SIGXCPU", "SIGBREAK")
 
 
 class _Command(TyperCommand):
@@ -96,17 +100,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # People add --debug at the end of the line that failed, wherever the parser would want it.
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    sys.exit(_run(words, debug=debug))
+    code = _run(words, debug=debug)
+    error = output_error()
+    if error is not None and code == 0:
+        message = f"standard output cannot be written ({error.strerror}); {UNPRINTED}"
+        code = _fail(words, message, ResourceError.exit_code, debug=debug)
+    sys.exit(code)
 
 
 def _end_as_with_ctrl_c() -> None:
-    """Let SIGTERM, by which batch systems and containers end a run, leave nothing half-written."""
+    """Let the signals by which others end a run leave nothing half-written.
+
+    One that is ignored already stays so, as SIGHUP is under ``nohup``.
+    """
+    numbers = [getattr(signal, name) for name in _ENDINGS if hasattr(signal, name)]
 
     def interrupt(number: int, frame: object) -> None:
+        # They may come twice, from the shell and from the system: not while things are put away.
+        for other in taken:
+            signal.signal(other, signal.SIG_IGN)
         raise KeyboardInterrupt
 
+    taken: list[int] = []
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, interrupt)
+        taken += [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+        for number in taken:
+            signal.signal(number, interrupt)
 
 
 def _run(words: list[str], *, debug: bool) -> int:
@@ -117,9 +136,12 @@ def _run(words: list[str], *, debug: bool) -> int:
         code = INTERRUPTED
     except CellrtError as error:
         return _fail(words, error.message, error.exit_code, debug=debug)
-    except BrokenPipeError:
-        return 0
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit):
+            # What the parser makes of a broken pipe, which is none of standard output's.
+            if not isinstance(error.__context__, OSError):
+                raise
+            error = error.__context__
         if _interrupted(error):
             return _fail(words, INTERRUPTION, INTERRUPTED, debug=debug)
         # Errors of the parser itself: an unknown option, a missing argument, a wrong type.
@@ -148,7 +170,10 @@ def _shortage(error: Exception) -> str | None:
 
     try:
         if isinstance(error, OSError):
-            refuse_no_room(error, Path(error.filename or "."))
+            name = error.filename
+            refuse_no_room(
+                error, Path(os.fsdecode(name)) if isinstance(name, str | bytes) else None
+            )
         if means_no_memory(error):
             return out_of_memory()
         check_process_limits()  # too low a limit makes libraries say anything

@@ -51,7 +51,7 @@ class Terminal:
         if self._quiet:
             return
         title = TITLES.get(name, name)
-        if not sys.stderr.isatty():
+        if not _on_terminal():
             self._print(f"{title} ...")
             return
         if self._bar is None:
@@ -68,7 +68,7 @@ class Terminal:
 
     def phase(self, name: str, share: float) -> None:
         """Show a phase of which a share, 0 to 1, is done; nothing where there is no terminal."""
-        if self._quiet or not sys.stderr.isatty():
+        if self._quiet or not _on_terminal():
             return
         if self._bar is None:
             self._bar = _make_bar()
@@ -97,8 +97,13 @@ class Terminal:
         text = one_line(text)
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        else:
+        elif sys.stderr is not None:  # for None, print would take standard output
             print(text, file=sys.stderr, flush=True)
+
+
+def _on_terminal() -> bool:
+    """Whether standard error is a terminal; there may be none (pythonw)."""
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _make_bar() -> RichProgress:

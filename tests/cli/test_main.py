@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import pytest
@@ -45,6 +46,18 @@ def test_running_out_of_memory_is_code_5(monkeypatch, capfd):
     monkeypatch.setattr(cli, "app", hungry)
     assert cli._run([], debug=False) == 5
     assert "memory" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "words"), [(None, "a disk is full"), ("there/a", "disk of ")])
+def test_a_full_disk_is_named_where_it_is_known(monkeypatch, capfd, name, words):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device", name)
+
+    monkeypatch.setattr(cli, "app", full)
+    assert cli._run([], debug=False) == 5
+    err = capfd.readouterr().err
+    assert words in err
+    assert name is not None or "disk of ." not in err
 
 
 def test_errors_are_events_too_when_json_is_asked_for(cellrt, tmp_path):
