@@ -150,6 +150,24 @@ def check_outputs(
         _refuse_no_folder(path.parent)
 
 
+def foresee_outputs(
+    paths: Mapping[str, Path],
+    *,
+    overwrite: bool = False,
+    needed_bytes: int = 0,
+    inputs: Sequence[Path] = (),
+) -> None:
+    """Refuse what `atomic_outputs` would refuse, and hold, make and write nothing.
+
+    Whether another run is writing the same results is left out: it may have ended until then.
+    """
+    check_outputs(paths, overwrite=overwrite, inputs=inputs)
+    for folder in sorted({path.parent for path in paths.values()}):
+        if not os.access(_existing(folder), os.W_OK | os.X_OK):
+            raise InputError(f"cannot write to {folder}; name another folder with -o")
+        check_free_space(folder, needed_bytes)
+
+
 def refuse_url(address: str | os.PathLike[str], action: str) -> None:
     """Refuse an address such as ``https://host/a.tif`` or ``s3://bucket/a.zarr``.
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import psutil
 
-from cellrt.errors import ResourceError
+from cellrt.errors import CellrtError, ResourceError
 
 # Of a batch system and of OpenMP programs: what a user or an administrator says a process may use.
 _VARIABLES = ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS")
@@ -126,11 +126,23 @@ def means_no_memory(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
             return True
-        text = str(error)
+        text = _own_words(error)
         if _NO_MEMORY.search(text) and "cuda" not in text.lower():
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _own_words(error: BaseException) -> str:
+    """What an error says by itself: our own, and those of the system, name files besides.
+
+    Of the system's, EAGAIN says that a file is locked or has nothing to read, in the words in which
+    C++ says that no thread can be started.
+    """
+    if isinstance(error, CellrtError) or getattr(error, "errno", None) == errno.EAGAIN:
+        return ""
+    named = isinstance(error, OSError) and error.filename is not None
+    return str(error.strerror if named else error)  # type: ignore[attr-defined]
 
 
 def largest_file() -> int | None:

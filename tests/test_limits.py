@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from cellrt import limits
-from cellrt.errors import ResourceError
+from cellrt.errors import InputError, ResourceError
 from cellrt.limits import (
     check_process_limits,
     free_memory,
@@ -248,3 +248,14 @@ def test_what_libraries_say_of_too_little_memory(text):
     assert means_no_memory(OSError(errno.ENOMEM, "?"))
     assert not means_no_memory(RuntimeError("CUDA error: out of memory"))
     assert not means_no_memory(ValueError("no such file"))
+
+
+def test_what_only_sounds_like_too_little_memory():
+    locked = BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+    ours = InputError("another run is writing out of memory.tif")
+    ours.__cause__ = locked
+    assert not means_no_memory(locked)
+    assert not means_no_memory(ours)
+    assert not means_no_memory(FileNotFoundError(errno.ENOENT, "missing", "bad_alloc.tif"))
+    # What the C++ library says where no thread can be started.
+    assert means_no_memory(RuntimeError("Resource temporarily unavailable"))

@@ -143,7 +143,12 @@ def segment(
     from cellrt.runtime.progress import StageClock
     from cellrt.runtime.results import table
     from cellrt.runtime.results.preview import page
-    from cellrt.runtime.results.save import Outputs, outputs_of, result_paths, write_results
+    from cellrt.runtime.results.save import (
+        Outputs,
+        foresee_outputs_of,
+        outputs_of,
+        write_results,
+    )
     from cellrt.runtime.segment import run
     from cellrt.runtime.stages import check, load, prepare
 
@@ -181,10 +186,11 @@ def segment(
         network = load(model_file, options)
         check(network, options)
         outputs: list[Outputs] = []
+        planned: dict[str, Path] = {}
 
         def hold_outputs(volume: Volume) -> None:
             if dry_run:
-                result_paths(volume, output)
+                planned.update(foresee_outputs_of(volume, output, overwrite=overwrite))
                 return
             results = outputs_of(volume, output, overwrite=overwrite)
             outputs.append(held.enter_context(results))
@@ -206,7 +212,7 @@ def segment(
         if verbose:
             _tell_engine(network.choice, events)
         if dry_run:
-            _print_plan(job, result_paths(volume, output)["labels"], events)
+            _print_plan(job, planned["labels"], events)
             return
         result = run(job, clock)
         paths = write_results(result, outputs[0], clock, preview=preview)

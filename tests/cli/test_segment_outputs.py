@@ -216,6 +216,34 @@ def test_the_longest_name_has_results_and_a_longer_one_is_told_of(cellrt, tmp_pa
     assert results(stem) <= names(tmp_path)
 
 
+def test_a_dry_run_refuses_what_the_run_would_refuse(cellrt, stack, tmp_path, monkeypatch):
+    """The same words and code, nothing touched."""
+    os.mkfifo(tmp_path / "pipe.tif")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "old.cells.csv").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    before = names(tmp_path)
+    outputs = ("pipe.tif", "stack.tif", f"{'n' * 245}.tif", "file/a.tif", "old.tif", "s3://b/a.tif")
+    for output in outputs:
+        run = cellrt("segment", stack, "-o", output)
+        dry = cellrt("segment", stack, "-o", output, "--dry-run")
+        refused(dry, run.code, run.err.splitlines()[-1])
+        assert dry.code in (2, 3)
+    dry = cellrt("segment", stack, "-o", "old.tif", "--dry-run", "--overwrite")
+    assert dry.code == 0, dry.err
+    assert cellrt("segment", stack, "-o", "new/a.tif", "--dry-run").code == 0
+    assert names(tmp_path) == before
+
+
+def test_a_dry_run_sees_a_full_disk_and_a_folder_that_takes_nothing(cellrt, stack, monkeypatch):
+    real = shutil.disk_usage
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda path: real(path)._replace(free=10))
+        refused(cellrt("segment", stack, "--dry-run"), 5, "disk")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    refused(cellrt("segment", stack, "--dry-run"), 3, "cannot write to")
+
+
 @pytest.mark.parametrize("letter", ["a", "ä"])
 def test_results_whose_names_are_too_long_are_refused_before_anything(
     cellrt, tmp_path, unread, letter
@@ -246,7 +274,7 @@ def test_a_name_that_is_no_text_is_segmented(cellrt_process, tmp_path):
     shown = cellrt_process("segment", stack, "--overwrite", errors="surrogateescape")
     assert shown.code == 0, shown.err
     assert "st\udcff\\nack.labels.tif" in shown.out
-    dry = cellrt_process("segment", stack, "--dry-run", errors="surrogateescape")
+    dry = cellrt_process("segment", stack, "--dry-run", "--overwrite", errors="surrogateescape")
     assert dry.code == 0, dry.err
     scored = cellrt_process(
         "evaluate", tmp_path / f"{name}.labels.tif", stack, errors="surrogateescape"
@@ -289,6 +317,27 @@ def test_a_second_run_is_refused_while_the_first_one_works(cellrt, tmp_path, mon
     done = cellrt("segment", stack, "-q")
     assert done.code == 0, done.err
     assert names(tmp_path) == {"stack.tif"} | results("stack")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), 3),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 5),
+    ],
+)
+def test_what_goes_wrong_with_outputs_is_not_the_input_s(cellrt, stack, monkeypatch, error, code):
+    from cellrt.runtime.results import save
+
+    def fail(*_, **__):
+        if code == 3:
+            raise InputError("the output is odd") from error
+        raise error
+
+    monkeypatch.setattr(save, "atomic_outputs", fail)
+    done = cellrt("segment", stack)
+    refused(done, code, "the output is odd" if code == 3 else "out of memory")
+    assert "stack.tif does not fit" not in done.err
 
 
 def test_of_two_runs_at_once_exactly_one_writes(stack, tmp_path):

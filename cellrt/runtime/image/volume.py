@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,10 +163,12 @@ def volume_from_array(
         stored = Stored(array, size=size, chunks=_chunks_of(array))  # type: ignore[arg-type]
     else:
         stored = Stored(np.asanyarray(array), size=size)
-    return assemble(stored, axes=axes, voxel_size_um=voxel_size_um, channel=channel, time=time)
+    volume = describe(stored, axes=axes, voxel_size_um=voxel_size_um, channel=channel, time=time)
+    read_voxels(volume, stored)
+    return volume
 
 
-def assemble(
+def describe(
     stored: Stored,
     *,
     axes: str | None = None,
@@ -175,18 +177,16 @@ def assemble(
     time: int | None = None,
     path: Path | None = None,
     inside: str = "",
-    before_voxels: Callable[[Volume], None] | None = None,
 ) -> Volume:
     """Decide what an array's axes, channels and voxel size are and make it a `Volume`, or refuse.
 
     Used by every reader; parameters as for `volume_from_array`, with the file in ``path`` and the
-    name of the array in it. ``before_voxels`` is called with the volume when everything but its
-    voxels is known, and may refuse it.
+    name of the array in it. No voxel is read: `read_voxels` comes next.
 
     Raises
     ------
     InputError
-        As `volume_from_array`.
+        As `volume_from_array`, but for what voxels are.
     """
     where = "array" if path is None else path.name
     refuse_no_number("channel", channel, or_name=True)
@@ -229,7 +229,7 @@ def assemble(
         )
         for i in range(count)
     )
-    volume = Volume(
+    return Volume(
         channels=channels,
         file_axes=letters,
         voxel_size_um=size,
@@ -245,12 +245,24 @@ def assemble(
         holds_labels=stored.holds_labels,
         warnings=tuple(warnings),
     )
-    if before_voxels is not None:
-        before_voxels(volume)
-    if isinstance(array, Unread):
-        array.load()
-    _refuse_incomputable(volume.image, where, None if count == 1 else names[index])
-    return volume
+
+
+def read_voxels(volume: Volume, stored: Stored) -> None:
+    """Read what can only be read whole, and look whether the voxels can be computed with.
+
+    Raises
+    ------
+    InputError
+        NaN or infinite voxels in the channel to segment, or a file that is damaged there.
+    """
+    if isinstance(stored.array, Unread):
+        stored.array.load()
+    several = len(volume.channels) > 1
+    _refuse_incomputable(
+        volume.image,
+        "array" if volume.path is None else volume.path.name,
+        volume.channel_names[volume.segmented_channel] if several else None,
+    )
 
 
 def refuse_no_number(name: str, value: object, *, or_name: bool = False) -> None:

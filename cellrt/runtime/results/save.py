@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import UsageError, one_line
-from cellrt.files import atomic_outputs
+from cellrt.files import atomic_outputs, foresee_outputs
 from cellrt.runtime.image.formats import is_image_folder, known_suffixes
 from cellrt.runtime.image.volume import Volume
 from cellrt.runtime.progress import Silent, StageClock
@@ -132,6 +132,11 @@ class Outputs:
     temporary: dict[str, Path]
 
 
+class _Needs(TypedDict):
+    needed_bytes: int
+    inputs: list[Path]
+
+
 @contextmanager
 def outputs_of(
     volume: Volume, output: str | os.PathLike[str] | None, *, overwrite: bool = False
@@ -141,13 +146,26 @@ def outputs_of(
     Parameters as for :func:`result_paths`; errors also as :func:`cellrt.files.atomic_outputs`.
     """
     final = result_paths(volume, output)
-    # Labels hardly ever compress to more than this; a picture and a table take the rest.
-    needed = math.prod(volume.shape) // 2 + 2_000_000
-    inputs = [] if volume.path is None else [volume.path]
-    with atomic_outputs(
-        final, overwrite=overwrite, needed_bytes=needed, inputs=inputs
-    ) as temporary:
+    with atomic_outputs(final, overwrite=overwrite, **_needs(volume)) as temporary:
         yield Outputs(final, temporary)
+
+
+def foresee_outputs_of(
+    volume: Volume, output: str | os.PathLike[str] | None, *, overwrite: bool = False
+) -> dict[str, Path]:
+    """Return what `outputs_of` would write, or refuse it as that would, and touch nothing."""
+    final = result_paths(volume, output)
+    foresee_outputs(final, overwrite=overwrite, **_needs(volume))
+    return final
+
+
+def _needs(volume: Volume) -> _Needs:
+    """Room that results take, and what they may not replace."""
+    return {
+        # Labels hardly ever compress to more than this; a picture and a table take the rest.
+        "needed_bytes": math.prod(volume.shape) // 2 + 2_000_000,
+        "inputs": [] if volume.path is None else [volume.path],
+    }
 
 
 def write_results(

@@ -23,7 +23,7 @@ from cellrt.files import refuse_special, refuse_url
 from cellrt.limits import means_no_memory
 from cellrt.runtime.image.source import Unread
 from cellrt.runtime.image.stored import Stored
-from cellrt.runtime.image.volume import Volume, assemble, refuse_no_number
+from cellrt.runtime.image.volume import Volume, describe, read_voxels, refuse_no_number
 from cellrt.runtime.image.voxel_size import check_voxel_size
 from cellrt.wording import a_loop
 
@@ -211,7 +211,7 @@ def read_volume(
         )
     stored = file_format.read(path, inside)
     with _memory_for(path):
-        return assemble(
+        volume = describe(
             stored,
             axes=axes,
             voxel_size_um=voxel_size_um,
@@ -219,8 +219,12 @@ def read_volume(
             time=time,
             path=path,
             inside=inside,
-            before_voxels=before_voxels,
         )
+    if before_voxels is not None:
+        before_voxels(volume)  # what goes wrong there is none of the file's
+    with _memory_for(path):
+        read_voxels(volume, stored)
+    return volume
 
 
 def read_array(address: str | os.PathLike[str]) -> NDArray[Any]:
