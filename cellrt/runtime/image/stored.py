@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
+
+from cellrt.errors import InputError
 from cellrt.runtime.image.source import StoredArray
 
 
@@ -79,3 +83,32 @@ class Stored:
     chunks: tuple[int, ...] | None = None
     warnings: tuple[str, ...] = ()
     holds_labels: bool = False
+
+
+def refuse_no_numbers(dtype: np.dtype[Any], where: str) -> None:
+    """Refuse an array whose values are no numbers, complex ones included, and say what they are.
+
+    Raises
+    ------
+    InputError
+    """
+    if dtype.kind in "uifbc":
+        return
+    # What h5py adds to the type of text, of lists and of references, which are objects to NumPy.
+    known = dict(dtype.metadata or {})
+    if dtype.kind in "SUT" or known.get("vlen") in (str, bytes):
+        kind = "text"
+    elif "vlen" in known:
+        kind = "lists of values"
+    elif "ref" in known:
+        kind = "references"
+    elif dtype.names:
+        kind = f"records with the fields {', '.join(dtype.names)}"
+    elif dtype.kind in "mM":
+        kind = "dates or times"
+    else:
+        kind = "Python objects" if dtype.hasobject else f"{dtype} values"
+    raise InputError(
+        f"{where}: holds {kind}; expected numbers, one for each voxel: save the image as an array "
+        "of integers or floats"
+    )

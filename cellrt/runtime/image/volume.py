@@ -15,7 +15,7 @@ from cellrt.errors import InputError, UsageError
 from cellrt.runtime.image.axes import Axes, example_axes, resolve_axes
 from cellrt.runtime.image.file_sources import SlabCache, make_source
 from cellrt.runtime.image.source import StoredArray, Unread, VoxelSource
-from cellrt.runtime.image.stored import Provenance, StatedSize, Stored
+from cellrt.runtime.image.stored import Provenance, StatedSize, Stored, refuse_no_numbers
 from cellrt.runtime.image.voxel_size import (
     PartialVoxelSize,
     believed_size,
@@ -352,11 +352,11 @@ def _resolve(stored: Stored, shape: tuple[int, ...], axes: str | None, where: st
 def _refuse_non_grey(dtype: np.dtype[Any], shape: tuple[int, ...], where: str) -> None:
     if 0 in shape:
         raise InputError(f"{where}: holds no voxels (shape {shape}); expected an image")
-    if dtype.kind not in "uifb":
-        kind = "complex numbers" if dtype.kind == "c" else f"{dtype} values"
+    refuse_no_numbers(dtype, where)
+    if dtype.kind == "c":
         raise InputError(
-            f"{where}: holds {kind}; expected grey values (integers or floats), "
-            "for example the magnitude of a complex image"
+            f"{where}: holds complex numbers; expected grey values (integers or floats), for "
+            "example their magnitude"
         )
 
 

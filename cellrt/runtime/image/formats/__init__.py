@@ -22,7 +22,7 @@ from cellrt.errors import InputError, ResourceError, UsageError
 from cellrt.files import refuse_special, refuse_url
 from cellrt.limits import means_no_memory
 from cellrt.runtime.image.source import Unread
-from cellrt.runtime.image.stored import Stored
+from cellrt.runtime.image.stored import Stored, refuse_no_numbers
 from cellrt.runtime.image.volume import Volume, describe, read_voxels, refuse_no_number
 from cellrt.runtime.image.voxel_size import check_voxel_size
 from cellrt.wording import a_loop
@@ -65,7 +65,8 @@ class Format:
         Raises
         ------
         InputError
-            The package that reads this format is not installed, or what the reader raises.
+            The package that reads this format is not installed, the values are no numbers, or what
+            the reader raises.
         """
         try:
             reader = self.reader
@@ -73,7 +74,7 @@ class Format:
                 module, function = reader.split(":")
                 reader = getattr(import_module(module), function)
             with _memory_for(path):
-                return reader(path, inside)
+                stored = reader(path, inside)
         except ModuleNotFoundError as error:
             if not self.needs or (error.name or "").split(".")[0] != self.needs:
                 raise
@@ -81,6 +82,8 @@ class Format:
                 f"{path.name} is {self.name}, which needs the package {self.needs}; "
                 f"install it with: {self.install or f'pip install {self.needs}'}"
             ) from error
+        refuse_no_numbers(np.dtype(stored.array.dtype), path.name)
+        return stored
 
 
 _FORMATS: dict[str, Format] = {}

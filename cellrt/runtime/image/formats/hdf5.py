@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cellrt.errors import InputError
 from cellrt.runtime.image.axes import axes_from_names
 from cellrt.runtime.image.formats.damage import damaged
 from cellrt.runtime.image.formats.inside import choose_array, size_from_attributes
@@ -48,6 +49,8 @@ def read(path: Path, inside: str) -> Stored:
         chunks = dataset.chunks
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise damaged(path.name, str(error)) from error
+    if dataset.shape is None:
+        raise InputError(f"{path.name}: the dataset {name} has no values; expected an image")
     return Stored(
         _Dataset(file, dataset),
         axes=axes_from_names(labels) if any(labels) else None,
@@ -63,7 +66,7 @@ class _Dataset:
     def __init__(self, file: Any, dataset: Any) -> None:
         self._file = file
         self._dataset = dataset
-        self.shape: tuple[int, ...] = tuple(dataset.shape or ())
+        self.shape: tuple[int, ...] = tuple(dataset.shape)
         self.dtype = dataset.dtype
 
     def __getitem__(self, index: Any) -> Any:

@@ -6,7 +6,7 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cellrt.runtime.image.formats.damage import damaged
 from cellrt.runtime.image.formats.inside import choose_array
 from cellrt.runtime.image.source import Unread
-from cellrt.runtime.image.stored import StatedSize, Stored
+from cellrt.runtime.image.stored import StatedSize, Stored, refuse_no_numbers
 
 _SIZE = StatedSize(reason="NumPy files hold no voxel size")
 # What NumPy and zipfile raise on files that are not whole.
@@ -30,6 +30,9 @@ def read_npy(path: Path, inside: str) -> Stored:
         A damaged file, or one with Python objects instead of numbers.
     """
     try:
+        with path.open("rb") as file:
+            _, dtype = _read_header(file)
+        refuse_no_numbers(dtype, path.name)  # objects cannot be mapped, which is no damage
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except _DAMAGE as error:
         raise damaged(path.name, str(error)) from error
@@ -62,13 +65,17 @@ def _header(file: Any, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and type of an array, without unpacking it."""
     member = name if name in file.zip.namelist() else f"{name}.npy"
     with file.zip.open(member) as packed:
-        version = np.lib.format.read_magic(packed)
-        read = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, _, dtype = read(packed)
+        return _read_header(packed)
+
+
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    read = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    shape, _, dtype = read(file)
     return shape, dtype
 
 

@@ -21,6 +21,7 @@ from cellrt.runtime.image.formats import (
     split_address,
 )
 from cellrt.runtime.image.stored import StatedSize, Stored
+from cellrt.runtime.image.volume import volume_from_array
 
 STACK = np.random.default_rng(0).integers(0, 60_000, (12, 20, 24)).astype(np.uint16)
 
@@ -345,3 +346,52 @@ def test_a_format_takes_no_other_formats_name_or_ending() -> None:
     for name, ending in (("toy", ".TIF"), ("TIFF", ".toy")):
         with pytest.raises(ValueError, match="registered already"):
             register_format(name, [ending], read_toy)
+
+
+def no_numbers():
+    """Arrays whose values are no numbers, and what they are called."""
+    objects = np.empty((3, 4, 5), object)
+    objects[:] = 1
+    return [
+        (objects, "Python objects"),
+        (np.full((3, 4, 5), "a"), "text"),
+        (np.full((3, 4, 5), b"a"), "text"),
+        (np.zeros((3, 4, 5), [("red", "u1"), ("green", "u1")]), "records with the fields red, gr"),
+        (np.zeros((3, 4, 5), "M8[s]"), "dates or times"),
+    ]
+
+
+@pytest.mark.parametrize("read", [read_volume, read_array])
+@pytest.mark.parametrize(("array", "kind"), no_numbers())
+def test_what_is_no_number_is_called_what_it_is(tmp_path, read, array, kind):
+    np.save(tmp_path / "a.npy", array)
+    np.savez(tmp_path / "a.npz", a=array)
+    for name in ("a.npy", "a.npz"):
+        with pytest.raises(InputError, match=f"{name}: holds {kind}.*; expected numbers"):
+            read(tmp_path / name)
+    with pytest.raises(InputError, match=f"array: holds {kind}.*; expected numbers"):
+        volume_from_array(array)
+
+
+@pytest.mark.parametrize("read", [read_volume, read_array])
+def test_hdf5_and_zarr_hold_more_than_numbers(tmp_path, read):
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    zarr = pytest.importorskip("zarr", reason="zarr is not installed")
+    kinds = {
+        "text": h5py.string_dtype(),
+        "lists of values": h5py.vlen_dtype("i4"),
+        "references": h5py.ref_dtype,
+        "records with the fields a, b": np.dtype([("a", "u1"), ("b", "f4")]),
+    }
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, dtype in kinds.items():
+            file.create_dataset(name, (3, 4, 5), dtype=dtype)
+        file["nothing"] = h5py.Empty("f4")
+    for name in kinds:
+        with pytest.raises(InputError, match=f"holds {name}; expected numbers"):
+            read(f"{tmp_path}/a.h5:{name}")
+    with pytest.raises(InputError, match="has no values"):
+        read(f"{tmp_path}/a.h5:nothing")
+    zarr.open(str(tmp_path / "a.zarr"), mode="w", shape=(3, 4, 5), dtype="U2")
+    with pytest.raises(InputError, match=r"a\.zarr: holds text; expected numbers"):
+        read(tmp_path / "a.zarr")
