@@ -35,22 +35,30 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a label image against ground truth, cell by cell and as a whole."""
+    import sys
+    import warnings
+
     from cellrt.evaluation import IOU_THRESHOLDS
     from cellrt.evaluation import evaluate as score
     from cellrt.evaluation.overlap import without_single_axes
     from cellrt.runtime.image.formats import read_array
 
     image, true_image = without_single_axes(read_array(labels), read_array(truth))
-    scores = score(
-        image,
-        true_image,
-        ignore_unlabelled=ignore_unlabelled,
-        thresholds=threshold or IOU_THRESHOLDS,
-    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        scores = score(
+            image,
+            true_image,
+            ignore_unlabelled=ignore_unlabelled,
+            thresholds=threshold or IOU_THRESHOLDS,
+        )
+    told = [str(warning.message) for warning in caught]
+    for text in told:
+        print(f"warning: {text}", file=sys.stderr)
     if json:
         from json import dumps
 
-        result = {"prediction": labels, "truth": truth, **scores.to_dict()}
+        result = {"prediction": labels, "truth": truth, "warnings": told, **scores.to_dict()}
         print(dumps(result, indent=2, allow_nan=False))
     else:
         from cellrt.evaluation.report import print_scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cellrt.errors import UsageError
+from cellrt.errors import CellrtWarning, UsageError
 from cellrt.evaluation.cells import best_dice, best_matches, cell_overlaps, seg_per_cell
 from cellrt.evaluation.definitions import DEFINITIONS
+from cellrt.evaluation.doubts import doubt_labels
 from cellrt.evaluation.matching import ThresholdScores, score_matching
 from cellrt.evaluation.overlap import OverlapTable, overlap_table
 from cellrt.evaluation.partition import adapted_rand_error, variation_of_information
@@ -154,6 +156,11 @@ def evaluate(
     UsageError
         When a threshold is outside (0, 1].
 
+    Warns
+    -----
+    CellrtWarning
+        When one of the two looks like an image and not like labels.
+
     Examples
     --------
     >>> scores = evaluate([[1, 1, 0, 2]], [[5, 5, 0, 0]])
@@ -161,9 +168,12 @@ def evaluate(
     (1.0, 0.5, 1.0)
     """
     levels = _checked(thresholds)
-    return score_table(
-        overlap_table(prediction, truth), ignore_unlabelled=ignore_unlabelled, thresholds=levels
-    )
+    table = overlap_table(prediction, truth)
+    for image, name in ((prediction, "prediction"), (truth, "truth")):
+        doubt = doubt_labels(image, name)
+        if doubt is not None:
+            warnings.warn(doubt, CellrtWarning, stacklevel=2)
+    return score_table(table, ignore_unlabelled=ignore_unlabelled, thresholds=levels)
 
 
 def score_table(

@@ -146,3 +146,20 @@ def test_shapes_and_thresholds_are_checked(tmp_path, files):
         run(str(tmp_path / "small.npy"), files[1])
     with pytest.raises(UsageError, match="above 0"):
         run(*files, "--threshold", "50")
+
+
+@pytest.mark.parametrize("grey_is", ["prediction", "truth"])
+def test_an_image_in_the_place_of_labels_is_a_warning(cellrt, tmp_path, files, grey_is):
+    grey = np.random.default_rng(0).poisson(200, (4, 24, 32)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "grey.tif", grey, photometric="minisblack")
+    labels = np.zeros(grey.shape, np.uint16)
+    labels[:, :12], labels[:, 12:] = 1, 2
+    tifffile.imwrite(tmp_path / "two.tif", labels, photometric="minisblack")
+    pair = [tmp_path / "grey.tif", tmp_path / "two.tif"]
+    done = cellrt("evaluate", *(pair if grey_is == "prediction" else pair[::-1]), "--json")
+    assert done.code == 0
+    assert done.err.startswith(f"warning: the {grey_is} looks like an image and not like labels")
+    assert done.err.count("\n") == 1
+    assert len(json.loads(done.out)["warnings"]) == 1
+    done = cellrt("evaluate", *files)
+    assert done.err == ""
