@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import psutil
 
-from cellrt.errors import CellrtError, ResourceError
+from cellrt.errors import InputError, ResourceError, UsageError
 
 # Of a batch system and of OpenMP programs: what a user or an administrator says a process may use.
 _VARIABLES = ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS")
@@ -134,12 +134,14 @@ def means_no_memory(error: BaseException | None) -> bool:
 
 
 def _own_words(error: BaseException) -> str:
-    """What an error says by itself: our own, and those of the system, name files besides.
+    """What an error says by itself, without names of files, which may be anything.
 
-    Of the system's, EAGAIN says that a file is locked or has nothing to read, in the words in which
+    Those of input and of usage are our own words, those of engines are the library's. Of the
+    system's errors, EAGAIN says that a file is locked or has nothing to read, in the words in which
     C++ says that no thread can be started.
     """
-    if isinstance(error, CellrtError) or getattr(error, "errno", None) == errno.EAGAIN:
+    ours = isinstance(error, InputError | UsageError)
+    if ours or getattr(error, "errno", None) == errno.EAGAIN:
         return ""
     named = isinstance(error, OSError) and error.filename is not None
     return str(error.strerror if named else error)  # type: ignore[attr-defined]

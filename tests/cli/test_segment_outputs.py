@@ -340,6 +340,18 @@ def test_what_goes_wrong_with_outputs_is_not_the_input_s(cellrt, stack, monkeypa
     assert "stack.tif does not fit" not in done.err
 
 
+@pytest.mark.parametrize("name", ["out of memory.tif", "bad_alloc.npy"])
+def test_a_file_may_be_called_like_a_lack_of_memory(cellrt, tmp_path, name):
+    path = tmp_path / name
+    if path.suffix == ".npy":
+        np.save(path, np.zeros((2, 2, 8, 16, 16), np.uint8))
+    else:
+        save(path, (8, 2, 16, 16), "ZCYX")
+    done = cellrt("segment", path)
+    refused(done, 3, name)
+    assert "does not fit" not in done.err
+
+
 def test_of_two_runs_at_once_exactly_one_writes(stack, tmp_path):
     command = [sys.executable, "-m", "cellrt", "segment", str(stack), "-q"]
     runs = [
