@@ -201,7 +201,7 @@ def test_other_commands_wait_for_no_pipe_either(cellrt_process, stack, tmp_path,
     pipe = tmp_path / "a.onnx"
     os.mkfifo(pipe)
     if model == "PIPE":
-        refused(cellrt_process("segment", stack, "-m", pipe, timeout=120), 3, "no model")
+        refused(cellrt_process("segment", stack, "-m", pipe, timeout=120), 3, "is a pipe")
     else:
         refused(cellrt_process("evaluate", pipe, stack, timeout=120), 3, "is a pipe")
 
