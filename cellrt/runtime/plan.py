@@ -38,11 +38,14 @@ class Plan:
         Tiles on the model's grid.
     memory_bytes : int
         Estimated peak of the whole process.
+    scale : str
+        Where the grid comes from, and what to do where it is wrong.
     """
 
     shape: Shape
     grid: TileGrid
     memory_bytes: int
+    scale: str = ""
 
     @property
     def model_voxels(self) -> int:
@@ -68,8 +71,8 @@ class Plan:
             raise ResourceError(
                 f"this stack needs about {self.memory_bytes / 1e9:.1f} GB of memory and "
                 f"{memory.free / 1e9:.1f} of {memory.limit / 1e9:.1f} GB are free "
-                f"({memory.source}); close other programs or ask for more, crop the stack, "
-                "or give a larger --diameter so that it is computed on a coarser grid"
+                f"({memory.source}); close other programs or ask for more, crop the stack, or "
+                f"have it computed on a coarser grid: {_grid_words(self.grid.shape, self.scale)}"
             )
 
 
@@ -103,6 +106,7 @@ def make_plan(
     card: ModelCard,
     decoder: Decoder,
     *,
+    scale: str = "",
     image_bytes: int,
     resident_bytes: int | None = None,
     tile: Shape | None = None,
@@ -117,6 +121,8 @@ def make_plan(
     card : ModelCard
     decoder : Decoder
         Says what it takes and promises per voxel.
+    scale : str, optional
+        Where the model's grid comes from, and what to do where it is wrong, for errors.
     image_bytes : int
         Size of the input, wherever it lies: the tiles follow from it, so that the labels of a stack
         do not depend on how its file is stored.
@@ -132,7 +138,7 @@ def make_plan(
     InputError
         The model's grid has 2**31 voxels or more, which no decoder can take at once.
     """
-    check_size(model_shape)
+    check_size(model_shape, _grid_words(model_shape, scale))
     promised = PROMISED_BYTES + decoder.promised_bytes * math.prod(shape)
     for max_voxels in TILE_VOXELS:
         grid = plan_tiles(
@@ -147,7 +153,15 @@ def make_plan(
         if working + image_bytes <= 0.95 * promised:
             break
     held = image_bytes if resident_bytes is None else resident_bytes
-    return Plan(shape, grid, working + held)
+    return Plan(shape, grid, working + held, scale)
+
+
+def _grid_words(model_shape: Shape, scale: str) -> str:
+    """Why the model's grid is as fine as it is."""
+    grid = " x ".join(map(str, model_shape))
+    if not scale:
+        return "a larger --diameter makes the grid coarser"
+    return f"the grid of {grid} voxels follows from a cell diameter of {scale}"
 
 
 def _working_bytes(shape: Shape, grid: TileGrid, decoder: Decoder, card: ModelCard) -> int:

@@ -30,6 +30,7 @@ from cellrt.runtime.grid.intensity import IntensityRange
 from cellrt.runtime.grid.model_image import look_at, measure_intensity, prepare_image
 from cellrt.runtime.grid.scale import UNKNOWN_SPACING, known_scale, slab_planes
 from cellrt.runtime.image.volume import Volume
+from cellrt.runtime.image.voxel_size import doubts_about_anisotropy
 from cellrt.runtime.job import Job, Options
 from cellrt.runtime.model.card import LocalBrightness
 from cellrt.runtime.network.engines.base import PRECISIONS
@@ -152,6 +153,8 @@ def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stag
         )
         if spacing_origin == UNKNOWN_SPACING:
             warnings.append(f"the distance between slices is {UNKNOWN_SPACING}")
+        if options.anisotropy is not None and not volume.is_2d:
+            warnings += doubts_about_anisotropy(options.anisotropy, volume.voxel_size_um)
         scale = refine_scale(
             image,
             start,
@@ -167,6 +170,7 @@ def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stag
         f"spacing z:y:x {':'.join(f'{s:.3g}' for s in scale.spacing)}: {scale.spacing_origin}",
     ):
         clock.progress.note(text)
+    warnings += scale.doubts(volume.shape)
     model_shape = scale.model_shape(volume.shape, card)
     if volume.is_2d:
         # One slice is shown to the network as a slab of equal slices as thick as a cell.
@@ -176,6 +180,7 @@ def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stag
         model_shape,
         card,
         decoder,
+        scale=scale.words(),
         image_bytes=volume.nbytes,
         resident_bytes=volume.nbytes_resident,
         tile=options.tile or network.fixed_tile,

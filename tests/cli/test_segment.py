@@ -181,8 +181,9 @@ def test_a_bad_file_is_one_line_and_code_3(cellrt, tmp_path, case):
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--voxel-size", "0", "1", "1"], 3, "voxel-size"),
-        (["--voxel-size", "nan", "1", "1"], 3, "voxel-size"),
+        (["--voxel-size", "0", "1", "1"], 2, "voxel-size"),
+        (["--voxel-size", "nan", "1", "1"], 2, "voxel-size"),
+        (["--voxel-size", "200", "0.001", "0.001"], 2, "check --voxel-size 200 0.001 0.001"),
         (["--diameter", "-4"], 2, "--diameter"),
         (["--model", "unheard-of"], 3, "cellrt models"),
         (["--engine", "abacus"], 2, "openvino"),

@@ -38,6 +38,18 @@ def test_more_voxels_than_int32_counts_are_refused_before_anything_is_computed()
     make_plan(shape, (1024, 512, 512), CARD, DECODER, image_bytes=0)
 
 
+def test_a_grid_that_is_too_large_says_where_it_comes_from(monkeypatch):
+    image = np.zeros((24, 64, 64), np.uint8)
+    image[:, ::2] = 9
+    with pytest.raises(InputError, match=r"50 µm per pixel.*check voxel_size 50 50 50"):
+        cellrt.segment(image, voxel_size=(50, 50, 50))
+    with pytest.raises(InputError, match=r"spacing z:y:x 100:1:1 .anisotropy given by the user"):
+        cellrt.segment(image, diameter=1, anisotropy=100)
+    monkeypatch.setattr(plans, "free_memory", lambda: Memory(10**8, 2 * 10**8, "SLURM"))
+    with pytest.raises(ResourceError, match=r"4 µm per pixel.*check voxel_size 4 4 4"):
+        cellrt.segment(image, voxel_size=(4, 4, 4))
+
+
 def test_channels_that_are_not_merged_take_no_memory_of_the_merge():
     class OneOfFour:
         merging, merged = "per tile", slice(3, 4)

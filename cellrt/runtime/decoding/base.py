@@ -268,8 +268,17 @@ def decode_fields(fields: NDArray[np.float32], decoder: Decoder) -> NDArray[np.i
     return decoder.decode(collector.kept(), mode="fast").labels
 
 
-def check_size(shape: tuple[int, ...]) -> None:
+def check_size(
+    shape: tuple[int, ...], why: str = "a larger --diameter makes the grid coarser"
+) -> None:
     """Refuse a volume whose voxels int32 cannot count; plans ask before anything is computed.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        On the model's grid.
+    why : str
+        Where that grid comes from, or what makes it coarser.
 
     Raises
     ------
@@ -279,6 +288,6 @@ def check_size(shape: tuple[int, ...]) -> None:
     voxels = math.prod(shape)
     if voxels > MOST_VOXELS:
         raise InputError(
-            f"{voxels:,} voxels are to be decoded; at most {MOST_VOXELS:,} can be at once: cut the "
-            "stack into blocks, or give a larger --diameter, which makes the grid coarser"
+            f"{voxels:,} voxels are to be decoded; at most {MOST_VOXELS:,} can be at once: "
+            f"{why}, or cut the stack into blocks"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from cellrt.errors import UsageError
+from cellrt.errors import CellrtError, InputError, UsageError
 from cellrt.geometry import Shape
 from cellrt.runtime.image.volume import Volume
 from cellrt.runtime.model.card import ModelCard
@@ -19,8 +19,10 @@ ENLARGED_SHARE = 0.75
 # Where slices lie decides what cells look like: this guess is a warning.
 UNKNOWN_SPACING = "unknown, taken as isotropic; give --voxel-size or --anisotropy if it is not"
 
-# Cells are smaller than this many pixels, or than this many times the image: a crop may be small.
-LARGEST_DIAMETER, LARGEST_SHARE = 200, 4
+# Cells are no larger than this many times the image along y and x: a crop may be small, and what a
+# voxel size says of cells may be off by a few times. Where an image is smaller than a cell on the
+# model's grid, that counts: then nothing was scaled away.
+LARGEST_SHARE = 4
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class CellScale:
         Words for the user and the run record.
     certain : bool
         Whether the diameter is the user's word, so that nothing may change it.
+    remedy : str
+        What a user does where the diameter is wrong.
     """
 
     diameter_pixels: float
@@ -44,6 +48,41 @@ class CellScale:
     diameter_origin: str
     spacing_origin: str
     certain: bool = False
+    remedy: str = "give the right --diameter"
+
+    def words(self) -> str:
+        """Where the scale comes from and what to do about it, for errors."""
+        words = f"{self.diameter_pixels:.3g} pixels ({self.diameter_origin})"
+        if self.spacing != (1, 1, 1):
+            shown = ":".join(f"{s:.3g}" for s in self.spacing)
+            words += f" and spacing z:y:x {shown} ({self.spacing_origin})"
+        return f"{words}; {self.remedy}"
+
+    def doubts(self, shape: Shape) -> tuple[str, ...]:
+        """Warn where a cell is smaller than a pixel, or the image a part of a cell.
+
+        Either is what a wrong scale makes it seem.
+
+        Parameters
+        ----------
+        shape : (int, int, int)
+            The image's. Stacks are thin more often than they are narrow.
+        """
+        cells = [n * s / self.diameter_pixels for n, s in zip(shape, self.spacing, strict=True)]
+        found = []
+        if shape[0] > 1 and cells[0] * LARGEST_SHARE < 1:
+            found.append(
+                f"all {shape[0]} slices together are {cells[0]:.2g} of a cell thick: check the "
+                f"distance between slices ({self.spacing_origin})"
+            )
+        if self.diameter_pixels < 1:
+            found.append(f"cells are smaller than a pixel: check the cell diameter, {self.words()}")
+        if min(cells[1:]) < 1:
+            found.append(
+                f"the image is only {min(cells[1:]):.2g} of a cell wide: check the cell diameter, "
+                f"{self.words()}"
+            )
+        return tuple(found)
 
     def factors(self, card: ModelCard) -> tuple[float, float, float]:
         """Model voxels per input voxel along (z, y, x)."""
@@ -90,15 +129,9 @@ def known_scale(
 
     Raises
     ------
-    UsageError
-        A diameter that no cell in this image has.
+    UsageError, InputError
+        A diameter that no cell in this image has; what the user said of it, or the file.
     """
-    longest = max(volume.shape[1:])
-    if diameter is not None and diameter > max(LARGEST_DIAMETER, LARGEST_SHARE * longest):
-        raise UsageError(
-            f"--diameter is {diameter:g} and the image's longest side {longest} pixels; expected "
-            "the diameter of its cells in pixels"
-        )
     z, y, x = volume.voxel_size_um or (None, None, None)
     lateral = 1.0 if y is None or x is None else y / x
     if volume.is_2d:
@@ -109,16 +142,37 @@ def known_scale(
         spacing, origin = (z / x, lateral, 1.0), f"voxel size, {volume.voxel_size_source}"
     else:
         spacing, origin = (1.0, lateral, 1.0), UNKNOWN_SPACING
+    by_user = volume.voxel_size_source.origin == "user"
     if diameter is not None:
-        return (
-            CellScale(diameter, spacing, "given by the user", origin, certain=True),
-            spacing,
-            origin,
-        )
-    if x is not None:
+        words, remedy = "given by the user", "give another --diameter"
+        scale = CellScale(diameter, spacing, words, origin, certain=True, remedy=remedy)
+    elif x is not None:
+        said = _shown(volume) if by_user else str(volume.voxel_size_source)
         words = f"a typical {card.diameter_um:.3g} µm at {x:.3g} µm per pixel"
-        return CellScale(card.diameter_um / x, spacing, words, origin), spacing, origin
-    return None, spacing, origin
+        remedy = (
+            f"check --voxel-size {said}" if by_user else f"give --voxel-size, if {said} is wrong"
+        )
+        remedy += ", or give --diameter"
+        scale = CellScale(card.diameter_um / x, spacing, words, origin, remedy=remedy)
+    else:
+        return None, spacing, origin
+    _check_room(scale, volume.shape, card, UsageError if scale.certain or by_user else InputError)
+    return scale, spacing, origin
+
+
+def _check_room(scale: CellScale, shape: Shape, card: ModelCard, error: type[CellrtError]) -> None:
+    """Refuse cells of which the image shows next to nothing."""
+    for axis, pixels, spacing in zip("yx", shape[1:], scale.spacing[1:], strict=True):
+        cell = scale.diameter_pixels / spacing
+        if cell > LARGEST_SHARE * max(pixels, card.diameter_voxels):
+            raise error(
+                f"a cell would be {cell:.3g} pixels long along {axis}, where the image has "
+                f"{pixels}: its diameter is {scale.words()}"
+            )
+
+
+def _shown(volume: Volume) -> str:
+    return " ".join("?" if v is None else f"{v:g}" for v in volume.voxel_size_um or ())
 
 
 def slab_planes(diameter_voxels: float) -> int:

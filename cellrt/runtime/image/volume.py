@@ -155,8 +155,10 @@ def volume_from_array(
     Raises
     ------
     InputError
-        Wrong number of dimensions, ambiguous axes, no channel chosen, bad voxel size, empty or
-        complex arrays, NaN or infinite voxels in the channel to segment.
+        Wrong number of dimensions, ambiguous axes, no channel chosen, empty or complex arrays, NaN
+        or infinite voxels in the channel to segment.
+    UsageError
+        Numbers that are none, such as a voxel size of 0.
     """
     size = StatedSize(reason="none given with the array")
     if _reads_when_indexed(array):
@@ -185,7 +187,7 @@ def describe(
 
     Raises
     ------
-    InputError
+    InputError, UsageError
         As `volume_from_array`, but for what voxels are.
     """
     where = "array" if path is None else path.name
@@ -204,7 +206,7 @@ def describe(
         size, size_source = believed_size(stored.size, where, lengths.get("Z", 1))
     else:
         size, size_source = user_size, Provenance("user", "given by the user")
-        warnings += doubts_about(user_size, stored.size)
+        warnings += doubts_about(user_size, stored.size, lengths.get("Z", 1))
     hint = "" if "Z" in letters else "; if they are slices, say so with --axes"
     if times > 1 and time is None:
         raise InputError(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cellrt.errors import InputError
+from cellrt.errors import InputError, UsageError
 from cellrt.runtime.image.stored import Provenance, StatedSize
 
 PartialVoxelSize = tuple[float | None, float | None, float | None]
@@ -29,28 +29,33 @@ _UM_PER_UNIT = {
 }
 # What a light microscope can record; beyond, it is a printing resolution or nonsense.
 _SMALLEST_UM, _LARGEST_UM = 1e-3, 200.0
+# A user may correct a file by this factor without being asked; the same one of at least the other
+# in all axes is a slip of the unit.
+_FAR_FACTOR, _UNIT_FACTOR = 3.0, 20.0
 
 
 def check_voxel_size(voxel_size_um: Sequence[float]) -> tuple[float, float, float]:
-    """Three lengths that a light microscope can have, or an `InputError`."""
+    """Three lengths that a light microscope can have, or a `UsageError`."""
     try:
         if any(isinstance(v, bool | np.bool_) for v in voxel_size_um):
             raise TypeError  # which Python counts as 0 and 1
         values = tuple(float(v) for v in voxel_size_um)
     except (TypeError, ValueError):
-        raise InputError(
+        raise UsageError(
             f"--voxel-size is {voxel_size_um!r}; expected three numbers, z y x in µm"
         ) from None
     if len(values) != 3 or not all(_SMALLEST_UM <= v <= _LARGEST_UM for v in values):
-        raise InputError(
+        raise UsageError(
             f"--voxel-size is {' '.join(f'{v:g}' for v in values)}; expected three numbers from "
             f"{_SMALLEST_UM:g} to {_LARGEST_UM:g}, z y x in µm"
         )
     return values[0], values[1], values[2]
 
 
-def doubts_about(given: tuple[float, float, float], stated: StatedSize) -> tuple[str, ...]:
-    """Warnings where a voxel size that a user gave looks like a slip of order or unit.
+def doubts_about(
+    given: tuple[float, float, float], stated: StatedSize, slices: int = 2
+) -> tuple[str, ...]:
+    """Warnings where a voxel size that a user gave is far from the file's, or looks like a slip.
 
     It is obeyed all the same: files are wrong more often than users.
 
@@ -59,24 +64,54 @@ def doubts_about(given: tuple[float, float, float], stated: StatedSize) -> tuple
     given : (z, y, x) in µm
     stated : StatedSize
         What the file says.
+    slices : int
+        Length of the z axis; the z size of a single slice means nothing.
     """
     words = "voxel size " + " ".join(f"{v:g}" for v in given)
+    sizes = [abs(v) if v and _SMALLEST_UM <= abs(v) <= _LARGEST_UM else None for v in stated.um]
+    if slices == 1:
+        sizes[0] = None
+    pairs = [(a, b, axis) for a, b, axis in zip(given, sizes, "zyx", strict=True) if b]
+    if not stated.trusted and all(b == 1 for _, b, _ in pairs):
+        pairs = []  # a placeholder, or nothing
+    known = [b for _, b, _ in pairs]
+    agrees = bool(known) and _alike([a for a, _, _ in pairs], known)
+    file_says = " ".join(f"{v:g}" if v else "?" for v in sizes)
+    if len(known) == 3 and not agrees and _alike(sorted(given), sorted(known)):
+        not_so = ", not x y z" if _alike(given, known[::-1]) else ""
+        return (f"{words} was given; the file says {file_says}: the order is z y x{not_so}",)
+    factors = [(a / b, axis) for a, b, axis in pairs]
+    first = factors[0][0] if factors else 1.0
+    if not 1 / _UNIT_FACTOR < first < _UNIT_FACTOR and _alike([f for f, _ in factors], [first] * 3):
+        return (
+            f"{words} was given, {first:.3g} times what the file says ({file_says}): the unit is "
+            "µm",
+        )
+    far = [f"{f:.3g} times as much along {axis}" for f, axis in factors if _is_far(f)]
+    if far:
+        return (
+            f"{words} was given; the file says {file_says}: it is {', '.join(far)}; leave it out "
+            "if the file is right",
+        )
     z, y, x = given
-    known = tuple(abs(v) for v in stated.um if v)
-    placeholder = not stated.trusted and all(v == 1 for v in known)
-    if len(known) == 3 and not placeholder:
-        file_says = " ".join(f"{v:g}" for v in known)
-        if _alike(given, known[::-1]) and not _alike(given, known):
-            return (f"{words} was given; the file says {file_says}: the order is z y x, not x y z",)
-        factors = [a / b for a, b in zip(given, known, strict=True)]
-        if _alike(factors, [factors[0]] * 3) and not 0.05 < factors[0] < 20:
-            return (
-                f"{words} was given, {factors[0]:.3g} times what the file says ({file_says}): the "
-                "unit is µm",
-            )
-    if _alike([z], [y]) and not 0.5 < x / y < 2 and not (known and _alike(given, known)):
+    if _alike([z], [y]) and not 0.5 < x / y < 2 and not agrees:
         return (f"{words} was given: the order is z y x, and here z and y are equal and x is not",)
     return ()
+
+
+def doubts_about_anisotropy(given: float, voxel_size_um: PartialVoxelSize | None) -> list[str]:
+    """Warnings where a spacing in z over that in x is far from what is known; it is obeyed."""
+    z, _, x = voxel_size_um or (None, None, None)
+    if z is None or x is None or not _is_far(given * x / z):
+        return []
+    return [
+        f"anisotropy {given:g} was given; by the voxel size ({z:g} µm in z, {x:g} in x) it is "
+        f"{z / x:.3g}; leave it out if the voxel size is right"
+    ]
+
+
+def _is_far(factor: float) -> bool:
+    return not 1 / _FAR_FACTOR <= factor <= _FAR_FACTOR
 
 
 def _alike(some: Sequence[float], others: Sequence[float]) -> bool:

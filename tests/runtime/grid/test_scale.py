@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
 
-from cellrt.errors import UsageError
+from cellrt.errors import InputError, UsageError
 from cellrt.runtime.grid.scale import CellScale, known_scale
+from cellrt.runtime.image.stored import Provenance
 from cellrt.runtime.image.volume import volume_from_array
 from cellrt.runtime.job import Options
 from cellrt.runtime.model.card import ModelCard, Output
@@ -76,7 +79,50 @@ def test_impossible_numbers_are_refused(name, value):
         Options(**{name: value})
 
 
-def test_a_diameter_beyond_the_image_is_refused():
-    volume = volume_from_array(STACK)
-    with pytest.raises(UsageError, match="longest side"):
-        known_scale(volume, CARD, diameter=1e9)
+def _volume(origin, size):
+    """A stack whose voxel size the user gave, or its file."""
+    volume = volume_from_array(STACK, voxel_size_um=size)
+    source = Provenance(origin, "test")
+    return dataclasses.replace(volume, voxel_size_source=source)
+
+
+@pytest.mark.parametrize(
+    ("origin", "size", "options", "error", "words"),
+    [
+        ("user", (1, 1, 1), {"diameter": 1e9}, UsageError, "1e.09 pixels .given by the user"),
+        ("user", (200, 0.001, 0.001), {}, UsageError, "check --voxel-size 200 0.001 0.001"),
+        ("user", (100, 0.02, 0.02), {}, UsageError, "400 pixels long along y.* has 20"),
+        ("file", (100, 0.02, 0.02), {}, InputError, "give --voxel-size, if file: test is wrong"),
+        # Along one axis only, and with other options on top of it.
+        ("file", (1, 0.001, 0.5), {}, InputError, "8e.03 pixels long along y"),
+        ("file", (1, 0.001, 0.5), {"diameter": 16}, UsageError, "voxel size, file: test"),
+        ("user", (9, 0.02, 0.02), {"anisotropy": 1}, UsageError, "pixels long along y"),
+    ],
+)
+def test_an_image_that_is_scaled_to_nothing_is_refused(origin, size, options, error, words):
+    with pytest.raises(error) as refused:
+        known_scale(_volume(origin, size), CARD, **options)
+    assert re.search(words, refused.value.message), refused.value.message
+    assert "\n" not in refused.value.message
+
+
+def test_tiny_crops_of_usual_cells_are_taken():
+    for shape in ((1, 1, 1), (3, 2, 40)):
+        scale, *_ = known_scale(volume_from_array(np.zeros(shape)), CARD, diameter=30)
+        assert scale is not None
+
+
+def test_an_image_of_a_part_of_a_cell_is_a_warning_that_says_why():
+    scale, *_ = known_scale(_volume("user", (2, 0.2, 0.2)), CARD)
+    assert scale is not None
+    assert "0.5 of a cell wide" in scale.doubts(STACK.shape)[0]
+    assert "--voxel-size 2 0.2 0.2" in scale.doubts(STACK.shape)[0]
+    scale, *_ = known_scale(_volume("file", (1, 0.5, 0.5)), CARD, anisotropy=0.01)
+    assert scale is not None
+    (text,) = scale.doubts(STACK.shape)
+    assert "slices together" in text
+    assert "anisotropy given" in text
+    scale, *_ = known_scale(_volume("file", (20, 20, 20)), CARD)
+    assert scale is not None
+    assert "smaller than a pixel" in scale.doubts(STACK.shape)[0]
+    assert CellScale(16, (1, 1, 1), "", "").doubts(STACK.shape) == ()

@@ -87,7 +87,6 @@ def test_full_voxel_size_ignores_z_of_one_slice() -> None:
         (np.zeros((3, 5, 6)), {"axes": "YX"}, "name one letter per dimension"),
         (np.zeros((3, 5, 6)), {"channel": 2}, "no channel 2"),
         (np.zeros((3, 5, 6)), {"time": 2}, "no time point 2"),
-        (np.zeros((3, 5, 6)), {"voxel_size_um": (0, 1, 1)}, "voxel_size is 0 1 1"),
         (np.full((3, 5, 6), np.nan), {}, "90 of 90 voxels are NaN or infinite"),
     ],
 )

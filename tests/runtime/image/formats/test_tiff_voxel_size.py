@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellrt.errors import InputError
+from cellrt.errors import InputError, UsageError
 from cellrt.runtime.image.formats import read_volume
 from cellrt.runtime.image.voxel_size import um_per_unit
 
@@ -185,7 +185,7 @@ def test_user_voxel_size_wins(file: Path) -> None:
 )
 def test_impossible_user_sizes_are_refused(file: Path, size: tuple[float, ...]) -> None:
     tifffile.imwrite(file, STACK)
-    with pytest.raises(InputError, match=r"three numbers from 0\.001 to 200, z y x in µm"):
+    with pytest.raises(UsageError, match=r"three numbers from 0\.001 to 200, z y x in µm"):
         read_volume(file, voxel_size_um=size)
 
 
