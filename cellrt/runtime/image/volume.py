@@ -218,6 +218,8 @@ def describe(
     if len(names) != count:
         names = tuple(f"channel {i + 1}" for i in range(count))
     index, channel_source = _choose_channel(channel, names, where, letters)
+    if isinstance(channel, str):
+        warnings += taken_by_number("channel", channel, index, names)
     slabs = SlabCache()
     channels = tuple(
         make_source(
@@ -288,11 +290,8 @@ def find_channel(channel: int | str, names: Sequence[str], where: str) -> int:
     a laser line: every channel can be reached, whatever channels are called.
     """
     refuse_no_number("channel", channel, or_name=True)
-    try:
-        number = int(channel)
-    except ValueError:
-        number = 0
-    if not 1 <= number <= len(names):
+    number = _number(channel, names)
+    if number is None:
         wanted = str(channel).strip()
         for same in (str.__eq__, lambda name, other: name.lower() == other.lower()):
             matching = [i for i, name in enumerate(names) if same(name, wanted)]
@@ -311,6 +310,38 @@ def find_channel(channel: int | str, names: Sequence[str], where: str) -> int:
     return number - 1
 
 
+def taken_by_number(option: str, wanted: str, index: int, names: Sequence[str]) -> tuple[str, ...]:
+    """Warn where what was taken for a number is the name of another one.
+
+    Parameters
+    ----------
+    option : {"channel", "series"}
+    wanted : str
+        As it was given.
+    index : int
+        From 0, of the one that was taken.
+    names : sequence of str
+    """
+    others = [i + 1 for i, name in enumerate(names) if name == wanted.strip() and i != index]
+    if not others:
+        return ()
+    called = f", called {names[index]!r}" if names[index] else ""
+    return (
+        f"--{option} {wanted} was taken for a number, that of {option} {index + 1} of "
+        f"{len(names)}{called}; for the one that is called {wanted.strip()!r} give --{option} "
+        f"{others[0]}",
+    )
+
+
+def _number(channel: int | str, names: Sequence[str]) -> int | None:
+    """What was given, if it is a number that counts a channel."""
+    try:
+        number = int(channel)
+    except ValueError:
+        return None
+    return number if 1 <= number <= len(names) else None
+
+
 def _dimensions_message(where: str, shape: tuple[int, ...]) -> str:
     """Text of the error for an array that is no image."""
     return (
@@ -324,7 +355,11 @@ def _choose_channel(
 ) -> tuple[int, Provenance]:
     if channel is not None:
         index = find_channel(channel, names, where)
-        return index, Provenance("user", f"{names[index]!r} chosen by the user")
+        how = "name" if _number(channel, names) is None else "number"
+        standard = f"channel {index + 1}"
+        called = "" if names[index] == standard else f", called {names[index]!r}"
+        words = f"{standard} of {len(names)}{called}, chosen by {how}"
+        return index, Provenance("user", words)
     if len(names) == 1:
         return 0, Provenance("file", "the only channel")
     hint = "" if "Z" in letters else "; if they are slices, say so with --axes"

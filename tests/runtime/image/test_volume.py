@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from cellrt.errors import InputError
 from cellrt.runtime.image.axes import example_axes
-from cellrt.runtime.image.volume import find_channel, volume_from_array
+from cellrt.runtime.image.stored import Stored
+from cellrt.runtime.image.volume import assemble, find_channel, volume_from_array
 
 LENGTHS = {"T": 2, "C": 3, "Z": 4, "Y": 5, "X": 6}
 
@@ -115,6 +116,27 @@ def test_a_channel_may_be_named_like_a_number() -> None:
     assert find_channel("0", ("0", "1"), "a") == 0
     with pytest.raises(InputError, match="no channel '640'"):
         find_channel("640", names, "a")
+
+
+@pytest.mark.parametrize(
+    ("typed", "names", "words", "warned"),
+    [
+        ("1", ("2", "1"), "channel 1 of 2, called '2', chosen by number", "give --channel 2"),
+        ("01", ("2", "01"), "channel 1 of 2, called '2', chosen by number", "give --channel 2"),
+        (" 2", ("2", "1"), "channel 2 of 2, called '1', chosen by number", "called '2'"),
+        (1, ("2", "1"), "channel 1 of 2, called '2', chosen by number", ""),
+        ("1", ("1", "2"), "channel 1 of 2, called '1', chosen by number", ""),
+        ("561", ("2", "561"), "channel 2 of 2, called '561', chosen by name", ""),
+        (2, None, "channel 2 of 2, chosen by number", ""),
+    ],
+)
+def test_how_a_channel_was_chosen_is_said(typed, names, words, warned) -> None:
+    array = np.zeros((2, 3, 5, 6), np.uint8)
+    stored = Stored(array, axes="CZYX", channel_names=names)
+    volume = assemble(stored, channel=typed)
+    assert volume.channel_source.text == words
+    assert len(volume.warnings) == bool(warned)
+    assert warned in "".join(volume.warnings)
 
 
 def test_channels_of_one_name_are_told_apart_by_number() -> None:

@@ -34,6 +34,7 @@ from cellrt.runtime.image.formats.tiff_voxel_size import (
 )
 from cellrt.runtime.image.source import Unread
 from cellrt.runtime.image.stored import Stored
+from cellrt.runtime.image.volume import taken_by_number
 
 # Size, kind and place of the voxels, and the description that holds the axes.
 _ESSENTIAL_TAGS = {*range(256, 260), 262, 270, 273, *range(277, 280), 284, 317, *range(322, 326)}
@@ -86,6 +87,10 @@ def _read_open(path: Path, tif: tifffile.TiffFile, inside: str) -> Stored:
     cut_short = None if inside else as_far_as_written(path.name, tif)
     if cut_short is None:
         series = _choose_series(tif, path, inside)
+        if inside:
+            every = list(tif.series)
+            at = next(i for i, one in enumerate(every) if one is series)
+            warnings = taken_by_number("series", inside, at, [one.name for one in every])
     else:
         series, warnings = cut_short[0], cut_short[1:]
     # Where all axes have one voxel the file's reader may name one twice.
@@ -138,7 +143,7 @@ def _damage_of(path: Path) -> Iterator[None]:
         # Damage makes these raise anything; what they did not raise is a mistake of ours.
         if not raised_in(error, "tifffile", "PIL"):
             raise
-        raise damaged(path.name, str(error) or type(error).__name__) from error
+        raise damaged(path.name, str(error)) from error
     finally:
         logger.removeHandler(complaints)
         logger.propagate = propagate
@@ -171,11 +176,12 @@ def _choose_series(tif: tifffile.TiffFile, path: Path, wanted: str) -> tifffile.
         f"{i} = {'x'.join(map(str, s.shape))}" for i, s in enumerate(series[:6], start=1)
     )
     if wanted:
+        # As for channels, a number that counts an image is its number, so each can be reached.
+        if wanted.isdecimal() and 1 <= int(wanted) <= len(series):
+            return series[int(wanted) - 1]
         named = [s for s in series if s.name == wanted]
         if len(named) == 1:
             return named[0]
-        if wanted.isdecimal() and 1 <= int(wanted) <= len(series):
-            return series[int(wanted) - 1]
         raise InputError(
             f"{path.name} has no image {wanted!r}; it holds {len(series)}, counted from 1: {listed}"
         )
