@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from cellrt.wording import in_python
@@ -54,10 +55,16 @@ class CellrtWarning(UserWarning):
     """Something that a user should know about a result."""
 
 
-def one_line(text: str) -> str:
-    r"""Replace what would break a line, or drive the terminal, by its escape.
+# Controls, formats, and separators of lines and paragraphs.
+_UNSEEN = ("Cc", "Cf", "Zl", "Zp")
+_JOINERS = "\u200c\u200d"
 
-    Names of files may hold line ends and whatever else a terminal obeys.
+
+def one_line(text: str) -> str:
+    r"""Replace what would break a line, drive the terminal or deceive the eye by its escape.
+
+    Names of files may hold line ends and whatever else a terminal obeys, and characters that are
+    not seen but turn round the order of others. Joiners stay: many scripts are written with them.
 
     Examples
     --------
@@ -66,7 +73,7 @@ def one_line(text: str) -> str:
     """
     return "".join(
         character.encode("unicode_escape").decode("ascii")
-        if unicodedata.category(character) == "Cc"
+        if unicodedata.category(character) in _UNSEEN and character not in _JOINERS
         else character
         for character in text
     )
@@ -76,3 +83,17 @@ def first_line(error: Exception) -> str:
     """Name of the kind of a library's error, and the first line of what it says."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def in_parentheses(said: str) -> str:
+    r"""What a library said, as one short line in parentheses; empty where that is no reason.
+
+    Objects it begins with are left out. A number or a key alone, as of a KeyError, says nothing.
+
+    Examples
+    --------
+    >>> in_parentheses("<File 'a'>  not a\nTIFF"), in_parentheses("0"), in_parentheses("'Pixels'")
+    (' (not a TIFF)', '', '')
+    """
+    text = re.sub(r"^(<[^<>]*>\s*)+", "", " ".join(said.split()))[:160]
+    return f" ({text})" if re.search(r"[^\W\d_]", text) and " " in text else ""

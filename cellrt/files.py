@@ -189,7 +189,9 @@ def refuse_url(address: str | os.PathLike[str], action: str) -> None:
     scheme, rest = match["scheme"], text[match.end() :]
     if scheme.lower() == "file":
         action = f"give the path alone: {'/' * (os.name != 'nt')}{rest}"
-    raise InputError(f"{scheme}://{rest} is a URL, and files are meant here; {action}")
+    # The path of a URL on this machine begins with a slash of its own.
+    shown = text if "://" in text else f"{scheme}:{'/' * (2 + (scheme.lower() == 'file'))}{rest}"
+    raise InputError(f"{shown} is a URL, and files are meant here; {action}")
 
 
 def refuse_special(path: Path, advice: str) -> None:

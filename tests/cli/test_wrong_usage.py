@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cellrt.cli.main import app
 from cellrt.cli.wrong_usage import _ELSEWHERE
+from cellrt.errors import InputError
+from cellrt.runtime.image.formats import parse_address
 
 COMMANDS = sorted(command.callback.__name__ for command in app.registered_commands)
 ELSEWHERE = [
@@ -252,6 +255,25 @@ def test_the_url_of_a_file_is_its_path(cellrt, tmp_path):
     done = cellrt("segment", f"file://{tmp_path}/a.tif")
     assert done.code == 3
     assert f"give the path alone: {tmp_path}/a.tif" in done.err
+    assert f"file://{tmp_path}/a.tif is a URL" in done.err  # as it was typed
+    with pytest.raises(InputError, match=f"^file://{tmp_path}/a.tif is a URL"):
+        parse_address(Path(f"file://{tmp_path}/a.tif"))
+
+
+@pytest.mark.parametrize("unseen", ["\u202e", "\u2066", "\u200f", "\ufeff", "\u2028", "\x1b"])
+def test_characters_of_names_that_are_not_seen_are_shown(cellrt, tmp_path, unseen):
+    path = tmp_path / f"a{unseen}fit.npy"
+    assert unseen not in cellrt("segment", path).err
+    np.save(path, np.zeros((4, 16, 16), np.uint8))
+    done = cellrt("segment", path, "--diameter", 16, "--dry-run")
+    assert done.code == 0
+    assert unseen not in done.out + done.err
+    assert unseen.encode("unicode_escape").decode() in done.out
+
+
+def test_names_in_scripts_that_join_letters_stay_as_they_are(cellrt, tmp_path):
+    name = "\u0646\u0645\u0648\u0646\u0647\u200c\u0647\u0627.tif"
+    assert name in cellrt("segment", tmp_path / name).err
 
 
 def test_several_stacks_take_a_loop(cellrt, tmp_path):

@@ -9,6 +9,7 @@ from cellrt.errors import CellrtError, InputError, UsageError
 from cellrt.geometry import Shape
 from cellrt.runtime.image.volume import Volume
 from cellrt.runtime.model.card import ModelCard
+from cellrt.wording import counted
 
 # A change of scale this small costs a resampling and gains nothing the network could notice.
 NEGLIGIBLE_CHANGE = 0.05
@@ -167,7 +168,7 @@ def _check_room(scale: CellScale, shape: Shape, card: ModelCard, error: type[Cel
         if cell > LARGEST_SHARE * max(pixels, card.diameter_voxels):
             raise error(
                 f"a cell would be {cell:.3g} pixels long along {axis}, where the image has "
-                f"{pixels}: its diameter is {scale.words()}"
+                f"{counted(pixels, 'pixel')}: its diameter is {scale.words()}"
             )
 
 

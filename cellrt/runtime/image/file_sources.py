@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.errors import InputError, ResourceError
+from cellrt.errors import InputError, ResourceError, in_parentheses
 from cellrt.geometry import Box, Shape
 from cellrt.limits import means_no_memory, out_of_memory
 from cellrt.runtime.image.source import ArraySource, StoredArray, Unread, VoxelSource
@@ -213,10 +213,9 @@ def read_stored(array: StoredArray, index: Any, where: str) -> NDArray[Any]:
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         if means_no_memory(error):
             raise ResourceError(out_of_memory()) from error
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise InputError(
-            f"{where}: voxels cannot be read ({reason}): the file is damaged, or packed "
-            "in a way that needs a further package; copy or save it again"
+            f"{where}: voxels cannot be read{in_parentheses(str(error))}: the file is damaged, "
+            "or packed in a way that needs a further package; copy or save it again"
         ) from error
     return part
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
-from cellrt.errors import InputError
+from cellrt.errors import InputError, in_parentheses
 
 
 def damaged(name: str, detail: str) -> InputError:
@@ -15,11 +13,10 @@ def damaged(name: str, detail: str) -> InputError:
     name : str
         Of the file.
     detail : str
-        What the library said, or what was found; shortened to one line.
+        What the library said, or what was found.
     """
-    without_objects = re.sub(r"^(<[^<>]*>\s*)+", "", " ".join(detail.split()))
     return InputError(
-        f"{name} is truncated or damaged ({without_objects[:160]}); copy or save it again"
+        f"{name} is truncated or damaged{in_parentheses(detail)}; copy or save it again"
     )
 
 

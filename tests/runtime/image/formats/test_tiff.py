@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from cellrt.errors import InputError
 from cellrt.runtime.image.formats import read_array, read_volume
+from cellrt.runtime.image.formats.damage import damaged
 
 DATA = Path(__file__).parents[4].parent / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="real stacks (../shared/data) are absent")
@@ -338,6 +340,38 @@ def test_files_of_several_images_are_refused_but_thumbnails_are_not(file: Path) 
     assert "2 images (1 = 7x33x45, 2 = 7x30x45) that are no parts of one stack" in message(file)
     np.testing.assert_array_equal(read_volume(file, series=2).image[:], STACK[:, :30])
     assert "no image '3'; it holds 2" in message(file, series=3)
+
+
+@pytest.mark.parametrize("said", ["0", "'Pixels'", "", "(3, 5)"])
+def test_numbers_and_keys_are_no_reasons_for_damage(said: str) -> None:
+    assert str(damaged("a.tif", said)) == "a.tif is truncated or damaged; copy or save it again"
+    assert "damaged (not a TIFF)" in str(damaged("a.tif", f"<File {said}> not a\nTIFF"))
+
+
+def test_an_imagej_file_that_is_half_written_gives_no_bare_number(file: Path) -> None:
+    tifffile.imwrite(file, STACK, imagej=True, metadata={"axes": "ZYX"})
+    whole = file.read_bytes()
+    for length in (*range(8, 600, 24), len(whole) // 2):
+        file.write_bytes(whole[:length])
+        try:
+            read_volume(file)
+        except InputError as error:
+            assert not re.search(r"\(\W*\d*\W*\)", error.message), error.message  # noqa: PT017
+
+
+def test_an_image_that_is_called_like_the_number_of_another_is_named(file: Path) -> None:
+    with tifffile.TiffWriter(file, ome=True) as tif:
+        for name, image in (("2", STACK), ("1", STACK[:, :30]), ("third", STACK[:, :20])):
+            tif.write(image, metadata={"axes": "ZYX", "Name": name})
+    volume = read_volume(file, series="1")
+    assert volume.shape == STACK.shape
+    assert (
+        "series 1 of 3, called '2'; for the one that is called '1' give --series 2"
+        in (volume.warnings[0])
+    )
+    assert read_volume(f"{file}:2").warnings
+    assert read_volume(file, series="third").shape == STACK[:, :20].shape
+    assert not read_volume(file, series="third").warnings
 
 
 def write_ome_in_two_files(folder: Path) -> Path:
