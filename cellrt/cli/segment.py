@@ -136,6 +136,7 @@ def segment(
     from cellrt.compile_ahead import compile_ahead
     from cellrt.errors import UsageError
     from cellrt.runtime.decoding.parameters import split_settings
+    from cellrt.runtime.decoding.registry import decoder_for
     from cellrt.runtime.image.reading import read
     from cellrt.runtime.image.volume import Volume
     from cellrt.runtime.job import Options
@@ -165,8 +166,9 @@ def segment(
     with ExitStack() as held:
         if isinstance(events, Terminal):
             held.callback(events.close)
-        parameters = split_settings(words)
         model_file = open_model(model)
+        known = decoder_for(model_file.card, decoder).parameters if words else None
+        parameters = split_settings(words, known) if words else {}
         options = Options(
             diameter=diameter,
             anisotropy=anisotropy,

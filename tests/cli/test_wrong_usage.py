@@ -179,6 +179,21 @@ def test_a_diameter_beyond_the_image_is_refused(cellrt, tmp_path):
     assert "16 pixels" in done.err
 
 
+@pytest.mark.parametrize(
+    ("words", "example"),
+    [
+        (["--param", "list"], "such as --param step="),
+        (["--param", "foreground_threshold"], "--param foreground_threshold="),
+        (["--param", "max_flow_error"], "--param max_flow_error="),
+        (["-m", "membranes-3dcellseg", "--param", "min_area"], "--param min_area="),
+    ],
+)
+def test_the_example_of_a_parameter_is_one_of_the_decoders(cellrt, words, example):
+    line = refused(cellrt("segment", "a.tif", *words))
+    assert example in line
+    assert "--param help" in line
+
+
 def test_parameters_are_listed_without_a_stack(cellrt):
     done = cellrt("segment", "--param", "help", "--model", "membranes-3dcellseg")
     assert done.code == 0, done.err

@@ -25,8 +25,14 @@ _ENTRIES = re.compile(r"^(\w[\w, ]*?)(?: *:[^\n]*)?\n((?:[ \t]+[^\n]+\n?|\n(?=[ 
 _KINDS = {bool: "yes or no", int: "a whole number", float: "a number", str: "a word"}
 
 
-def split_settings(texts: Iterable[str]) -> dict[str, str]:
+def split_settings(texts: Iterable[str], parameters: Any) -> dict[str, str]:
     """Take ``name=value`` apart, as ``--param`` gives it.
+
+    Parameters
+    ----------
+    texts : iterable of str
+    parameters : dataclass
+        Those of the decoder, for an example.
 
     Raises
     ------
@@ -38,11 +44,23 @@ def split_settings(texts: Iterable[str]) -> dict[str, str]:
         name, equals, value = text.partition("=")
         name = name.strip().replace("-", "_")
         if not (equals and name):
-            raise UsageError(f"--param {text!r} is no name=value, such as --param min_area=30")
+            raise UsageError(
+                f"--param {text!r} is no name=value{_example(name, parameters)}; `cellrt segment "
+                "--param help` lists what there is"
+            )
         if name in found:
             raise UsageError(f"--param {name} is given twice; give it once")
         found[name] = value.strip()
     return found
+
+
+def _example(name: str, parameters: Any) -> str:
+    """How a parameter is written: the one that is meant, or any."""
+    names = list(parameter_types(type(parameters)))
+    if not names:
+        return ""
+    meant = name if name in names else names[0]
+    return f", such as --param {meant}={_as_text(getattr(parameters, meant))}"
 
 
 def with_values(parameters: Any, values: Mapping[str, Any], decoder: str) -> Any:

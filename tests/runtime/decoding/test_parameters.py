@@ -55,7 +55,7 @@ def test_what_is_listed_can_be_given_as_a_value_or_as_text(parameters):
     values = dataclasses.asdict(parameters)
     assert changed(**values) == parameters
     texts = [line.rpartition("  (")[0] for line in parameter_lines(parameters)]
-    words = split_settings(texts)
+    words = split_settings(texts, parameters)
     assert changed(**words | {"note": values["note"]}) == parameters
 
 
@@ -93,14 +93,24 @@ def test_what_does_not_fit_is_wrong_usage_in_one_line(name, value, words):
 
 
 def test_settings_are_names_and_values():
-    assert split_settings(["a=1", " min-area = 2 ", "c=x=y"]) == {
+    assert split_settings(["a=1", " min-area = 2 ", "c=x=y"], Parameters()) == {
         "a": "1",
         "min_area": "2",
         "c": "x=y",
     }
     for texts in (["a"], ["=3"], ["a=1", "a=2"]):
         with pytest.raises(UsageError):
-            split_settings(texts)
+            split_settings(texts, Parameters())
+
+
+@pytest.mark.parametrize(
+    ("text", "example"), [("list", "radius="), ("rays", "rays="), ("sizes", "sizes=")]
+)
+def test_what_is_no_setting_is_answered_with_one_of_the_decoders_own(text, example):
+    with pytest.raises(UsageError) as error:
+        split_settings([text], Parameters())
+    assert f"such as --param {example}" in error.value.message
+    assert "`cellrt segment --param help`" in error.value.message
 
 
 @dataclasses.dataclass(frozen=True)
