@@ -238,6 +238,7 @@ def _print_result(
     """Say what came out and where it is."""
     from cellrt.cli.reporting import JsonEvents
     from cellrt.errors import one_line
+    from cellrt.runtime.results.verdict import likely_right
 
     if isinstance(events, JsonEvents):
         files = {name: str(path) for name, path in paths.items()}
@@ -253,13 +254,8 @@ def _print_result(
         for name, count in result.record["left_out"].items():
             if count:
                 print(f"{counted(count, 'cell')} left out by --{name.replace('_', '-')}")
-        expected = result.record["quality"]["expected_ap50"]
-        if expected is not None and len(result.table):
-            right = round(float(result.table["confidence"].sum()))
-            print(
-                f"about {right} of them are likely right (expected average precision at an IoU of "
-                f"0.5: {expected:.2f})"
-            )
+        if line := likely_right(result):
+            print(line)
         for path in paths.values():
             print(f"  {one_line(str(path))}")
 

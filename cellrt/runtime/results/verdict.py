@@ -9,11 +9,14 @@ from cellrt.runtime.grid.findings import SATURATED_WARNING
 from cellrt.runtime.grid.texture import busiest_part, correlation
 from cellrt.runtime.job import Job
 from cellrt.runtime.results.confidence import Quality
+from cellrt.runtime.results.segmentation import Segmentation
 from cellrt.runtime.results.table import CellTable
 
 DOUBTFUL = 0.45
 """Expected average precision (IoU 0.5) below which the user is warned."""
 
+# By so much, about what it is off, expected average precision may exceed the share of right cells.
+AGREEING = 0.1
 # Correlation of neighbouring pixels below which noise hides what cells look like: of an image that
 # is enlarged fourfold it is far above, of one in which noise is twice the contrast it is 0.2.
 NOISY = 0.3
@@ -44,6 +47,30 @@ def doubts(quality: Quality, table: CellTable, job: Job) -> list[str]:
         f"few of these cells may be right (expected average precision {expected:.2f} at an IoU of "
         f"0.5): {reason(table, job)}"
     ]
+
+
+def likely_right(result: Segmentation) -> str:
+    """One line on how many cells are likely right; empty where the model does not say.
+
+    The confidence of single cells and the expected average precision are fitted apart. Of n cells
+    of which a share p is right, average precision is at most p, and less where cells were missed,
+    though hardly less than a quarter of it. Beyond, one of the two is wrong, and neither is told.
+    """
+    expected = result.record["quality"]["expected_ap50"]
+    if expected is None or not len(result.table):
+        return ""
+    right = float(result.table["confidence"].sum())
+    told = f"about {round(right)} of them are likely right"
+    if any(result.record["left_out"].values()):
+        return told  # what is expected is of all cells
+    share = right / len(result.table)
+    least = share / 4 if round(right) else 0.0
+    if least <= expected <= share + AGREEING:
+        return f"{told} (expected average precision at an IoU of 0.5: {expected:.2f})"
+    return (
+        "how many of them are right is unclear, as the cells one by one and the stack as a whole "
+        "speak for different numbers: look at the preview"
+    )
 
 
 def reason(table: CellTable, job: Job) -> str:

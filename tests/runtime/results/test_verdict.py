@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,8 +14,9 @@ import cellrt
 from cellrt.runtime.grid.defects import as_it_is
 from cellrt.runtime.model.card import Confidence
 from cellrt.runtime.results.confidence import Quality
-from cellrt.runtime.results.table import measure
-from cellrt.runtime.results.verdict import DOUBTFUL, doubts
+from cellrt.runtime.results.segmentation import Segmentation
+from cellrt.runtime.results.table import CellTable, measure
+from cellrt.runtime.results.verdict import DOUBTFUL, doubts, likely_right
 from cellrt.simulation import simulate_nuclei
 
 DIAMETER = 16.0
@@ -82,3 +84,26 @@ def test_the_warning_and_the_confidence_reach_the_result(stack):
     assert len(none.table) == 0
     assert not none.labels.any()
     assert none.record["left_out"] == {"min_confidence": len(result.table)}
+
+
+@pytest.mark.parametrize(
+    ("confidence", "expected", "left_out", "words"),
+    [
+        ([0.9] * 10, 0.85, 0, "about 9 of them are likely right (expected .* 0.85)"),
+        ([0.9] * 10, 0.4, 0, "about 9 of them .* 0.40"),  # half of the cells were missed
+        ([0.2] * 11, 0.97, 0, "unclear"),
+        ([0.1] * 30, 0.0, 0, "unclear"),
+        ([0.95] * 3, 0.0, 0, "unclear"),
+        ([0.01] * 30, 0.0, 0, "about 0 of them"),
+        ([0.95] * 4, 0.2, 50, "about 4 of them are likely right$"),  # of all 54 cells
+        ([0.9] * 10, None, 0, "^$"),
+        ([], 0.5, 0, "^$"),
+    ],
+)
+def test_the_last_line_does_not_contradict_itself(confidence, expected, left_out, words):
+    record = {"quality": {"expected_ap50": expected}, "left_out": {"min_confidence": left_out}}
+    table = CellTable({"id": np.arange(len(confidence)), "confidence": np.array(confidence)}, "um")
+    line = likely_right(Segmentation(np.zeros((1, 1, 1), np.int32), table, record, None))
+    assert re.search(words.replace("(", r"\(").replace(")", r"\)"), line), line
+    if "unclear" in line:
+        assert not re.search(r"\d", line)
