@@ -375,14 +375,24 @@ def as_it_is(image: Voxels) -> MendedImage:
 
 
 def _base(sample: NDArray[Any]) -> float:
-    """What is taken off grey values so that float32 tells them apart; 0 for usual ones."""
-    lowest = float(sample.min())
-    return lowest if abs(lowest) > LARGEST_EXACT else 0.0
+    """What is taken off grey values so that float32 tells them apart; 0 for usual ones.
+
+    A whole number for whole numbers, of which a float holds the first 53 bits only.
+    """
+    lowest = sample.min().item()
+    base: float = lowest if abs(lowest) > LARGEST_EXACT else 0
+    return base
 
 
 def _computable(voxels: NDArray[Any], base: float) -> NDArray[Any]:
     """Voxels in a type and byte order that compiled kernels take, less a large offset."""
     voxels = np.asarray(voxels)
+    if base and voxels.dtype.kind in "ui":
+        # Modulo 2**64 every difference of two integers is exact, whatever their sign.
+        wide = voxels.astype(np.uint64 if voxels.dtype.kind == "u" else np.int64).view(np.uint64)
+        offset = np.uint64(int(base) % 2**64)
+        above, below = ((a - b).astype(np.float32) for a, b in ((wide, offset), (offset, wide)))
+        return np.where(voxels >= int(base), above, -below)
     if base:
         # Twice as many digits, of which the offset takes the first.
         return (voxels.astype(np.float64) - base).astype(np.float32)

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cellrt.runtime.grid.defects import MendedImage, as_it_is, find_defects, mended
+from cellrt.runtime.grid.defects import MendedImage, _computable, as_it_is, find_defects, mended
 from cellrt.runtime.grid.resample import resample, resample_mended
 
 SHAPE = (24, 60, 64)
@@ -173,6 +173,26 @@ def test_a_large_offset_leaves_the_image_as_it_is(kind: str, offset: float) -> N
     for look in (mended, as_it_is):
         expected, found = whole(look(image)), whole(look(moved))
         np.testing.assert_array_equal(found - found.min(), expected - expected.min())
+
+
+@pytest.mark.parametrize(
+    ("kind", "offset"),
+    [("u8", 2**60), (">u8", 2**64 - 2**20), ("i8", -(2**62)), ("<i8", 2**60), ("i8", -(2**63))],
+)
+def test_whole_numbers_keep_all_their_digits(kind: str, offset: int) -> None:
+    image = stack(100)
+    moved = (image.astype(object) + offset).astype(kind)
+    for look in (mended, as_it_is):
+        expected, found = whole(look(image)), whole(look(moved))
+        np.testing.assert_array_equal(found - found.min(), expected - expected.min())
+
+
+def test_whole_numbers_below_the_sampled_smallest_stay_below() -> None:
+    values = np.array([-(2**63), -5, 0, 7, 2**63 - 1])
+    found = _computable(values, 2**40)
+    np.testing.assert_array_equal(found, (values.astype(np.float64) - 2**40).astype(np.float32))
+    found = _computable(np.array([0, 2**64 - 1], np.uint64), 2**60)
+    np.testing.assert_allclose(found, [-(2.0**60), 2.0**64 - 2.0**60], rtol=1e-6)
 
 
 def test_only_a_plateau_at_the_end_of_the_range_is_saturated() -> None:
