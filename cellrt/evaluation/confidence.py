@@ -19,7 +19,7 @@ from cellrt.evaluation.cells import cell_overlaps
 from cellrt.evaluation.matching import match_cells, score_matching
 from cellrt.evaluation.overlap import overlap_table
 from cellrt.runtime.model.card import Confidence
-from cellrt.runtime.results.confidence import CELLS, MEAN, term
+from cellrt.runtime.results.confidence import MEAN, term
 
 FloatArray = NDArray[np.float64]
 
@@ -28,11 +28,11 @@ IOU = 0.5
 TERMS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "flows": (
         ("logit probability", "log flow_error", "plain touches_border"),
-        (f"logit {MEAN}", f"log {CELLS}", "log flow_error"),
+        (f"logit {MEAN}", "log unsure", "log flow_error"),
     ),
     "tascan": (
         ("logit class_match", "logit interior_share", "plain touches_border"),
-        (f"logit {MEAN}", f"log {CELLS}", "log class_mismatch", "log missed"),
+        (f"logit {MEAN}", "log class_mismatch", "log missed"),
     ),
 }
 """By decoder: the terms for cells, and those for stacks."""
@@ -78,7 +78,7 @@ def judge_stack(result: Any, truth: NDArray[np.integer[Any]]) -> JudgedStack:
     return JudgedStack(
         {name: np.asarray(result.table[name], np.float64) for name in _names(cell_terms)},
         right,
-        {name: float(evidence[name]) for name in _names(stack_terms) if name not in (MEAN, CELLS)},
+        {name: float(evidence[name]) for name in _names(stack_terms) if name != MEAN},
         score_matching(overlaps, IOU).average_precision,
     )
 
@@ -112,7 +112,7 @@ def fit_confidence(decoder: str, stacks: Sequence[JudgedStack], data: str) -> Co
     rows = []
     for stack, terms in zip(full, columns, strict=True):
         mean = 1 / (1 + np.exp(-(terms @ _vector(cell_terms, cell) + cell["constant"])))
-        known = {MEAN: mean.mean(), CELLS: len(mean), **stack.volume}
+        known = {MEAN: mean.mean(), **stack.volume}
         rows.append(_columns(stack_terms, {k: np.array([v]) for k, v in known.items()}))
     truth = np.array([stack.ap50 for stack in full])
     whole = _regression(stack_terms, np.concatenate(rows), truth, np.ones(len(full)))

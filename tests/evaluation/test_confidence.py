@@ -30,8 +30,8 @@ def made_up(rng, cells=400):
     truth = {"constant": -2.0, "logit probability": 0.5, "log flow_error": -1.5}
     p = 1 / (1 + np.exp(-weighted(known, truth, cells)))
     right = rng.random(cells) < p
-    error = rng.uniform(0, 1)
-    return JudgedStack(known, right, {"flow_error": error}, right.mean() * (1 - error / 2)), p
+    doubts = {"unsure": rng.uniform(0, 1), "missed": rng.uniform(0, 1), "flow_error": 0.1}
+    return JudgedStack(known, right, doubts, ap50=right.mean() * (1 - doubts["missed"] / 2)), p
 
 
 def test_the_fit_finds_the_weights_and_is_calibrated():
@@ -44,7 +44,7 @@ def test_the_fit_finds_the_weights_and_is_calibrated():
     assert set(found.stack) == {
         "constant",
         "logit mean_confidence",
-        "log cells",
+        "log unsure",
         "log flow_error",
     }
     other, _ = made_up(rng, cells=20_000)
@@ -75,13 +75,13 @@ def test_cells_are_right_where_they_match_one_to_one():
     evidence = {"probability": np.array([0.9, 0.8, 0.7]), "flow_error": np.array([0.1, 0.2, 0.3])}
     record = {
         "decoder": {"name": "flows"},
-        "quality": {"evidence": {"cells": 3.0, "flow_error": 0.1}},
+        "quality": {"evidence": {"unsure": 0.5, "missed": 0.2, "flow_error": 0.1}},
     }
     judged = judge_stack(Result(found, measure(found).with_columns(evidence), record), truth)
     assert judged.right.tolist() == [True, False, False]
     assert judged.ap50 == pytest.approx(1 / 4)
     assert judged.cells["touches_border"].tolist() == [1, 1, 1]
-    assert judged.volume == {"flow_error": 0.1}
+    assert judged.volume == {"unsure": 0.5, "flow_error": 0.1}
 
 
 def test_what_cannot_be_fitted_is_refused():

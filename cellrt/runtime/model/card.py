@@ -62,8 +62,8 @@ class Confidence:
     cell : dict of str to float
         Gives the probability that a cell matches a true one at an IoU of 0.5.
     stack : dict of str to float
-        Gives the average precision to be expected at an IoU of 0.5. Evidence is also the mean
-        confidence of the stack's cells and their number, ``mean_confidence`` and ``cells``.
+        Gives the average precision to be expected at an IoU of 0.5. The mean confidence of the
+        stack's cells is evidence, too, as ``mean_confidence``.
     data : str
         What it was fitted on.
     """

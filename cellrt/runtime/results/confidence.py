@@ -21,7 +21,6 @@ from cellrt.runtime.results.table import CellTable
 FloatArray = NDArray[np.float64]
 
 MEAN = "mean_confidence"
-CELLS = "cells"
 
 # Beyond these, evidence says nothing more: it keeps a single term from deciding alone.
 _LOG_FLOOR = 0.01
@@ -35,8 +34,7 @@ class Quality:
     Attributes
     ----------
     evidence : dict of str to float
-        What the decoder knows of the volume as a whole, the mean confidence, and how many cells
-        there are.
+        What the decoder knows of the volume as a whole, and the mean confidence.
     expected_ap50 : float or None
         Average precision at an IoU of 0.5 to be expected; None where the model does not say, and
         where no cells were found: whether there are any, nothing tells.
@@ -80,7 +78,7 @@ def judge(
     confidence = _sigmoid(weighted({**table.columns, **cells}, fitted.cell, len(table)))
     if not len(table):
         return table.with_columns({"confidence": confidence, **cells}), Quality(whole)
-    whole = {MEAN: float(confidence.mean()), CELLS: float(len(table)), **whole}
+    whole = {MEAN: float(confidence.mean()), **whole}
     known = {name: np.array([value]) for name, value in whole.items()}
     expected = float(_sigmoid(weighted(known, fitted.stack, 1))[0])
     return table.with_columns({"confidence": confidence, **cells}), Quality(whole, expected)

@@ -21,12 +21,13 @@ from cellrt.runtime.decoding.classes.class_map import class_map_of
 from cellrt.runtime.decoding.classes.decoder import CLASS_OUTPUTS
 from cellrt.runtime.decoding.classes.tascan import TascanParameters, decode_supervoxels
 from cellrt.runtime.decoding.flows.cells import (
+    UNSURE,
     FlowParameters,
     decode_flows,
     decode_packed,
 )
 from cellrt.runtime.decoding.flows.decoder import FLOW_OUTPUTS
-from cellrt.runtime.decoding.flows.packed_field import unpack_flow
+from cellrt.runtime.decoding.flows.packed_field import threshold_byte, unpack_flow
 from cellrt.runtime.decoding.flows.targets import tanh_flow
 from cellrt.runtime.decoding.registry import family_names, find_family
 
@@ -169,13 +170,15 @@ def test_evidence_of_flows_is_what_the_fields_say_voxel_by_voxel(shape, seed):
     decoded = decoder.decode(kept, mode="fast")
     labels, evidence = decoded.labels, decoded.evidence
     byte = kept >> 24
+    possible, sure = (byte >= threshold_byte(p) for p in UNSURE)
     error = np.abs(tanh_flow(labels) - unpack_flow(kept)).mean(axis=0)
     for label in range(1, labels.max(initial=0) + 1):
         inside = labels == label
         assert evidence.cells["probability"][label] == pytest.approx(byte[inside].mean() / 255)
         assert evidence.cells["flow_error"][label] == pytest.approx(error[inside].mean(), abs=0.01)
-    whole = error[labels > 0].mean() if labels.any() else 0.0
-    assert evidence.volume == {"flow_error": pytest.approx(whole, abs=0.01)}
+    cells = max(np.count_nonzero(labels), 1)
+    assert evidence.volume["unsure"] == pytest.approx((possible & ~sure).sum() / cells)
+    assert evidence.volume["missed"] == pytest.approx((possible & (labels == 0)).sum() / cells)
 
 
 def test_evidence_of_class_maps_counts_classes_that_fit():

@@ -14,7 +14,7 @@ from cellrt.runtime.results.table import measure
 
 FITTED = Confidence(
     cell={"constant": -1.0, "logit probability": 2.0, "log flow_error": -0.5},
-    stack={"constant": 0, "logit mean_confidence": 1, "log missed": -0.5, "log cells": 0.2},
+    stack={"constant": 0, "logit mean_confidence": 1, "log missed": -0.5},  # as JSON has them
     data="made up",
 )
 
@@ -38,11 +38,10 @@ def test_confidence_is_the_logistic_function_of_the_weighted_terms():
     ]
     np.testing.assert_allclose(table["confidence"], 1 / (1 + np.exp(-np.array(logits))))
     mean = table["confidence"].mean()
-    odds = mean / (1 - mean) * np.exp(-0.5 * np.log(0.11) + 0.2 * np.log(2.01))
+    odds = mean / (1 - mean) * np.exp(-0.5 * np.log(0.11))
     assert quality.expected_ap50 == pytest.approx(odds / (1 + odds))
     assert quality.record()["evidence"] == {
         "mean_confidence": pytest.approx(mean, abs=1e-5),
-        "cells": 2.0,
         "missed": 0.1,
     }
 

@@ -43,6 +43,9 @@ from cellrt.runtime.decoding.labels.regions import (
 
 Target = Literal["tanh", "heat", "centroid"]
 
+UNSURE = (0.3, 0.75)
+"""Probabilities between which the network does not know."""
+
 
 @dataclass(frozen=True)
 class FlowParameters:
@@ -122,7 +125,8 @@ class FlowCells(NamedTuple):
     evidence : Evidence
         Of cells, before walls are filled: ``probability``, the mean of the foreground's, and
         ``flow_error``, the mean absolute difference between the cell's own flow and the predicted
-        one. Of the volume ``flow_error``, the same over the voxels of all cells.
+        one. Of the volume, all in relation to the cells' voxels: ``flow_error``; ``unsure``, voxels
+        that may be foreground or not; ``missed``, possible foreground outside of cells.
     """
 
     labels: npt.NDArray[np.int32]
@@ -267,7 +271,7 @@ def _filter_and_fill(
     volumes = cells.volumes[old]
     found = Evidence(
         {"probability": probabilities[old], "flow_error": errors[old]},
-        {"flow_error": float((errors[old] * volumes).sum() / max(int(volumes.sum()), 1))},
+        _doubts(labels, packed, volumes, errors[old], steps),
     )
     if old.size > 1 and parameters.wall_thickness > 0:
         steps.fill_walls(labels, parameters.wall_thickness)
@@ -280,6 +284,26 @@ def _filter_and_fill(
         old = former_labels(table)
         found = replace(found, cells={name: v[old] for name, v in found.cells.items()})
     return found
+
+
+def _doubts(
+    labels: Any,
+    packed: Any,
+    volumes: npt.NDArray[np.int64],
+    errors: npt.NDArray[np.float64],
+    steps: Steps,
+) -> dict[str, float]:
+    """What speaks against the cells of a volume as a whole; see :class:`FlowCells`."""
+    possible, sure = (
+        steps.foreground_voxels(labels, packed, volumes.size - 1, threshold_byte(probability))
+        for probability in UNSURE
+    )
+    claimed = max(int(volumes.sum()), 1)
+    return {
+        "flow_error": float((errors * volumes).sum() / claimed),
+        "unsure": int(possible.sum() - sure.sum()) / claimed,
+        "missed": int(possible[0]) / claimed,
+    }
 
 
 def _check_inputs(
