@@ -64,9 +64,11 @@ def window_quantiles(means, shape, background, changes):  # type: ignore[no-unty
                 x0, x1 = max(0, x - WINDOW_BLOCKS), min(nx, x + WINDOW_BLOCKS)
                 n = np.int64(0)  # a plain 0 would be a type of its own for `quantile`
                 m = np.int64(0)
+                places = 0
                 for z in range(z0, z1, WINDOW_STEP):
                     for y in range(y0, y1, WINDOW_STEP):
                         for x in range(x0, x1, WINDOW_STEP):
+                            places += 1
                             here = (z * ny + y) * nx + x
                             value = means[here]
                             if math.isnan(value):
@@ -86,7 +88,7 @@ def window_quantiles(means, shape, background, changes):  # type: ignore[no-unty
                                 if not math.isnan(change):
                                     differences[m] = abs(change)
                                     m += 1
-                if n >= min(FEWEST_BLOCKS, means.size):
+                if n >= min(FEWEST_BLOCKS, places):
                     background[k, j, i] = quantile(found, n, BACKGROUND_QUANTILE)
                     if m:
                         changes[k, j, i] = quantile(differences, m, CALM)
