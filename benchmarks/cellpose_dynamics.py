@@ -52,6 +52,14 @@ def cellpose_version() -> str | None:
         return None
 
 
+def require_cellpose() -> None:
+    """End a script that is going to need it before it measures anything."""
+    if cellpose_version() is None:
+        sys.exit(
+            "cellpose is not installed; `pip install --no-deps cellpose` gives what is measured"
+        )
+
+
 def _dynamics() -> ModuleType:
     """Import the dynamics, where need be without torchvision.
 

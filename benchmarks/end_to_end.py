@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tifffile
 import torch
-from cellpose_dynamics import ITERATIONS, cellpose_version
+from cellpose_dynamics import ITERATIONS, cellpose_version, require_cellpose
 from pipelines import (
     Cells,
     cellpose_cells,
@@ -227,6 +227,7 @@ def _words(task: Task) -> str:
 
 def _task(method: str, shape: tuple[int, int, int] | None) -> Task:
     if method == "cellpose3d":
+        require_cellpose()
         baselines = {"PyTorch + MONAI + Cellpose": cellpose_cells}
         stack = membranes(shape or MEMBRANES)
         return Task(baselines, "end_to_end", "End to end", stack, MEMBRANE_DIAMETER)
