@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cellrt.errors import InputError
 from cellrt.runtime.image.axes import example_axes
 from cellrt.runtime.image.stored import Stored
-from cellrt.runtime.image.volume import assemble, find_channel, volume_from_array
+from cellrt.runtime.image.volume import describe, find_channel, volume_from_array
 
 LENGTHS = {"T": 2, "C": 3, "Z": 4, "Y": 5, "X": 6}
 
@@ -133,7 +133,7 @@ def test_a_channel_may_be_named_like_a_number() -> None:
 def test_how_a_channel_was_chosen_is_said(typed, names, words, warned) -> None:
     array = np.zeros((2, 3, 5, 6), np.uint8)
     stored = Stored(array, axes="CZYX", channel_names=names)
-    volume = assemble(stored, channel=typed)
+    volume = describe(stored, channel=typed)
     assert volume.channel_source.text == words
     assert len(volume.warnings) == bool(warned)
     assert warned in "".join(volume.warnings)
