@@ -155,6 +155,8 @@ def held(stack, prefix=()):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Who runs the tests under nohup has them start with a signal ignored.
+        preexec_fn=None if prefix else lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     assert run.stdout.readline() == "held\n", run.stderr.read()
     return run

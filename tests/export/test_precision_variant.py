@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from llvmlite import binding
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -16,6 +19,7 @@ from onnx import TensorProto, numpy_helper  # noqa: E402
 from cellrt.cli.main import main  # noqa: E402
 from cellrt.errors import CellrtError, EngineError, InputError, UsageError  # noqa: E402
 from cellrt.export import precision_variant as module  # noqa: E402
+from cellrt.export.gate.compare import GateError  # noqa: E402
 from cellrt.export.gate.tiles import simulated_tiles, stack_tiles  # noqa: E402
 from cellrt.graph.file import embedded_card, write_graph  # noqa: E402
 from cellrt.graph.fp16_weights import load_exact  # noqa: E402
@@ -47,6 +51,15 @@ def variants(name: str, exact: onnx.ModelProto) -> dict[str, onnx.ModelProto]:
     result = {p: convert(exact, p) for p in ("fp16", "bf16")}
     result["int8"] = convert(exact, "int8", calibration=tiles, exact_last=EXACT_LAST[name])
     return result
+
+
+def has_vnni() -> bool:
+    """Whether engines may use instructions that sum products of int8 exactly."""
+    highest = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    found = {"avx512vnni", "avxvnni", "amx-int8"} & {
+        name for name, there in binding.get_host_cpu_features().items() if there
+    }
+    return bool(found) and highest not in ("AVX512_CORE", "AVX2", "AVX", "SSE41")
 
 
 def weight_bytes(graph: onnx.ModelProto) -> int:
@@ -101,19 +114,30 @@ def test_int8_is_symmetric_with_one_scale_per_output_channel(variants) -> None:
 def test_the_cells_stay_the_same(name, exact, variants, precision) -> None:
     card = open_model(name).card
     tiles = simulated_tiles(card, 2 if precision == "int8" else 1, seed=11)
-    for row in module.check_variant(exact, variants[precision], card, precision, tiles):
+    try:
+        rows = module.check_variant(exact, variants[precision], card, precision, tiles)
+    except GateError as error:
+        # Without these instructions an engine sums products of int8 in other steps. What it then
+        # does to cells is not for a test to say, but that such a variant is refused is.
+        refused = str(error)
+        assert precision == "int8"
+        assert not has_vnni()
+        assert re.search("AP at IoU 0.75 .* nothing was written", refused)
+        return
+    for row in rows:
         assert row.finite
         assert row.instance_ap >= (0.95 if precision == "int8" else 0.98)
         assert row.cells >= 40
 
 
-def test_engines_agree_on_int8(variants) -> None:
+def test_engines_agree_on_int8(exact, variants) -> None:
     # OpenVINO is wrong by far where a quantised concatenation is written in the usual way.
     image = golden_input((16, 32, 32))
     serialised = variants["int8"].SerializeToString()
     a = module.openvino_infer(serialised, "f32")(image)
     b = module.onnxruntime_infer(serialised)(image)
-    assert abs(a - b).mean() < 0.005
+    rounding = abs(b - module.onnxruntime_infer(exact.SerializeToString())(image)).mean()
+    assert abs(a - b).mean() < 2 * rounding < 0.03
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
