@@ -93,6 +93,9 @@ def _one_side(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
 
 def _wide_field(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
     """Around the image comes more of its own background, drawn from where no cell is."""
+    distance = ndimage.distance_transform_edt(labels == 0)
+    dark = image[distance > min(3, distance.max() / 2)].astype(np.float32)
+    dark = dark[dark <= np.quantile(dark, 0.9)]
     room = LARGEST_FIELD * FIELD_SHARE / max(1, np.count_nonzero(labels))
     if room < 1:  # else a crowded stack would become hundreds of times as large
         middle = tuple(
@@ -104,9 +107,6 @@ def _wide_field(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
     width = [
         (int(n * max(0.0, (share / FIELD_SHARE) ** (1 / 3) - 1) / 2) + 1,) * 2 for n in image.shape
     ]
-    distance = ndimage.distance_transform_edt(labels == 0)
-    dark = image[distance > min(3, distance.max() / 2)].astype(np.float32)
-    dark = dark[dark <= np.quantile(dark, 0.9)]
     wide = np.pad(image.astype(np.float32), width)
     cells = np.pad(labels, width)
     outside = np.pad(np.ones(image.shape, bool), width, constant_values=False)
