@@ -167,8 +167,7 @@ def segment(
         if isinstance(events, Terminal):
             held.callback(events.close)
         model_file = open_model(model)
-        known = decoder_for(model_file.card, decoder).parameters if words else None
-        parameters = split_settings(words, known) if words else {}
+        parameters = split_settings(words, decoder_for(model_file.card, decoder).parameters)
         options = Options(
             diameter=diameter,
             anisotropy=anisotropy,
