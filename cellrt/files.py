@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import secrets
-import shutil
 import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,11 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cellrt.claim import claim
-from cellrt.errors import InputError, ResourceError, UsageError
-from cellrt.limits import largest_file
+from cellrt.disk_room import check_free_space, existing_folder, refuse_no_room
+from cellrt.errors import InputError, UsageError
 
 _EXISTS = "{path} exists already; use --overwrite to replace it, or name another file with -o"
-_DOWNLOAD = "download it first and give the file"
 # A Windows drive is one letter, and an array in a file stands behind an ending with a dot.
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+]+):/+")
 _LONGEST_NAME = 255
@@ -163,12 +161,14 @@ def foresee_outputs(
     """
     check_outputs(paths, overwrite=overwrite, inputs=inputs)
     for folder in sorted({path.parent for path in paths.values()}):
-        if not os.access(_existing(folder), os.W_OK | os.X_OK):
+        if not os.access(existing_folder(folder), os.W_OK | os.X_OK):
             raise InputError(f"cannot write to {folder}; name another folder with -o")
         check_free_space(folder, needed_bytes)
 
 
-def refuse_url(address: str | os.PathLike[str], action: str) -> None:
+def refuse_url(
+    address: str | os.PathLike[str], action: str = "download it first and give the file"
+) -> None:
     """Refuse an address such as ``https://host/a.tif`` or ``s3://bucket/a.zarr``.
 
     Parameters
@@ -204,7 +204,7 @@ def refuse_special(path: Path, advice: str) -> None:
     ------
     InputError
     """
-    refuse_url(path, _DOWNLOAD)
+    refuse_url(path)
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
@@ -213,33 +213,6 @@ def refuse_special(path: Path, advice: str) -> None:
         kinds = ((stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
         kind = next((name for matches, name in kinds if matches(mode)), "device")
         raise InputError(f"{path} is a {kind} and no regular file; {advice}")
-
-
-def check_free_space(folder: Path, needed_bytes: int) -> None:
-    """Raise `ResourceError` where a folder's disk, or a limit of files, leaves too little space."""
-    folder = _existing(folder)
-    if needed_bytes and shutil.disk_usage(folder).free < needed_bytes:
-        raise _disk_full(folder, needed_bytes)
-    limit = largest_file()
-    if limit is not None and limit < needed_bytes:
-        raise _too_large(limit, needed_bytes)
-
-
-def refuse_no_room(error: OSError, folder: Path | None, needed_bytes: int = 0) -> None:
-    """Raise `ResourceError` where a file could not be written for lack of space.
-
-    The folder is None where nobody knows what was written.
-    """
-    limit = largest_file()
-    unnamed = _unnamed(error)
-    if error.errno == errno.EFBIG or (unnamed and limit is not None):
-        raise _too_large(limit, needed_bytes) from error
-    if unnamed or error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        if folder is None:
-            raise ResourceError(
-                "a disk is full; make room where results, temporary files or the cache lie"
-            ) from error
-        raise _disk_full(_existing(folder), needed_bytes) from error
 
 
 def make_folder(folder: Path) -> list[Path]:
@@ -269,16 +242,11 @@ def make_folder(folder: Path) -> list[Path]:
 
 def _refuse_no_folder(folder: Path) -> None:
     """Refuse a folder that is none, or cannot be made where it is missing."""
-    existing = _existing(folder)
+    existing = existing_folder(folder)
     if not os.path.isdir(existing):
         raise InputError(
             f"cannot make the folder {folder} ({existing} is a file); name another one with -o"
         )
-
-
-def _existing(folder: Path) -> Path:
-    """The folder itself, or the innermost around it that exists."""
-    return next(p for p in (folder, *folder.parents) if os.path.lexists(p) or p == p.parent)
 
 
 def _refuse_impossible_name(path: Path) -> None:
@@ -289,7 +257,7 @@ def _refuse_impossible_name(path: Path) -> None:
     longest = _LONGEST_NAME
     if sys.platform != "win32":
         with suppress(OSError, ValueError):
-            longest = os.pathconf(_existing(path.parent), "PC_NAME_MAX")
+            longest = os.pathconf(existing_folder(path.parent), "PC_NAME_MAX")
     if length > longest:
         raise UsageError(
             f"the result's name {path.name[:24]}...{path.name[-24:]} has {length} bytes, and at "
@@ -368,37 +336,3 @@ def _place(source: Path, final: Path) -> None:
         with suppress(OSError):
             final.unlink()
         raise
-
-
-def _unnamed(error: OSError) -> bool:
-    """Whether numpy's tofile wrote less than it should, of which it gives no error number."""
-    return error.errno is None and "requested and" in str(error) and "written" in str(error)
-
-
-def _too_large(limit: int | None, needed_bytes: int) -> ResourceError:
-    if limit is None:
-        return ResourceError(
-            "the file system takes no file as large as a result would be; name another folder "
-            "with -o"
-        )
-    needed = f"up to {_readable(needed_bytes)} needed; " if needed_bytes else ""
-    return ResourceError(
-        f"this process may write no file above {_readable(limit)} (RLIMIT_FSIZE, ulimit -f); "
-        f"{needed}raise the limit, or crop the stack"
-    )
-
-
-def _disk_full(folder: Path, needed_bytes: int) -> ResourceError:
-    free = shutil.disk_usage(folder).free
-    needed = f"about {_readable(needed_bytes)} needed, " if needed_bytes else ""
-    return ResourceError(
-        f"the disk of {folder} is full ({needed}{_readable(free)} free); "
-        "make room or name another folder with -o"
-    )
-
-
-def _readable(count: int) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count / 1e3:.0f} kB"

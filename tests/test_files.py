@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cellrt.disk_room import check_free_space
 from cellrt.errors import InputError, ResourceError, UsageError
-from cellrt.files import atomic_outputs, check_free_space, check_outputs, write_whole
+from cellrt.files import atomic_outputs, check_outputs, write_whole
 
 
 def names(folder: Path) -> list[str]:

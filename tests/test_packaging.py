@@ -51,7 +51,7 @@ FLOORS = (
         "runtime.progress_bar",
     ),
     ("compile_ahead",),
-    ("geometry", "threads", "files", "claim", "compiled", "limits"),
+    ("geometry", "threads", "files", "disk_room", "claim", "compiled", "limits"),
     ("errors",),
     ("wording", "_version"),
 )

@@ -41,7 +41,7 @@ def evaluate(
     from cellrt.evaluation import IOU_THRESHOLDS
     from cellrt.evaluation import evaluate as score
     from cellrt.evaluation.overlap import without_single_axes
-    from cellrt.runtime.image.formats import read_array
+    from cellrt.runtime.image.reading import read_array
 
     image, true_image = without_single_axes(read_array(labels), read_array(truth))
     with warnings.catch_warnings(record=True) as caught:

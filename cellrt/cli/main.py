@@ -165,7 +165,7 @@ def _run(words: list[str], *, debug: bool) -> int:
 
 def _shortage(error: Exception) -> str | None:
     """What ran out, where an error comes from that and nothing nearer to it said so."""
-    from cellrt.files import refuse_no_room
+    from cellrt.disk_room import refuse_no_room
     from cellrt.limits import check_process_limits, means_no_memory, out_of_memory
 
     try:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cellrt.errors import CellrtError, EngineError
 from cellrt.evaluation.scores import evaluate
-from cellrt.runtime.image.formats import read_array
+from cellrt.runtime.image.reading import read_array
 from cellrt.runtime.machine.hardware import gpu_memory_bytes
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.ladder import EngineChoice, choose_engine, ladder

@@ -18,8 +18,8 @@ import numpy as np
 from cellrt.compile_ahead import compile_ahead
 from cellrt.geometry import Shape
 from cellrt.runtime.decoding.base import Decoder
-from cellrt.runtime.grid.defects import MendedImage
 from cellrt.runtime.grid.intensity import IntensityRange
+from cellrt.runtime.grid.mended_image import MendedImage
 from cellrt.runtime.grid.model_image import measure_intensity, prepare_image
 from cellrt.runtime.grid.scale import CellScale
 from cellrt.runtime.grid.texture import busiest_box, likeness

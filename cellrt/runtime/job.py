@@ -11,8 +11,8 @@ import numpy as np
 
 from cellrt.errors import UsageError
 from cellrt.runtime.decoding.base import Decoder
-from cellrt.runtime.grid.defects import MendedImage
 from cellrt.runtime.grid.findings import Findings
+from cellrt.runtime.grid.mended_image import MendedImage
 from cellrt.runtime.grid.model_image import Scale
 from cellrt.runtime.grid.scale import CellScale
 from cellrt.runtime.image.volume import Volume

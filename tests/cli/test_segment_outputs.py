@@ -285,7 +285,7 @@ def test_a_name_that_is_no_text_is_segmented(cellrt_process, tmp_path):
 HOLD = """
 import sys
 from pathlib import Path
-from cellrt.runtime.image.formats import read_volume
+from cellrt.runtime.image.reading import read_volume
 from cellrt.runtime.results.save import outputs_of
 with outputs_of(read_volume(sys.argv[1]), None):
     print("held", flush=True)
@@ -495,14 +495,15 @@ def test_choices_that_contradict_the_file_are_refused(cellrt, tmp_path, make, wo
 
 def test_a_format_from_outside_is_asked_for_no_series_that_it_has_not(tmp_path, monkeypatch):
     from cellrt.runtime.image import formats
+    from cellrt.runtime.image.reading import read_volume
     from cellrt.runtime.image.stored import Stored
 
     monkeypatch.setattr(formats, "_FORMATS", dict(formats._FORMATS))
     formats.register_format("toy", [".toy"], lambda *_: Stored(np.zeros((4, 8, 8), np.uint8)))
     (tmp_path / "a.toy").write_text("toy")
-    assert formats.read_volume(tmp_path / "a.toy").shape == (4, 8, 8)
+    assert read_volume(tmp_path / "a.toy").shape == (4, 8, 8)
     with pytest.raises(UsageError, match="holds one image"):
-        formats.read_volume(tmp_path / "a.toy", series=2)
+        read_volume(tmp_path / "a.toy", series=2)
 
 
 def test_the_address_in_the_record_can_be_given_again(cellrt, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellrt.runtime.image.formats import read_volume
+from cellrt.runtime.image.reading import read_volume
 from cellrt.simulation import NucleiParameters, simulate_nuclei
 from cellrt.simulation.files import save_stack
 

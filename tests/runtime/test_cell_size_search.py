@@ -8,7 +8,7 @@ import pytest
 import cellrt
 from cellrt.runtime import cell_size_search
 from cellrt.runtime.cell_size_search import Probe, is_noise, search, settle
-from cellrt.runtime.grid.defects import as_it_is
+from cellrt.runtime.grid.mended_image import as_it_is
 from cellrt.simulation import (
     ImagingParameters,
     NucleiParameters,

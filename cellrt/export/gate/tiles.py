@@ -15,7 +15,7 @@ from cellrt.runtime.cell_size_search import refine_scale
 from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.grid.model_image import ModelImage, look_at, prepare_image
 from cellrt.runtime.grid.scale import known_scale
-from cellrt.runtime.image.formats import read_volume
+from cellrt.runtime.image.reading import read_volume
 from cellrt.runtime.model.card import ModelCard
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.ladder import choose_engine

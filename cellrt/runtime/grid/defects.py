@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.geometry import Shape
-from cellrt.runtime.grid.hot_pixels import HOT_QUANTILE, without_hot_pixels
+from cellrt.runtime.grid.hot_pixels import HOT_QUANTILE
 from cellrt.runtime.image.source import Voxels
 
 FloatArray = NDArray[np.float32]
@@ -116,7 +115,7 @@ def find_defects(image: Voxels) -> Defects:
     pixels = max(FEWEST_PIXELS, min(SAMPLE_PIXELS, ALL_PIXELS // depth))
     samples = [_sample(np.asarray(image[z]), pixels) for z in range(depth)]
     base = _base(np.array([pairs.min() for pairs in samples]))
-    samples = [_computable(pairs, base) for pairs in samples]
+    samples = [computable(pairs, base) for pairs in samples]
     everything = np.concatenate([pairs.ravel() for pairs in samples])
     fill, share = _find_fill(everything)
     if fill is not None and _is_background(samples, fill, image.shape[2]):
@@ -143,6 +142,18 @@ def find_defects(image: Voxels) -> Defects:
         constant=bool(top == everything.min()),
         base=base,
     )
+
+
+def no_defects(image: Voxels) -> Defects:
+    """What there is to say of an image whose voxels are taken as they are."""
+    depth = image.shape[0]
+    zeros = np.zeros(depth, np.float32)
+    nothing = Defects(None, 0.0, np.ones(depth, np.float32), zeros, zeros, (), np.inf, 0.0)
+    if np.dtype(image.dtype).itemsize < 4:  # such values hold nothing that float32 does not
+        return nothing
+    step = max(1, depth // BASE_PLANES)
+    planes = [_sample(np.asarray(image[z]), FEWEST_PIXELS) for z in range(0, depth, step)]
+    return replace(nothing, base=_base(np.concatenate([p.ravel() for p in planes])))
 
 
 def _is_limit(value: float) -> bool:
@@ -265,115 +276,6 @@ def _nearest_kept(z: int, lost: tuple[int, ...], depth: int) -> tuple[int, ...]:
     return tuple(k for k in (below, above) if k is not None)
 
 
-@dataclass(frozen=True)
-class MendedImage:
-    """An image, or a box of it, whose defects are mended while it is read.
-
-    Parameters
-    ----------
-    source : ndarray or VoxelSource, any real dtype, shape (z, y, x)
-        The whole image; read box by box.
-    defects : Defects
-        Of the whole image.
-    start, stop : (int, int, int)
-        The box.
-    """
-
-    source: Voxels
-    defects: Defects
-    start: Shape
-    stop: Shape
-
-    @property
-    def shape(self) -> Shape:
-        """Shape (z, y, x) of the box."""
-        z, y, x = (b - a for a, b in zip(self.start, self.stop, strict=True))
-        return z, y, x
-
-    def crop(self, box: tuple[slice, slice, slice]) -> MendedImage:
-        """A box of this box."""
-        parts = [part.indices(n)[:2] for part, n in zip(box, self.shape, strict=True)]
-        z, y, x = ((s + a, s + b) for s, (a, b) in zip(self.start, parts, strict=True))
-        return replace(self, start=(z[0], y[0], x[0]), stop=(z[1], y[1], x[1]))
-
-    def read(self, start: Shape, stop: Shape) -> tuple[FloatArray, NDArray[np.bool_] | None]:
-        """Read a box of voxels, float32, and which of them are fill (None: none)."""
-        low = [a + s for a, s in zip(start, self.start, strict=True)]
-        high = [a + s for a, s in zip(stop, self.start, strict=True)]
-        planes = [self._plane(z, low[1:], high[1:]) for z in range(low[0], high[0])]
-        voxels = np.stack([plane for plane, _ in planes])
-        if all(mask is None for _, mask in planes):
-            return voxels, None
-        none = np.zeros(voxels.shape[1:], np.bool_)
-        return voxels, np.stack([none if mask is None else mask for _, mask in planes])
-
-    def sample(self, per_axis: int) -> FloatArray:
-        """Voxels from all over the box that are no fill, about so many along each axis; 1D."""
-        step = [max(1, n // per_axis) for n in self.shape]
-        (z0, y0, x0), (z1, y1, x1) = self.start, self.stop
-        defects = self.defects
-        box = self.source[z0 : z1 : step[0], y0 : y1 : step[1], x0 : x1 : step[2]]
-        raw = _computable(box, defects.base)
-        chosen = slice(z0, z1, step[0])
-        gains = defects.gains[chosen][:, None, None]
-        values = (raw - defects.levels[chosen][:, None, None]) / gains
-        values += defects.targets[chosen][:, None, None]
-        kept = np.ones(raw.shape, np.bool_) if defects.fill is None else raw != defects.fill
-        return np.asarray(values[kept], np.float32)
-
-    def plane(self, z: int) -> tuple[FloatArray, NDArray[np.bool_] | None]:
-        """Read one slice, float32 (y, x), and which of its pixels are fill (None: none)."""
-        return self._plane(z + self.start[0], self.start[1:], self.stop[1:])
-
-    def _plane(
-        self, z: int, low: Sequence[int], high: Sequence[int]
-    ) -> tuple[FloatArray, NDArray[np.bool_] | None]:
-        """Read a part of a slice, in voxels of the whole image."""
-        defects = self.defects
-        if z in defects.stand_ins:
-            parts = [self._plane(other, low, high) for other in defects.stand_ins[z]]
-            masks = [mask for _, mask in parts if mask is not None]
-            mean = np.mean([part for part, _ in parts], axis=0, dtype=np.float32)
-            return np.asarray(mean), np.logical_or.reduce(masks) if masks else None
-        if defects.hot_above == np.inf:
-            raw = _computable(self.source[z, low[0] : high[0], low[1] : high[1]], defects.base)
-            result = raw.astype(np.float32)
-        else:
-            # Hot pixels are told by their neighbours, beyond the box too.
-            near = [
-                (max(0, a - 1), min(n, b + 1))
-                for a, b, n in zip(low, high, self.source.shape[1:], strict=True)
-            ]
-            (y0, y1), (x0, x1) = near
-            wider = _computable(self.source[z, y0:y1, x0:x1], defects.base)
-            inner = (slice(low[0] - y0, high[0] - y0), slice(low[1] - x0, high[1] - x0))
-            clamped = without_hot_pixels(wider, defects.hot_in(z))
-            raw, result = wider[inner], clamped[inner]
-        if defects.gains[z] != 1:
-            result = (result - defects.levels[z]) / defects.gains[z] + defects.targets[z]
-        if defects.fill is None:
-            return result, None
-        mask = raw == defects.fill
-        return result, mask if mask.any() else None
-
-
-def mended(image: Voxels) -> MendedImage:
-    """Find an image's defects and return it without them."""
-    return MendedImage(image, find_defects(image), (0, 0, 0), tuple(image.shape))
-
-
-def as_it_is(image: Voxels) -> MendedImage:
-    """Return an image whose voxels are taken as they are."""
-    depth = image.shape[0]
-    zeros = np.zeros(depth, np.float32)
-    nothing = Defects(None, 0.0, np.ones(depth, np.float32), zeros, zeros, (), np.inf, 0.0)
-    if np.dtype(image.dtype).itemsize >= 4:  # smaller ones hold nothing that float32 does not
-        step = max(1, depth // BASE_PLANES)
-        planes = [_sample(np.asarray(image[z]), FEWEST_PIXELS) for z in range(0, depth, step)]
-        nothing = replace(nothing, base=_base(np.concatenate([p.ravel() for p in planes])))
-    return MendedImage(image, nothing, (0, 0, 0), tuple(image.shape))
-
-
 def _base(sample: NDArray[Any]) -> float:
     """What is taken off grey values so that float32 tells them apart; 0 for usual ones.
 
@@ -384,7 +286,7 @@ def _base(sample: NDArray[Any]) -> float:
     return base
 
 
-def _computable(voxels: NDArray[Any], base: float) -> NDArray[Any]:
+def computable(voxels: NDArray[Any], base: float) -> NDArray[Any]:
     """Voxels in a type and byte order that compiled kernels take, less a large offset."""
     voxels = np.asarray(voxels)
     if base and voxels.dtype.kind in "ui":

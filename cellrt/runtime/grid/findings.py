@@ -10,7 +10,7 @@ import numpy as np
 
 from cellrt.geometry import Shape
 from cellrt.runtime.grid.brightness import Brightness
-from cellrt.runtime.grid.defects import MendedImage
+from cellrt.runtime.grid.mended_image import MendedImage
 from cellrt.runtime.grid.model_image import Scale, clipped_share
 
 # So much at the largest grey value hides what cells look like inside.

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from cellrt.geometry import Shape
 from cellrt.runtime.grid.brightness import Brightness, BrightnessMeter, uniform
-from cellrt.runtime.grid.defects import MendedImage, as_it_is, mended
 from cellrt.runtime.grid.intensity import IntensityRange, estimate_range, range_of, sample_strides
+from cellrt.runtime.grid.mended_image import MendedImage, as_it_is, mended
 from cellrt.runtime.grid.resample import resample_mended
 from cellrt.runtime.image.source import Voxels
 from cellrt.runtime.model.card import LocalBrightness, Normalisation

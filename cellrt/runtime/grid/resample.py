@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cellrt.compiled import compiled
 from cellrt.geometry import Shape
 from cellrt.limits import usable_cores
-from cellrt.runtime.grid.defects import MendedImage, as_it_is
+from cellrt.runtime.grid.mended_image import MendedImage, as_it_is
 from cellrt.runtime.image.source import Voxels
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.geometry import Box, Shape
-from cellrt.runtime.grid.defects import MendedImage
+from cellrt.runtime.grid.mended_image import MendedImage
 
 
 def busiest_box(image: MendedImage, size: Shape) -> Box:

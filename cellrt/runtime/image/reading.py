@@ -1,17 +1,22 @@
-"""Whatever is given to be segmented becomes a `Volume`, or is refused."""
+"""Files and arrays become a `Volume`, or an array of labels, or are refused."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import InputError, UsageError
-from cellrt.runtime.image.formats import read_volume
-from cellrt.runtime.image.volume import Volume, volume_from_array
+from cellrt.runtime.image.choices import refuse_no_number
+from cellrt.runtime.image.file_sources import read_stored
+from cellrt.runtime.image.formats import locate, memory_for
+from cellrt.runtime.image.source import Unread
+from cellrt.runtime.image.volume import Volume, describe, read_voxels, volume_from_array
+from cellrt.runtime.image.voxel_size import check_voxel_size
 
 Source = str | os.PathLike[str] | NDArray[np.generic] | Volume
 
@@ -66,6 +71,128 @@ def read(
     return volume_from_array(
         source, axes=axes, voxel_size_um=voxel_size, channel=channel, time=time
     )
+
+
+def read_volume(
+    address: str | os.PathLike[str],
+    *,
+    axes: str | None = None,
+    voxel_size_um: Sequence[float] | None = None,
+    channel: int | str | None = None,
+    time: int | None = None,
+    series: int | str | None = None,
+    before_voxels: Callable[[Volume], None] | None = None,
+) -> Volume:
+    """Describe one time point of a file, all channels; voxels stay in the file where they can.
+
+    Axes, voxel size and channels come from the file's metadata unless given here. What the file
+    does not say stays unknown, and the provenance of each says where it came from.
+
+    Parameters
+    ----------
+    address : str or path
+        TIFF, BigTIFF, ImageJ hyperstack or OME-TIFF (plain pages, tiled, compressed or pyramidal,
+        of which the full resolution is read), ``stack.npy``, ``stack.npz:array``,
+        ``stack.h5:dataset``, ``store.zarr:array``, or a format of `register_format`.
+    axes : str, optional
+        One letter per dimension of the file out of T, C, Z, Y, X, such as ``"ZCYX"``.
+    voxel_size_um : sequence of 3 floats, optional
+        (z, y, x) in µm.
+    channel : int or str, optional
+        Channel to segment by number, counted from 1 as ImageJ does, or by name; needed when the
+        file holds several.
+    time : int, optional
+        Time point, counted from 1; needed when the file holds several.
+    series : int or str, optional
+        Image or array to read where the file holds several: what the address says after the colon.
+    before_voxels : callable, optional
+        Called with the volume when all but its voxels is known; what it raises ends the reading
+        before a large file is read.
+
+    Returns
+    -------
+    Volume
+
+    Raises
+    ------
+    InputError
+        Missing, truncated or damaged file, one of no known format, ambiguous axes, several
+        channels or time points with none chosen, impossible voxel size, NaN or infinite voxels in
+        the channel to segment, empty or complex images, a package that is not installed.
+    UsageError
+        No address, one that names another array than ``series``, or a format that holds one.
+    ResourceError
+        Not enough memory for a file that has to be read whole.
+    """
+    if voxel_size_um is not None:
+        check_voxel_size(voxel_size_um)
+    refuse_no_number("series", series, or_name=True)
+    path, inside, file_format = locate(address)
+    if series is not None:
+        inside = _agreed(inside, str(series), path)
+    if inside and not file_format.holds_several:
+        raise UsageError(
+            f"{path.name} is {file_format.name} and holds one image, not also {inside!r}; leave "
+            "the series out"
+        )
+    stored = file_format.read(path, inside)
+    with memory_for(path):
+        volume = describe(
+            stored,
+            axes=axes,
+            voxel_size_um=voxel_size_um,
+            channel=channel,
+            time=time,
+            path=path,
+            inside=inside,
+        )
+    if before_voxels is not None:
+        before_voxels(volume)  # what goes wrong there is none of the file's
+    with memory_for(path):
+        read_voxels(volume, stored)
+    return volume
+
+
+def read_array(address: str | os.PathLike[str]) -> NDArray[Any]:
+    """Read a whole array as it is stored, for those who know what its axes are.
+
+    Whole, because training keeps its stacks in memory and scores compare all voxels of two label
+    images.
+
+    Parameters
+    ----------
+    address : str or path
+        As for `read_volume`.
+
+    Returns
+    -------
+    ndarray
+        The stored values in their stored type and shape; memory-mapped where the file allows it.
+
+    Raises
+    ------
+    InputError, ResourceError
+        As `read_volume`, without what concerns the meaning of axes.
+    """
+    path, inside, file_format = locate(address)
+    array = file_format.read(path, inside).array
+    if isinstance(array, Unread):
+        with memory_for(path):
+            return array.load()
+    if isinstance(array, np.ndarray):
+        return array
+    return read_stored(array, ..., path.name)
+
+
+def _agreed(inside: str, series: str, path: Path) -> str:
+    """The array that the address and ``series`` name, or one of them does."""
+    if not series.strip():
+        raise UsageError("series is empty; give the number of an image, or its name")
+    if inside and inside != series.strip("/"):
+        raise UsageError(
+            f"{path.name}:{inside} names another image than series {series!r}; give one of the two"
+        )
+    return series
 
 
 def refuse_known(known: Mapping[str, Any], what: str) -> None:

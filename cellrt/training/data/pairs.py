@@ -8,7 +8,8 @@ from typing import Any
 import numpy.typing as npt
 
 from cellrt.errors import InputError
-from cellrt.runtime.image.formats import read_array, split_address
+from cellrt.runtime.image.formats import split_address
+from cellrt.runtime.image.reading import read_array
 from cellrt.training.recipe import DataTable
 from cellrt.wording import counted
 

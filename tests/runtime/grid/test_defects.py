@@ -5,7 +5,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cellrt.runtime.grid.defects import MendedImage, _computable, as_it_is, find_defects, mended
+from cellrt.runtime.grid.defects import computable, find_defects
+from cellrt.runtime.grid.mended_image import MendedImage, as_it_is, mended
 from cellrt.runtime.grid.resample import resample, resample_mended
 
 SHAPE = (24, 60, 64)
@@ -189,9 +190,9 @@ def test_whole_numbers_keep_all_their_digits(kind: str, offset: int) -> None:
 
 def test_whole_numbers_below_the_sampled_smallest_stay_below() -> None:
     values = np.array([-(2**63), -5, 0, 7, 2**63 - 1])
-    found = _computable(values, 2**40)
+    found = computable(values, 2**40)
     np.testing.assert_array_equal(found, (values.astype(np.float64) - 2**40).astype(np.float32))
-    found = _computable(np.array([0, 2**64 - 1], np.uint64), 2**60)
+    found = computable(np.array([0, 2**64 - 1], np.uint64), 2**60)
     np.testing.assert_allclose(found, [-(2.0**60), 2.0**64 - 2.0**60], rtol=1e-6)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cellrt.runtime.grid.defects import as_it_is, mended
+from cellrt.runtime.grid.mended_image import as_it_is, mended
 from cellrt.runtime.grid.texture import busiest_box, busiest_part, correlation, likeness
 
 SIZE = (16, 64, 64)

@@ -239,7 +239,7 @@ from pathlib import Path
 import numpy as np
 from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.grid.intensity import estimate_range
-from cellrt.runtime.image.formats import read_volume
+from cellrt.runtime.image.reading import read_volume
 from cellrt.runtime.model.file import open_model
 from cellrt.runtime.plan import make_plan
 from cellrt.runtime.results.preview.page import write_preview

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from cellrt.errors import InputError
 from cellrt.runtime.image.axes import example_axes
+from cellrt.runtime.image.choices import find_channel
 from cellrt.runtime.image.stored import Stored
-from cellrt.runtime.image.volume import describe, find_channel, volume_from_array
+from cellrt.runtime.image.volume import describe, volume_from_array
 
 LENGTHS = {"T": 2, "C": 3, "Z": 4, "Y": 5, "X": 6}
 

@@ -10,7 +10,7 @@ import tifffile
 
 import cellrt
 from cellrt.errors import UsageError
-from cellrt.runtime.image.formats import read_volume
+from cellrt.runtime.image.reading import read_volume
 from cellrt.runtime.image.stored import StatedSize
 from cellrt.runtime.image.voxel_size import doubts_about
 

@@ -11,7 +11,7 @@ import pytest
 from scipy import ndimage
 
 import cellrt
-from cellrt.runtime.grid.defects import as_it_is
+from cellrt.runtime.grid.mended_image import as_it_is
 from cellrt.runtime.model.card import Confidence
 from cellrt.runtime.results.confidence import Quality
 from cellrt.runtime.results.segmentation import Segmentation

@@ -1,4 +1,4 @@
-"""One reader for every command: a registry of formats, each a module loaded when it is needed.
+"""Formats of images: a registry, each a module loaded when it is needed.
 
 An array inside a file is addressed as ``file.h5:dataset`` or ``store.zarr:array``; the name can be
 left out where the file holds one. A format from outside the package is added with
@@ -13,18 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellrt.errors import InputError, ResourceError, UsageError
 from cellrt.files import refuse_special, refuse_url
 from cellrt.limits import means_no_memory
-from cellrt.runtime.image.source import Unread
 from cellrt.runtime.image.stored import Stored, refuse_no_numbers
-from cellrt.runtime.image.volume import Volume, describe, read_voxels, refuse_no_number
-from cellrt.runtime.image.voxel_size import check_voxel_size
 from cellrt.wording import a_loop
 
 Reader = Callable[[Path, str], Stored]
@@ -73,7 +68,7 @@ class Format:
             if isinstance(reader, str):
                 module, function = reader.split(":")
                 reader = getattr(import_module(module), function)
-            with _memory_for(path):
+            with memory_for(path):
                 stored = reader(path, inside)
         except ModuleNotFoundError as error:
             if not self.needs or (error.name or "").split(".")[0] != self.needs:
@@ -150,119 +145,6 @@ def register_format(
     )
 
 
-def read_volume(
-    address: str | os.PathLike[str],
-    *,
-    axes: str | None = None,
-    voxel_size_um: Sequence[float] | None = None,
-    channel: int | str | None = None,
-    time: int | None = None,
-    series: int | str | None = None,
-    before_voxels: Callable[[Volume], None] | None = None,
-) -> Volume:
-    """Describe one time point of a file, all channels; voxels stay in the file where they can.
-
-    Axes, voxel size and channels come from the file's metadata unless given here. What the file
-    does not say stays unknown, and the provenance of each says where it came from.
-
-    Parameters
-    ----------
-    address : str or path
-        TIFF, BigTIFF, ImageJ hyperstack or OME-TIFF (plain pages, tiled, compressed or pyramidal,
-        of which the full resolution is read), ``stack.npy``, ``stack.npz:array``,
-        ``stack.h5:dataset``, ``store.zarr:array``, or a format of `register_format`.
-    axes : str, optional
-        One letter per dimension of the file out of T, C, Z, Y, X, such as ``"ZCYX"``.
-    voxel_size_um : sequence of 3 floats, optional
-        (z, y, x) in µm.
-    channel : int or str, optional
-        Channel to segment by number, counted from 1 as ImageJ does, or by name; needed when the
-        file holds several.
-    time : int, optional
-        Time point, counted from 1; needed when the file holds several.
-    series : int or str, optional
-        Image or array to read where the file holds several: what the address says after the colon.
-    before_voxels : callable, optional
-        Called with the volume when all but its voxels is known; what it raises ends the reading
-        before a large file is read.
-
-    Returns
-    -------
-    Volume
-
-    Raises
-    ------
-    InputError
-        Missing, truncated or damaged file, one of no known format, ambiguous axes, several
-        channels or time points with none chosen, impossible voxel size, NaN or infinite voxels in
-        the channel to segment, empty or complex images, a package that is not installed.
-    UsageError
-        No address, one that names another array than ``series``, or a format that holds one.
-    ResourceError
-        Not enough memory for a file that has to be read whole.
-    """
-    if voxel_size_um is not None:
-        check_voxel_size(voxel_size_um)
-    refuse_no_number("series", series, or_name=True)
-    path, inside, file_format = _locate(address)
-    if series is not None:
-        inside = _agreed(inside, str(series), path)
-    if inside and not file_format.holds_several:
-        raise UsageError(
-            f"{path.name} is {file_format.name} and holds one image, not also {inside!r}; leave "
-            "the series out"
-        )
-    stored = file_format.read(path, inside)
-    with _memory_for(path):
-        volume = describe(
-            stored,
-            axes=axes,
-            voxel_size_um=voxel_size_um,
-            channel=channel,
-            time=time,
-            path=path,
-            inside=inside,
-        )
-    if before_voxels is not None:
-        before_voxels(volume)  # what goes wrong there is none of the file's
-    with _memory_for(path):
-        read_voxels(volume, stored)
-    return volume
-
-
-def read_array(address: str | os.PathLike[str]) -> NDArray[Any]:
-    """Read a whole array as it is stored, for those who know what its axes are.
-
-    Whole, because training keeps its stacks in memory and scores compare all voxels of two label
-    images.
-
-    Parameters
-    ----------
-    address : str or path
-        As for `read_volume`.
-
-    Returns
-    -------
-    ndarray
-        The stored values in their stored type and shape; memory-mapped where the file allows it.
-
-    Raises
-    ------
-    InputError, ResourceError
-        As `read_volume`, without what concerns the meaning of axes.
-    """
-    path, inside, file_format = _locate(address)
-    array = file_format.read(path, inside).array
-    if isinstance(array, Unread):
-        with _memory_for(path):
-            return array.load()
-    if isinstance(array, np.ndarray):
-        return array
-    from cellrt.runtime.image.file_sources import read_stored
-
-    return read_stored(array, ..., path.name)
-
-
 def split_address(address: str) -> tuple[str, str]:
     """Split ``file.h5:dataset`` into file and dataset; the second is empty when there is none.
 
@@ -294,7 +176,7 @@ def parse_address(address: str | os.PathLike[str]) -> tuple[Path, str]:
     text = os.fspath(address)
     if not text.strip():
         raise UsageError(f"the input is '{text}', which names no file; give a file's path")
-    refuse_url(text, "download it first and give the file")
+    refuse_url(text)
     file, inside = (text, "") if os.path.exists(text) else split_address(text)
     return Path(file), inside
 
@@ -310,7 +192,7 @@ def is_image_folder(path: Path) -> bool:
     return any((path / name).is_file() for name in names)
 
 
-def _locate(address: str | os.PathLike[str]) -> tuple[Path, str, Format]:
+def locate(address: str | os.PathLike[str]) -> tuple[Path, str, Format]:
     """File, name inside and format of an address."""
     path, inside = parse_address(address)
     head = _head(path)
@@ -338,19 +220,9 @@ def _locate(address: str | os.PathLike[str]) -> tuple[Path, str, Format]:
     )
 
 
-def _agreed(inside: str, series: str, path: Path) -> str:
-    """The array that the address and ``series`` name, or one of them does."""
-    if not series.strip():
-        raise UsageError("series is empty; give the number of an image, or its name")
-    if inside and inside != series.strip("/"):
-        raise UsageError(
-            f"{path.name}:{inside} names another image than series {series!r}; give one of the two"
-        )
-    return series
-
-
 @contextmanager
-def _memory_for(path: Path) -> Iterator[None]:
+def memory_for(path: Path) -> Iterator[None]:
+    """Say of a file that is read in a block that it does not fit into memory, where that is so."""
     try:
         yield
     except (MemoryError, OSError, InputError) as error:

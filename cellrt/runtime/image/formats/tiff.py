@@ -14,6 +14,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from cellrt.errors import InputError
+from cellrt.runtime.image.choices import taken_by_number
 from cellrt.runtime.image.formats.damage import damaged, raised_in
 from cellrt.runtime.image.formats.tiff_ome import (
     channel_names,
@@ -34,7 +35,6 @@ from cellrt.runtime.image.formats.tiff_voxel_size import (
 )
 from cellrt.runtime.image.source import Unread
 from cellrt.runtime.image.stored import Stored
-from cellrt.runtime.image.volume import taken_by_number
 
 # Size, kind and place of the voxels, and the description that holds the axes.
 _ESSENTIAL_TAGS = {*range(256, 260), 262, 270, 273, *range(277, 280), 284, 317, *range(322, 326)}

@@ -13,13 +13,8 @@ import tifffile
 import cellrt
 from cellrt.errors import InputError, ResourceError
 from cellrt.runtime.image import formats
-from cellrt.runtime.image.formats import (
-    parse_address,
-    read_array,
-    read_volume,
-    register_format,
-    split_address,
-)
+from cellrt.runtime.image.formats import parse_address, register_format, split_address
+from cellrt.runtime.image.reading import read_array, read_volume
 from cellrt.runtime.image.stored import StatedSize, Stored
 from cellrt.runtime.image.volume import volume_from_array
 

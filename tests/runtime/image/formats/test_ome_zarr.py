@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cellrt.errors import InputError
-from cellrt.runtime.image.formats import read_volume
+from cellrt.runtime.image.reading import read_volume
 
 zarr = pytest.importorskip("zarr", minversion="3", reason="zarr 3 writes both versions")
 

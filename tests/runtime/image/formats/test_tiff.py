@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellrt.errors import InputError
-from cellrt.runtime.image.formats import read_array, read_volume
 from cellrt.runtime.image.formats.damage import damaged
+from cellrt.runtime.image.reading import read_array, read_volume
 
 DATA = Path(__file__).parents[4].parent / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="real stacks (../shared/data) are absent")

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from cellrt.errors import InputError, UsageError
-from cellrt.runtime.image.formats import read_volume
+from cellrt.runtime.image.reading import read_volume
 from cellrt.runtime.image.voxel_size import um_per_unit
 
 STACK = np.random.default_rng(0).integers(0, 60_000, (7, 33, 45)).astype(np.uint16)
