@@ -14,17 +14,22 @@ named with ``--engine``: TensorRT-RTX is for RTX cards, and not for an H100. One
 other cells than the CPU ends the script with exit code 1 before anything is timed. With ``--cpu``,
 and on a machine without a GPU, the same code runs on the CPU with small stacks, which shows that
 the script works and nothing else. Writes docs/gpu.md.
+
+A machine that is at hand for minutes runs ``--only`` some phases with ``--keep FOLDER``; the same
+command with ``--only ''`` makes the page of what the folder holds, on any machine.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +47,7 @@ from pipelines import (
     run_pytorch,
     walls_filled,
 )
-from report import figures, parser, write
+from report import figures, made_by, parser, write
 from stacks import MEMBRANE_DIAMETER, MEMBRANES, membranes, mirrored
 
 import cellrt
@@ -58,6 +63,7 @@ from cellrt.runtime.network.engines.ladder import choose_engine
 from cellrt.runtime.network.engines.tensorrt.cache import FOLDER_VARIABLE
 from cellrt.simulation import simulate_nuclei
 
+PHASES = ("check", "network", "end", "large")
 ON_GPU = Sizes(MEMBRANES, (512, 512, 512), tiles=LARGEST_BATCH, calls=10, repeats=5)
 ON_CPU = Sizes((48, 96, 96), (64, 128, 128), tiles=1, calls=1, repeats=3)
 
@@ -221,47 +227,112 @@ def large_stack(engines: list[str], half: ModelFile, sizes: Sizes) -> dict[str, 
     return found
 
 
+def models(folder: Path) -> list[tuple[ModelFile, ModelFile]]:
+    """Each model as it is, and in fp16, which is made where the folder has none."""
+    found = []
+    for name in ("nuclei", "membranes"):
+        half = folder / f"{name}-fp16.onnx"
+        if not half.exists():
+            write_variant(name, half, "fp16")
+        found.append((open_model(name), open_model(half)))
+    return found
+
+
+def measure(
+    phase: str,
+    engines: list[str],
+    pairs: list[tuple[ModelFile, ModelFile]],
+    gpu: bool,
+    sizes: Sizes,
+) -> Any:
+    """The figures of one phase, as JSON holds them."""
+    device = torch.device("cuda" if gpu else "cpu")
+    if phase == "check":
+        checks = check_engines(engines, pairs)
+        print(checks_table(checks))
+        return [asdict(check) for check in checks]
+    if phase == "network":
+        return network_rates(engines, pairs[1], device, sizes)
+    if phase == "end":
+        return end_to_end(engines, pairs[1], device, sizes)
+    return large_stack(engines, pairs[0][1], sizes)
+
+
+def refuse(checks: list[dict[str, Any]]) -> None:
+    """End where an engine fails or finds other cells than the CPU."""
+    if not all(Check(**check).passes for check in checks):
+        sys.exit(
+            "an engine fails or computes something else than the CPU; nothing was timed; "
+            "name the others with --engine to leave it out"
+        )
+
+
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--cpu", action="store_true", help="run on the CPU, with small stacks")
     arguments.add_argument("--engine", action="append", help="engine to measure [all]; repeatable")
+    arguments.add_argument("--only", default=",".join(PHASES), help=f"of {', '.join(PHASES)} [all]")
+    arguments.add_argument("--repeats", type=int, help="timings of which the median counts")
+    arguments.add_argument(
+        "--keep",
+        type=Path,
+        help="folder for each phase's figures, written when it ends, and for model files in fp16",
+    )
     options = arguments.parse_args()
     gpu = torch.cuda.is_available() and not options.cpu
-    if not gpu and (figures("gpu") or {}).get("gpu"):
+    if not gpu and not options.keep and (figures("gpu") or {}).get("gpu"):
         print("docs/gpu.md was measured on a GPU and stays as it is")
         return
-    sizes, device = (ON_GPU, torch.device("cuda")) if gpu else (ON_CPU, torch.device("cpu"))
-    needs = "nvidia" if gpu else ""
-    engines = [name for name in working_engines() if choose_engine(name).spec.needs == needs]
-    engines = [name for name in engines if name in (options.engine or engines)]
-    if not engines or len(engines) < len(options.engine or ()):
-        sys.exit("no engine, or not every one, works on this device; run `cellrt doctor`")
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ[FOLDER_VARIABLE] = str(Path(folder) / "engines")  # none that was built before
-        pairs = []
-        for name in ("nuclei", "membranes"):
-            half = Path(folder) / f"{name}-fp16.onnx"
-            write_variant(name, half, "fp16")
-            pairs.append((open_model(name), open_model(half)))
-        checks = check_engines(engines, pairs)
-        print(checks_table(checks))
-        if not all(check.passes for check in checks):
-            sys.exit(
-                "an engine fails or computes something else than the CPU; nothing was timed; "
-                "name the others with --engine to leave it out"
+    sizes = ON_GPU if gpu else ON_CPU
+    if options.repeats:
+        sizes = replace(sizes, repeats=options.repeats)
+    with contextlib.ExitStack() as stack:
+        folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        wanted = [phase for phase in PHASES if phase in options.only.split(",")]
+        if wanted:
+            needs = "nvidia" if gpu else ""
+            engines = [n for n in working_engines() if choose_engine(n).spec.needs == needs]
+            engines = [name for name in engines if name in (options.engine or engines)]
+            if not engines or len(engines) < len(options.engine or ()):
+                sys.exit("no engine, or not every one, works on this device; run `cellrt doctor`")
+            built = stack.enter_context(tempfile.TemporaryDirectory())
+            os.environ[FOLDER_VARIABLE] = built  # none that was built before
+            pairs = models(folder)
+        for phase in wanted:
+            device = torch.device("cuda" if gpu else "cpu")
+            found = measure(phase, engines, pairs, device, sizes)
+            about = {
+                "gpu": [str(found) for found in nvidia_gpus()[0]] if gpu else [],
+                "pytorch": torch.__version__,
+                "sizes": asdict(sizes),
+                "made_by": made_by(),
+            }
+            (folder / f"{phase}.json").write_text(
+                json.dumps({"about": about, "figures": found}, indent=1), encoding="utf-8"
             )
-        (_, nuclei), files = pairs
-        rates = network_rates(engines, files, device, sizes)
-        measured = Measured(
-            gpu=[str(found) for found in nvidia_gpus()[0]] if gpu else [],
-            pytorch=torch.__version__,
-            sizes=sizes,
-            checks=checks,
-            network_voxels_per_second=rates,
-            end_to_end_seconds=end_to_end(engines, files, device, sizes),
-            large_stack_seconds=large_stack(engines, nuclei, sizes),
-        )
-    write("gpu", "On a GPU", page(measured), asdict(measured))
+            if phase == "check":
+                refuse(found)
+        phases = {
+            phase: json.loads((folder / f"{phase}.json").read_text(encoding="utf-8"))
+            for phase in PHASES
+            if (folder / f"{phase}.json").exists()
+        }
+    if len(phases) < len(PHASES):
+        print(f"no page yet; missing: {', '.join(p for p in PHASES if p not in phases)}")
+        return
+    about = phases["end"]["about"]
+    kept = {phase: phases[phase]["figures"] for phase in PHASES}
+    measured = Measured(
+        gpu=about["gpu"],
+        pytorch=about["pytorch"],
+        sizes=Sizes(**about["sizes"]),
+        checks=[Check(**check) for check in kept["check"]],
+        network_voxels_per_second=kept["network"],
+        end_to_end_seconds=kept["end"],
+        large_stack_seconds=kept["large"],
+    )
+    write("gpu", "On a GPU", page(measured), asdict(measured), about["made_by"])
 
 
 if __name__ == "__main__":

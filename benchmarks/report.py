@@ -34,7 +34,8 @@ def commit() -> str:
         head = _git("rev-parse", "--short", "HEAD")
         return head + ("-dirty" if _git("status", "--porcelain", "--", *CODE) else "")
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        # A copy without its history, as on a machine lent for minutes, is told.
+        return os.environ.get("CELLRT_COMMIT", "unknown")
 
 
 def _git(*words: str) -> str:
@@ -96,19 +97,29 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(name: str, title: str, text: str, figures: Any) -> None:
-    """Write ``docs/NAME.md`` and ``docs/NAME.json``; both name command, commit and machine."""
-    made_by = {
+def made_by() -> dict[str, Any]:
+    """Command, commit and machine of what this process measures."""
+    return {
         "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "commit": COMMIT,
         "date": date.today().isoformat(),
         "machine": machine(),
         "share_of_others": share_of_others(BEGIN),
     }
-    page = f"# {title}\n\n{head(made_by)}\n\n{text}"
+
+
+def write(
+    name: str, title: str, text: str, figures: Any, source: dict[str, Any] | None = None
+) -> None:
+    """Write ``docs/NAME.md`` and ``docs/NAME.json``; both name command, commit and machine.
+
+    `source` is `made_by` of the process that measured, where it was another.
+    """
+    source = source or made_by()
+    page = f"# {title}\n\n{head(source)}\n\n{text}"
     (DOCS / f"{name}.md").write_text(page, encoding="utf-8")
     (DOCS / f"{name}.json").write_text(
-        json.dumps({"made_by": made_by, "figures": figures}, indent=1) + "\n", encoding="utf-8"
+        json.dumps({"made_by": source, "figures": figures}, indent=1) + "\n", encoding="utf-8"
     )
     print(page)
 

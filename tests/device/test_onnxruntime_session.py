@@ -6,6 +6,7 @@ import types
 
 import numpy as np
 import pytest
+from numba import config
 
 from cellrt.errors import EngineError, ResourceError
 from cellrt.runtime.decoding.registry import decoder_for
@@ -21,6 +22,11 @@ from cellrt.runtime.network.run import network_fields
 from cellrt.runtime.network.tiles import plan_tiles
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is an extra")
+
+pytestmark = pytest.mark.skipif(
+    not config.ENABLE_CUDASIM,
+    reason="device addresses are read on the host, which only the simulator's can be",
+)
 
 TILE = (8, 16, 16)
 

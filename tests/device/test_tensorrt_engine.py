@@ -12,6 +12,7 @@ import types
 
 import numpy as np
 import pytest
+from numba import config
 
 import cellrt
 from cellrt.errors import EngineError
@@ -36,6 +37,11 @@ from cellrt.runtime.progress import Silent
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is an extra")
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is an extra")
+
+pytestmark = pytest.mark.skipif(
+    not config.ENABLE_CUDASIM,
+    reason="device addresses are read on the host, which only the simulator's can be",
+)
 
 ADA = Gpu("NVIDIA RTX 4000 Ada", "20475 MiB", "560.35", "8.9")
 TILE = (16, 32, 32)

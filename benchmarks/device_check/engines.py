@@ -1,0 +1,61 @@
+"""Segment a stack with every engine that loads here; its cells against fp32 on the CPU."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from typing import Any
+
+import numpy as np
+from numba import config
+
+import cellrt
+from cellrt.evaluation.engine_runs import working_engines
+from cellrt.simulation import simulate_membranes, simulate_nuclei
+
+SMALL = bool(config.ENABLE_CUDASIM)
+LEAST = 0.98
+IOU = 0.75
+
+
+def main() -> None:
+    shape = (24, 48, 48) if SMALL else (72, 160, 160)
+    stacks = {
+        "nuclei": simulate_nuclei(shape, diameter_voxels=20, seed=9).image,
+        "membranes": simulate_membranes(shape, diameter_voxels=24, seed=9).image,
+        "membranes-3dcellseg": simulate_membranes(shape, diameter_voxels=19, seed=8).image,
+    }
+    engines, failed = working_engines(), 0
+    print("engines:", ", ".join(engines))
+    for model, image in stacks.items():
+        settings: dict[str, Any] = {"diameter": 20.0, "voxel_size": (1.0, 1.0, 1.0)}
+        expected = cellrt.segment(
+            image, model=model, engine="openvino", precision="fp32", **settings
+        ).labels
+        for engine in engines:
+            segmenter = cellrt.Segmenter(model, engine=engine)
+            for turn in range(2):
+                begin = time.perf_counter()
+                try:
+                    result = segmenter(image, **settings)
+                except Exception:  # the next engine is to be tried, whatever ails this one
+                    failed += 1
+                    traceback.print_exc()
+                    break
+                seconds = time.perf_counter() - begin
+                ap = cellrt.evaluate(result.labels, expected, thresholds=(IOU,)).at(IOU)
+                agreement = ap.average_precision if np.any(expected) else 1.0
+                failed += not agreement >= LEAST
+                record = result.record
+                print(
+                    f"{model}, {engine}, turn {turn}: AP75 {agreement:.3f}, {len(result.table)} "
+                    f"cells, {seconds:.2f} s, {record['seconds']}"
+                )
+                for warning in record.get("warnings", ()):
+                    print("   ", warning)
+    sys.exit(failed > 0)
+
+
+if __name__ == "__main__":
+    main()
