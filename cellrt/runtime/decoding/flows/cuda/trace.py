@@ -54,7 +54,7 @@ def follow_and_number(pointers: Any) -> npt.NDArray[np.int64]:
     """Turn pointers, in place, into basin numbers; returns the sinks' indices on the host."""
     counts = zeros(2, np.int64)
     launch(_walk, pointers.size, pointers, MOST_MOVES, counts)
-    unfinished, count = counts.copy_to_host()
+    unfinished, count = map(int, counts.copy_to_host())  # of NumPy's, numba makes no shape
     if unfinished:
         return _finish_on_host(pointers)
     sinks = cuda.device_array(max(count, 1), np.int64)
