@@ -185,6 +185,7 @@ def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stag
         resident_bytes=volume.nbytes_resident,
         tile=options.tile or network.fixed_tile,
         halo=options.halo,
+        device_voxels=network.device_voxels,
     )
     plan.check_memory()
     with clock.stage("intensity"):

@@ -512,7 +512,7 @@ def test_every_kernel_compiles_for_gpus_that_are_not_here(monkeypatch):
     device = types.SimpleNamespace()
     monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: device)
     compiled = set()
-    for module in ("basins", "contacts", "regions", "errors", "upsample"):
+    for module in ("trace", "sinks", "regions", "flow_error", "upsample"):
         kernels = vars(getattr(typed, module)).items()
         for name, kernel in [(n, k) for n, k in kernels if isinstance(k, HostKernel)]:
             function = getattr(getattr(real, module), name).py_func
