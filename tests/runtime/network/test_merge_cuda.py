@@ -64,3 +64,28 @@ def test_compiled_kernels_give_the_hosts_sums(sums, shape):
             sums.pack(there.fields, first, expected.shape[1], packed)
             np.testing.assert_array_equal(packed[:-1].reshape(expected.shape), expected)
             assert packed[-1] == 77
+
+
+def test_every_kernel_compiles_for_gpus_that_are_not_here(monkeypatch):
+    pytest.importorskip("numba_cuda", reason="numba-cuda is an extra")
+    from numba import cuda, types
+
+    sums, axis, n = (
+        types.Array(types.float32, 4, "C"),
+        types.Array(types.float32, 1, "C"),
+        types.int64,
+    )
+    signatures = {
+        merge_cuda._begin: (sums, sums, n, n, n),
+        merge_cuda._add_weighted: (sums, sums, axis, axis, axis, n),
+        merge_cuda._carry: (sums, sums, n, n, n),
+        merge_cuda._move_up: (sums, n),
+        merge_cuda._pack: (sums, n, n, n, n, axis),
+    }
+    device = type("Device", (), {})()
+    monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: device)
+    for kernel, signature in signatures.items():
+        for capability in ((7, 5), (9, 0), (12, 0)):
+            device.compute_capability = capability
+            text, _ = cuda.compile_ptx(kernel.py_func, signature, cc=capability)
+            assert ".entry" in text
