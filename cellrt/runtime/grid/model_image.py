@@ -75,20 +75,19 @@ class ModelImage:
         ndarray, float32, shape stop - start
             `into`, where it was given.
         """
-        result = np.empty(tuple(b - a for a, b in zip(start, stop, strict=True)), np.float32)
-        result = result if into is None else into
+        shape = tuple(b - a for a, b in zip(start, stop, strict=True))
+        result = np.empty(shape, np.float32) if into is None else into
         z, y, x = (min(b, n) for b, n in zip(stop, self.shape, strict=True))
         inside = result[: z - start[0], : y - start[1], : x - start[2]]
 
         def part(first: int, last: int) -> None:
-            low, high = (start[0] + first, *start[1:]), (start[0] + last, y, x)
+            low = (start[0] + first, start[1], start[2])
             if self.ready is not None:
-                inside[first:last] = self.ready[low[0] : high[0], low[1] : y, low[2] : x]
-                return
-            for plane in range(first, last):  # one at a time stays in a core's cache
-                at = (start[0] + plane, *start[1:])
-                voxels, fill = self.source.read(at, (at[0] + 1, y, x))
-                inside[plane] = self.scale.normalise(voxels, at, fill)[0]
+                box = tuple(slice(a, b) for a, b in zip(low, (start[0] + last, y, x), strict=True))
+                inside[first:last] = self.ready[box]
+            else:
+                voxels, fill = self.source.read(low, (start[0] + last, y, x))
+                inside[first:last] = self.scale.normalise(voxels, low, fill)
 
         in_threads(len(inside), part, voxels=inside.size)
         if inside.shape != result.shape:
