@@ -10,7 +10,17 @@ import typer
 if TYPE_CHECKING:
     from cellrt.evaluation.engine_runs import EngineRun
 
-STAGES = ("read", "cell size", "prepare image", "network", "cells", "measure", "write", "preview")
+STAGES = (
+    "read",
+    "cell size",
+    "prepare image",
+    "load",
+    "network",
+    "cells",
+    "measure",
+    "write",
+    "preview",
+)
 
 
 def benchmark(

@@ -10,6 +10,7 @@ from cellrt.geometry import Shape
 from cellrt.limits import free_memory
 from cellrt.runtime.decoding.base import Decoder, check_size
 from cellrt.runtime.model.card import ModelCard
+from cellrt.runtime.network.engines.gpu_session import BATCH_VOXELS
 from cellrt.runtime.network.engines.speed import network_speed
 from cellrt.runtime.network.loaded import LoadedModel
 from cellrt.runtime.network.tiles import TileGrid, largest_halo, plan_tiles
@@ -19,6 +20,10 @@ from cellrt.runtime.network.tiles import TileGrid, largest_halo, plan_tiles
 BASE_BYTES = 330_000_000
 ENGINE_BYTES_PER_TILE_VOXEL = 104
 LABEL_BYTES_PER_VOXEL = 4
+# A GPU's work takes of the host what its libraries and pieces on their way take, and the tiles that
+# wait for it: of two batches, float32.
+DEVICE_HOST_BYTES = 600_000_000
+DEVICE_HOST_BYTES_PER_VOXEL = 8
 # What `cellrt segment` promises to stay within, besides the decoder's share per voxel; larger tiles
 # overlap less, so they use it up.
 PROMISED_BYTES = 1_000_000_000
@@ -111,6 +116,7 @@ def make_plan(
     resident_bytes: int | None = None,
     tile: Shape | None = None,
     halo: int | None = None,
+    device_voxels: int | None = None,
 ) -> Plan:
     """Lay out tiles and estimate memory.
 
@@ -130,6 +136,8 @@ def make_plan(
         How much of that takes memory; all of it by default, nothing for a memory map.
     tile, halo : optional
         Override what the card and the search for the cheapest tiling say.
+    device_voxels : int, optional
+        Where the network runs in the memory of a GPU: the largest tile for that.
 
     Raises
     ------
@@ -140,7 +148,7 @@ def make_plan(
     """
     check_size(model_shape, _grid_words(model_shape, scale))
     promised = PROMISED_BYTES + decoder.promised_bytes * math.prod(shape)
-    for max_voxels in TILE_VOXELS:
+    for max_voxels in TILE_VOXELS if device_voxels is None else (device_voxels,):
         grid = plan_tiles(
             model_shape,
             halo=card.halo if halo is None else halo,
@@ -149,7 +157,8 @@ def make_plan(
             max_voxels=max_voxels,
             tile=tile,
         )
-        working = BASE_BYTES + _working_bytes(shape, grid, decoder, card)
+        on_host = device_voxels is None
+        working = BASE_BYTES + _working_bytes(shape, grid, decoder, card, on_host)
         if working + image_bytes <= 0.95 * promised:
             break
     held = image_bytes if resident_bytes is None else resident_bytes
@@ -164,13 +173,19 @@ def _grid_words(model_shape: Shape, scale: str) -> str:
     return f"the grid of {grid} voxels follows from a cell diameter of {scale}"
 
 
-def _working_bytes(shape: Shape, grid: TileGrid, decoder: Decoder, card: ModelCard) -> int:
+def _working_bytes(
+    shape: Shape, grid: TileGrid, decoder: Decoder, card: ModelCard, on_host: bool
+) -> int:
     """Memory of the network stage or of the decoder, whichever takes more."""
     voxels, model_voxels = math.prod(shape), math.prod(grid.shape)
     resampled = 0 if shape == grid.shape else 2 * model_voxels
     network = resampled + decoder.kept_bytes * model_voxels
-    network += len(card.outputs[0].channels[decoder.merged]) * _buffer_bytes(grid)
-    network += (card.activation_bytes + ENGINE_BYTES_PER_TILE_VOXEL) * math.prod(grid.tile)
+    tile_voxels = math.prod(grid.tile)
+    if on_host:
+        network += len(card.outputs[0].channels[decoder.merged]) * _buffer_bytes(grid)
+        network += (card.activation_bytes + ENGINE_BYTES_PER_TILE_VOXEL) * tile_voxels
+    else:
+        network += DEVICE_HOST_BYTES + DEVICE_HOST_BYTES_PER_VOXEL * max(tile_voxels, BATCH_VOXELS)
     decoding = decoder.working_bytes * model_voxels
     if shape != grid.shape:
         decoding += LABEL_BYTES_PER_VOXEL * voxels

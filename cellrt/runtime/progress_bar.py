@@ -20,6 +20,7 @@ TITLES = {
     "judge": "Judging",
     "cell size": "Looking at the cells' size",
     "prepare image": "Preparing the image",
+    "load": "Loading the network",
     "network": "Running the network",
     "cells": "Assembling cells",
     "measure": "Measuring",

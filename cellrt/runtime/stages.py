@@ -185,6 +185,7 @@ def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stag
         resident_bytes=volume.nbytes_resident,
         tile=options.tile or network.fixed_tile,
         halo=options.halo,
+        device_voxels=network.device_voxels,
     )
     plan.check_memory()
     with clock.stage("intensity"):
@@ -246,11 +247,13 @@ def predict(job: Job, clock: StageClock) -> Fields:
     shape, note = job.plan.grid.shape, clock.progress.note
     with clock.stage("prepare image"):
         image = prepare_image(job.image, shape, job.network.model.card.normalisation, job.intensity)
-    with job.network.in_use, clock.stage("network", job.plan.model_voxels, "voxels"):
-        session = job.network.session(job.plan.grid.tile, note)
-        kept, seconds = network_fields(
-            image, job.plan.grid, session, job.decoder, clock.progress.advance, note
-        )
+    with job.network.in_use:
+        with clock.stage("load"):
+            session = job.network.session(job.plan.grid.tile, note)
+        with clock.stage("network", job.plan.model_voxels, "voxels"):
+            kept, seconds = network_fields(
+                image, job.plan.grid, session, job.decoder, clock.progress.advance, note
+            )
     precision, device = session.precision, session.device
     del session
     job.network.finish()

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from cellrt.errors import EngineError, ResourceError
 from cellrt.runtime.decoding.base import WholeCollector
 from cellrt.runtime.grid.model_image import prepare_image
-from cellrt.runtime.machine.gpu import DeviceMemoryError, memory_errors, open_device
+from cellrt.runtime.machine.gpu import Device, DeviceMemoryError, memory_errors, open_device
 from cellrt.runtime.model.card import Normalisation
+from cellrt.runtime.network import merge_cuda, run_cuda
 from cellrt.runtime.network.engines.gpu_session import DeviceSession
 from cellrt.runtime.network.hand_over import HandOver
 from cellrt.runtime.network.merge import merge, predict
@@ -194,7 +195,7 @@ def test_a_device_without_room_for_one_tile_ends_the_run_with_advice():
     grid = plan_tiles(TILE, halo=0, multiple=4, tile=TILE)
     out = HandOver(Keep(), grid, "fp32")
     with pytest.raises(DeviceMemoryError, match=r"smaller tile, or use engine openvino"):
-        device_fields(lambda tile: volume(TILE), grid, Session(room=0), out)
+        device_fields(lambda tile, into: None, grid, Session(room=0), out)
     assert issubclass(DeviceMemoryError, ResourceError)
 
 
@@ -230,9 +231,121 @@ def test_the_batch_follows_from_the_free_memory():
         free_bytes = 0.0
 
     session.gpu = Small()
-    for free, expected in ((0, 1), (1000 * voxels, 2), (1e12, 4)):
+    for free, expected in ((0, (1, False)), (1400 * voxels, (2, True)), (1e12, (4, True))):
         Small.free_bytes = free
-        assert _first_batch(session, grid) == expected
+        assert _first_batch(session, grid, 2) == expected
+
+
+def test_nothing_is_queued_in_the_default_stream_nor_sliced_by_rows(monkeypatch):
+    """Either has host and device wait for one another, or the host count rows in Python."""
+    shape = (20, 30, 40)
+    grid = plan_tiles(shape, halo=1, blend=2, multiple=4, tile=TILE)
+    image = prepare_image(volume(shape), shape, Normalisation())
+    session = Session()
+    array = type(session.gpu.empty((1,), np.float32, session.stream))
+    queued = []
+
+    def in_a_stream(name):
+        copy = getattr(array, name)
+
+        def checked(self, *arguments, stream=0, **options):
+            assert stream or self.stream, f"{name} in the default stream"
+            return copy(self, *arguments, stream=stream, **options)
+
+        monkeypatch.setattr(array, name, checked)
+
+    def launch(kernel, count, *arguments, stream=0):
+        queued.append(stream)
+        real_launch(kernel, count, *arguments, stream=stream)
+
+    def getitem(self, key):
+        part = real_getitem(self, key)
+        assert np.ndim(part) == 0 or part.is_c_contiguous(), f"sliced by rows: {key}"
+        return part
+
+    def setitem(self, key, value):
+        raise AssertionError("assigned by numba")
+
+    real_launch, real_getitem = merge_cuda.launch, array.__getitem__
+    for name in ("copy_to_device", "copy_to_host"):
+        in_a_stream(name)
+    # In kernels the simulator reads and writes elements through these two; they run in `launch`.
+    with monkeypatch.context() as outside:
+
+        def out_of_kernels(kernel, count, *arguments, stream=0):
+            with monkeypatch.context() as inside:
+                inside.setattr(array, "__getitem__", real_getitem)
+                inside.setattr(array, "__setitem__", real_setitem)
+                launch(kernel, count, *arguments, stream=stream)
+
+        real_setitem = array.__setitem__
+        outside.setattr(merge_cuda, "launch", out_of_kernels)
+        outside.setattr(array, "__getitem__", getitem)
+        outside.setattr(array, "__setitem__", setitem)
+        there, _ = network_fields(image, grid, session, Keep())
+    here, _ = network_fields(image, grid, Plain(), Keep())
+    np.testing.assert_allclose(there, here, rtol=0, atol=1e-6)
+    assert set(queued) == {session.stream}
+
+
+def test_blocks_come_back_in_pieces_of_any_size(monkeypatch):
+    shape = (20, 30, 40)
+    grid = plan_tiles(shape, halo=1, blend=2, multiple=4, tile=TILE)
+    image = prepare_image(volume(shape), shape, Normalisation())
+    here, _ = network_fields(image, grid, Plain(), Keep())
+    for values in (1, 4000, 10**9):
+        monkeypatch.setattr(run_cuda, "PIECE_VALUES", values)
+        done = []
+        there, _ = network_fields(image, grid, Session(), Keep(), done.append)
+        np.testing.assert_allclose(there, here, rtol=0, atol=1e-6)
+        assert sum(done) == np.prod(shape)
+
+
+def test_an_error_while_a_piece_is_stored_reaches_the_caller():
+    class Full(Keep):
+        def collector(self, shape):
+            def store(part, fields):
+                raise OSError("no space left")
+
+            return WholeCollector(np.empty((*shape, 2), np.float32), store)
+
+    shape = (20, 30, 40)
+    grid = plan_tiles(shape, halo=1, blend=2, multiple=4, tile=TILE)
+    image = prepare_image(volume(shape), shape, Normalisation())
+    with pytest.raises(OSError, match="no space"):
+        network_fields(image, grid, Session(), Full())
+
+
+def test_what_is_carried_lies_in_the_hosts_memory_where_the_device_has_no_room(monkeypatch):
+    shape = (20, 30, 40)
+    grid = plan_tiles(shape, halo=1, blend=2, multiple=4, tile=TILE)
+    image = prepare_image(volume(shape), shape, Normalisation())
+    here, _ = network_fields(image, grid, Plain(), Keep())
+    made, real = [], Device.in_host_memory
+    monkeypatch.setattr(
+        Device, "in_host_memory", lambda *arguments: made.append(arguments[1]) or real(*arguments)
+    )
+    # As planned, when the memory that is free is measured.
+    with monkeypatch.context() as patch:
+        patch.setattr(Device, "free_bytes", 0.0)
+        there, _ = network_fields(image, grid, Session(), Keep())
+    np.testing.assert_allclose(there, here, rtol=0, atol=1e-6)
+    assert len(made) == 1
+
+    # And where one tile does not fit beside it after all.
+    class Beside(Session):
+        def reserve(self, batch, tile):
+            with memory_errors():
+                if not self.batches and len(refused) < 3:  # at 4, 2 and 1 at a time
+                    refused.append(batch)
+                    raise RuntimeError("CUDA_ERROR_OUT_OF_MEMORY")
+
+    refused, notes = [], []
+    there, _ = network_fields(image, grid, Beside(), Keep(), note=notes.append)
+    np.testing.assert_allclose(there, here, rtol=0, atol=1e-6)
+    assert refused == [4, 2, 1]
+    assert "in the host's memory" in notes[-1]
+    assert len(made) == 2
 
 
 def test_several_devices_share_the_tiles_in_turn():

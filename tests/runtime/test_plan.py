@@ -57,8 +57,24 @@ def test_channels_that_are_not_merged_take_no_memory_of_the_merge():
 
     shape = (256, 512, 512)
     grid = make_plan(shape, shape, CARD, DECODER, image_bytes=0).grid
-    one, all_four = (plans._working_bytes(shape, grid, d, CARD) for d in (OneOfFour(), DECODER))
+    one, all_four = (
+        plans._working_bytes(shape, grid, d, CARD, True) for d in (OneOfFour(), DECODER)
+    )
     assert all_four - one == 3 * plans._buffer_bytes(grid)
+
+
+def test_a_gpu_takes_larger_tiles_whose_activations_are_not_in_the_hosts_memory():
+    shape = (512, 512, 512)
+    host, gpu = (
+        make_plan(shape, shape, CARD, DECODER, image_bytes=2 * 512**3, device_voxels=voxels)
+        for voxels in (None, 1 << 23)
+    )
+    assert host.overhead > 1.6
+    assert gpu.overhead < 1.45
+    assert gpu.memory_bytes <= host.memory_bytes
+    # Also where a small GPU has no room for large ones.
+    small = make_plan(shape, shape, CARD, DECODER, image_bytes=0, device_voxels=1_200_000)
+    assert np.prod(small.grid.tile) <= 1_200_000
 
 
 def test_a_plan_that_does_not_fit_is_refused_with_both_numbers(monkeypatch):

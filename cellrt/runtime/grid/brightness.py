@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from cellrt.runtime.grid.brightness_kernels import (
     CALM,
+    MOST_IN_WINDOW,
     NODE_STEP,
     add_plane,
     mark_peaks,
@@ -30,6 +32,7 @@ from cellrt.runtime.grid.brightness_kernels import (
     window_quantiles,
 )
 from cellrt.runtime.grid.intensity import IntensityRange
+from cellrt.threads import in_threads
 
 FloatArray = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -282,7 +285,8 @@ def _window_quantiles(means: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Low quantiles around every node of block means and of their second differences, or NaN."""
     nodes = tuple(-(-n // NODE_STEP) for n in means.shape)
     background, changes = (np.full(nodes, np.nan, np.float32) for _ in range(2))
-    window_quantiles(means.reshape(-1), means.shape, background, changes)
+    work = partial(window_quantiles, means.reshape(-1), means.shape, background, changes)
+    in_threads(nodes[0], work, voxels=MOST_IN_WINDOW * background.size)
     return background, changes
 
 

@@ -21,7 +21,7 @@ WINDOW_BLOCKS = 6
 WINDOW_STEP = 2
 FEWEST_BLOCKS = 8
 CALM = 0.25
-_MOST_IN_WINDOW = (2 * WINDOW_BLOCKS // WINDOW_STEP) ** 3
+MOST_IN_WINDOW = (2 * WINDOW_BLOCKS // WINDOW_STEP) ** 3
 # A peak is the largest block within this many blocks, and stands out of the median within one cell
 # by this share of its height: noise on haze does not.
 PEAK_REACH = 2
@@ -45,15 +45,16 @@ def add_plane(plane, fill, block, sums, counts):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def window_quantiles(means, shape, background, changes):  # type: ignore[no-untyped-def]
+def window_quantiles(means, shape, background, changes, lo, hi):  # type: ignore[no-untyped-def]
     """Low quantiles around every node of block means and of their second differences.
 
-    `means` is flat; the last two are written where something is known.
+    `means` is flat; `background` and `changes` are written where something is known, of the nodes'
+    layers `lo` to `hi`.
     """
     nz, ny, nx = shape
-    found = np.empty(_MOST_IN_WINDOW, np.float32)
-    differences = np.empty(3 * _MOST_IN_WINDOW, np.float32)
-    for k in range(background.shape[0]):
+    found = np.empty(MOST_IN_WINDOW, np.float32)
+    differences = np.empty(3 * MOST_IN_WINDOW, np.float32)
+    for k in range(lo, hi):
         z = k * NODE_STEP + NODE_STEP // 2
         z0, z1 = max(0, z - WINDOW_BLOCKS), min(nz, z + WINDOW_BLOCKS)
         for j in range(background.shape[1]):

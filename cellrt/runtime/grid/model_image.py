@@ -14,6 +14,7 @@ from cellrt.runtime.grid.mended_image import MendedImage, as_it_is, mended
 from cellrt.runtime.grid.resample import resample_mended
 from cellrt.runtime.image.source import Voxels
 from cellrt.runtime.model.card import LocalBrightness, Normalisation
+from cellrt.threads import in_threads
 
 # Planes of the model's grid that are resampled to measure the intensity range.
 SAMPLED_PLANES = 24
@@ -58,24 +59,41 @@ class ModelImage:
             isinstance(self.scale, IntensityRange) and self.scale.is_constant
         )
 
-    def read(self, start: Shape, stop: Shape) -> NDArray[np.float32]:
+    def read(
+        self, start: Shape, stop: Shape, into: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """Read a box, mirrored at the far faces where it reaches beyond the image.
+
+        Parameters
+        ----------
+        start, stop : (int, int, int)
+        into : ndarray, float32, shape stop - start, optional
+            Where to write it.
 
         Returns
         -------
         ndarray, float32, shape stop - start
+            `into`, where it was given.
         """
+        shape = tuple(b - a for a, b in zip(start, stop, strict=True))
+        result = np.empty(shape, np.float32) if into is None else into
         z, y, x = (min(b, n) for b, n in zip(stop, self.shape, strict=True))
-        if self.ready is None:
-            voxels, fill = self.source.read(start, (z, y, x))
-            image = self.scale.normalise(voxels, start, fill)
-        else:
-            inside = tuple(slice(a, b) for a, b in zip(start, (z, y, x), strict=True))
-            image = self.ready[inside].astype(np.float32)
-        missing = [b - a - n for a, b, n in zip(start, stop, image.shape, strict=True)]
-        if any(missing):
-            image = np.pad(image, [(0, m) for m in missing], mode="symmetric")
-        return np.ascontiguousarray(image)
+        inside = result[: z - start[0], : y - start[1], : x - start[2]]
+
+        def part(first: int, last: int) -> None:
+            low = (start[0] + first, start[1], start[2])
+            if self.ready is not None:
+                box = tuple(slice(a, b) for a, b in zip(low, (start[0] + last, y, x), strict=True))
+                inside[first:last] = self.ready[box]
+            else:
+                voxels, fill = self.source.read(low, (start[0] + last, y, x))
+                inside[first:last] = self.scale.normalise(voxels, low, fill)
+
+        in_threads(len(inside), part, voxels=inside.size)
+        if inside.shape != result.shape:
+            missing = [(0, b - a) for a, b in zip(inside.shape, result.shape, strict=True)]
+            result[...] = np.pad(inside, missing, mode="symmetric")
+        return result
 
 
 def look_at(image: Voxels, rule: Normalisation | LocalBrightness) -> MendedImage:

@@ -66,10 +66,25 @@ class Device:
             memory: npt.NDArray[Any] = self.cuda.pinned_array(shape, dtype)
         return memory
 
+    def in_host_memory(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
+        """Array that kernels read and write through the bus, for what the device has no room for.
+
+        Raises
+        ------
+        DeviceMemoryError
+        """
+        with memory_errors():
+            return self.cuda.mapped_array(shape, dtype)
+
     @property
     def free_bytes(self) -> float:
         """Free memory of the device."""
         return float(self.cuda.current_context().get_memory_info().free)
+
+    @property
+    def total_bytes(self) -> float:
+        """All memory of the device, in use or not."""
+        return float(self.cuda.current_context().get_memory_info().total)
 
 
 def open_device(index: int = 0) -> Device:

@@ -19,6 +19,14 @@ _SIMULATED = (2, 3)
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 
 
+def kernel(function: Any) -> Any:
+    """Make a function a kernel, compiled when it is first launched and kept for later processes."""
+    try:
+        return cuda.jit(function, cache=True)
+    except RuntimeError:  # no folder to keep it in, as on a read-only file system
+        return cuda.jit(function)
+
+
 def launch(kernel: Any, count: int, *arguments: Any, stream: Any = 0) -> None:
     """Queue a kernel that strides over `count` items in a stream; nothing happens for none."""
     if count <= 0:

@@ -40,6 +40,10 @@ class HandOver:
         self._finished: set[tuple[int, int]] = set()
         self._collector: Collector = decoder.collector(grid.shape)
 
+    def channels(self, outputs: int) -> int:
+        """How many of a network's output channels are merged."""
+        return len(range(outputs)[self.merged])
+
     def restart(self) -> None:
         """Forget what was handed over: all of it comes again."""
         del self._collector  # its memory goes back before more is asked for

@@ -74,6 +74,11 @@ class LoadedModel:
         """The tile (z, y, x) that the engine is built for; None where any tile will do."""
         return self.choice.fixed_tile(self.model)
 
+    @property
+    def device_voxels(self) -> int | None:
+        """Voxels of the largest tile where the network runs in a GPU's memory; None elsewhere."""
+        return self.choice.device_voxels(self.model)
+
     def session(self, tile: Shape, note: Callable[[str], None] = lambda text: None) -> Session:
         """Session for tiles of a shape (z, y, x), compiled where there is none yet.
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.compiled import compiled
+from cellrt.geometry import Shape
 from cellrt.runtime.decoding.base import Block
 from cellrt.runtime.network.tiles import AxisTiles, Tile, TileGrid
 
@@ -30,27 +31,73 @@ Weights = tuple[NDArray[np.float32], ...]
 
 
 class Sums(Protocol):
-    """Memory in which tiles are summed, of the host or of a device."""
+    """Memory in which tiles are summed, of the host or of a device.
 
-    def zeros(self, shape: tuple[int, ...]) -> Any:
-        """Array of float32 zeros; slices of it can be read and assigned."""
+    Arrays are (channels, z, y, x), float32; nothing else is done with them than what is here.
+    """
+
+    def empty(self, shape: tuple[int, ...]) -> Any:
+        """Array with any values."""
+        ...
+
+    def carried(self, shape: tuple[int, ...]) -> Any:
+        """The same for what a layer leaves for the next: the largest, and the least used."""
+        ...
+
+    def begin(self, sums: Any, carried: Any, fresh: int, reach: int, y: int) -> None:
+        """Let rows from `fresh` on be what lies from `y` on in the `reach` carried planes, or 0."""
         ...
 
     def add(self, sums: Any, fields: Any, weights: Weights, x: int) -> None:
-        """Add a tile's weighted fields (channels, z, y, x) to sums at an offset along x."""
+        """Add a tile's weighted fields to sums at an offset along x."""
+        ...
+
+    def carry(self, sums: Any, carried: Any, z: int, rows: int, y: int) -> None:
+        """Keep the first `rows` of the planes from `z` on, from `y` on in what is carried."""
+        ...
+
+    def move_up(self, sums: Any, rows: int) -> None:
+        """Let the first `rows` go and the others take their place."""
+        ...
+
+    def corner(self, sums: Any, shape: Shape) -> Any:
+        """Sums of as many planes, rows and columns, all channels."""
         ...
 
 
 class HostSums:
     """Sums in the host's memory."""
 
-    def zeros(self, shape: tuple[int, ...]) -> Fields:
+    def empty(self, shape: tuple[int, ...]) -> Fields:
         """See `Sums`."""
-        return np.zeros(shape, np.float32)
+        return np.empty(shape, np.float32)
+
+    carried = empty
+
+    def begin(self, sums: Fields, carried: Fields, fresh: int, reach: int, y: int) -> None:
+        """See `Sums`."""
+        height = sums.shape[2]
+        sums[:, reach:, fresh:] = 0
+        sums[:, :reach, fresh:] = carried[:, :reach, y + fresh : y + height]
 
     def add(self, sums: Fields, fields: Fields, weights: Weights, x: int) -> None:
         """See `Sums`."""
         _add_weighted(sums, np.ascontiguousarray(fields, np.float32), *weights, x)
+
+    def carry(self, sums: Fields, carried: Fields, z: int, rows: int, y: int) -> None:
+        """See `Sums`."""
+        carried[:, : sums.shape[1] - z, y : y + rows] = sums[:, z:, :rows]
+
+    def move_up(self, sums: Fields, rows: int) -> None:
+        """See `Sums`."""
+        for planes in sums:  # one at a time: NumPy copies what overlaps
+            for plane in planes:
+                plane[: len(plane) - rows] = plane[rows:]
+
+    def corner(self, sums: Fields, shape: Shape) -> Fields:
+        """See `Sums`."""
+        z, y, x = shape
+        return sums[:, :z, :y, :x]
 
 
 def predict(
@@ -115,40 +162,40 @@ def merge(
     z_axis, y_axis, x_axis = grid.axes
     depth, height, _ = grid.tile
     sums: Any = None  # of this row of tiles
-    below: Any = None  # what it leaves for the next row, while it moves up
     carried: Any = None  # what this layer of tiles leaves for the next
     for tile, fields in predictions:
         row_z, row_y, row_x = tile.index
         z_start, y_start, x_start = tile.start
         if sums is None:
             channels, width = fields.shape[0], x_axis.padded
-            sums = memory.zeros((channels, depth, height, width))
-            below = memory.zeros((channels, depth, _deepest_overlap(y_axis), width))
-            carried = memory.zeros((channels, _deepest_overlap(z_axis), y_axis.padded, width))
+            sums = memory.empty((channels, depth, height, width))
+            carried = memory.carried((channels, _deepest_overlap(z_axis), y_axis.padded, width))
         if row_x == 0:
             fresh = _covered(y_axis.starts, row_y, height) - y_start
             # Rows that enter start from what the layer above left for them.
-            sums[:, :, fresh:] = 0
-            if row_z > 0:
-                reach = z_axis.starts[row_z - 1] + depth - z_start
-                sums[:, :reach, fresh:] = carried[:, :reach, y_start + fresh : y_start + height]
+            reach = z_axis.starts[row_z - 1] + depth - z_start if row_z > 0 else 0
+            memory.begin(sums, carried, fresh, reach, y_start)
         weights = tuple(a.weights[i] for a, i in zip(grid.axes, tile.index, strict=True))
         memory.add(sums, fields, weights, x_start)
         if row_x == len(x_axis.starts) - 1:
             z_end = _next_start(z_axis.starts, row_z, z_axis.padded)
             y_end = _next_start(y_axis.starts, row_y, y_axis.padded)
-            done_z, done_y = z_end - z_start, y_end - y_start
-            if done_z < depth:
-                carried[:, : depth - done_z, y_start:y_end] = sums[:, done_z:, :done_y]
+            if z_end - z_start < depth:
+                memory.carry(sums, carried, z_end - z_start, y_end - y_start, y_start)
             z = slice(z_start, min(z_end, z_axis.length))
             y = slice(y_start, min(y_end, y_axis.length))
             if z.start < z.stop and y.start < y.stop:
-                deep, high = z.stop - z.start, y.stop - y.start
-                yield Block(z, y, sums[:, :deep, :high, : x_axis.length])
-            left = height - done_y
-            if left:
-                below[:, :, :left] = sums[:, :, done_y:]
-                sums[:, :, :left] = below[:, :, :left]
+                shape = (z.stop - z.start, y.stop - y.start, x_axis.length)
+                yield Block(z, y, memory.corner(sums, shape))
+            if y_end - y_start < height:
+                memory.move_up(sums, y_end - y_start)
+
+
+def merge_values(grid: TileGrid) -> tuple[int, int]:
+    """Values per channel of a row of tiles, and of what a layer leaves for the next."""
+    z, y, x = grid.axes
+    depth, height, _ = grid.tile
+    return depth * height * x.padded, _deepest_overlap(z) * y.padded * x.padded
 
 
 def _deepest_overlap(axis: AxisTiles) -> int:

@@ -56,9 +56,9 @@ def network_fields(
     """
     out = HandOver(decoder, grid, session.precision, advance)
 
-    def read(tile: Tile) -> NDArray[np.float32]:
+    def read(tile: Tile, into: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         z, y, x = (s + n for s, n in zip(tile.start, grid.tile, strict=True))
-        return image.read(tile.start, (z, y, x))
+        return image.read(tile.start, (z, y, x), into)
 
     if isinstance(session, DeviceSession):
         from cellrt.runtime.network.run_cuda import device_fields

@@ -2,38 +2,43 @@
 
 Three streams, each in order by itself, wait for one another through events::
 
-    host     fill tile 2        fill tile 3       store piece 0     fill tile 4
-    upload          tile 2             tile 3                              tile 4
-    compute  tile 1: network, add     tile 2: network, add     tile 3: ...
-    download                    piece 0                  piece 1
+    read     fill tiles 2       fill tiles 3       fill tiles 4
+    upload          tiles 2            tiles 3            tiles 4
+    compute  tiles 1: network, add     tiles 2: network, add     tiles 3: ...
+    download                    row 0 in pieces
+    store                         row 0 in pieces
 
-The host fills one of two pinned buffers with the next tiles while the device works on those before,
-and stores a finished piece while the device computes the next.
+One thread of the host queues the work of the device and does nothing else; another fills one of two
+pinned buffers with the next tiles, and a third stores the pieces of a row that is finished.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.runtime.decoding.base import Block
 from cellrt.runtime.machine.gpu import Device, DeviceMemoryError
-from cellrt.runtime.network.engines.gpu_session import DeviceSession
+from cellrt.runtime.network.engines.gpu_session import BATCH_VOXELS, DeviceSession
 from cellrt.runtime.network.hand_over import HandOver
-from cellrt.runtime.network.merge import merge
+from cellrt.runtime.network.merge import merge, merge_values
+from cellrt.runtime.network.merge_cuda import DeviceSums
 from cellrt.runtime.network.tiles import Tile, TileGrid
 
-Read = Callable[[Tile], NDArray[np.float32]]
+Read = Callable[[Tile, NDArray[np.float32]], object]
 
 # Activations that are alive at once in the bundled networks, per voxel of a tile, in fp32: what the
 # first guess of the batch rests on. An engine that needs more says so, and the batch is halved.
 WORK_BYTES_PER_VOXEL = 360
 # Share of the free memory to fill; the screen and other programs need some.
 MEMORY_SHARE = 0.8
+# Values of a piece that goes to the host: enough for the bus, few enough to store one meanwhile.
+PIECE_VALUES = 1 << 23
 
 
 def device_fields(
@@ -48,13 +53,13 @@ def device_fields(
     Parameters
     ----------
     read : callable
-        Gives the normalised image of a tile, float32 (z, y, x).
+        Writes the normalised image of a tile to an array, float32 (z, y, x).
     grid : TileGrid
     session : DeviceSession
     out : HandOver
         Given what leaves the device. Where too large a batch runs out of memory, it starts again.
     note : callable
-        Told when the batch is halved for want of memory.
+        Told what is done for want of memory: a smaller batch, and sums in the host's memory.
 
     Returns
     -------
@@ -66,25 +71,35 @@ def device_fields(
     DeviceMemoryError
         There is too little device memory for one tile.
     """
-    batch = _first_batch(session, grid)
+    batch, on_device = _first_batch(session, grid, out.channels(session.output_channels))
     while True:
         try:
-            return _Run(read, grid, session, batch, out).go()
+            return _Run(read, grid, session, batch, out, on_device).go()
         except DeviceMemoryError as error:
-            if batch == 1:
+            if batch > 1:
+                batch //= 2
+                words = f"{batch} at a time"
+            elif on_device:
+                on_device = False
+                words = "what a layer of tiles leaves for the next in the host's memory"
+            else:
                 raise
-            batch //= 2
             out.restart()
-            note(f"{error.message}; going on with {batch} at a time")
+            note(f"{error.message}; going on with {words}")
 
 
-def _first_batch(session: DeviceSession, grid: TileGrid) -> int:
-    """Tiles at once that should fit into the free memory."""
-    voxels = int(np.prod(grid.tile))
+def _first_batch(session: DeviceSession, grid: TileGrid, merged: int) -> tuple[int, bool]:
+    """Tiles at once that should fit into the free memory, and whether what is carried does, too."""
+    voxels = math.prod(grid.tile)
     # Image twice, fields once, and what the network needs in between.
     tile_bytes = voxels * (4 * (2 + session.output_channels) + WORK_BYTES_PER_VOXEL)
-    fit = MEMORY_SHARE * session.gpu.free_bytes / tile_bytes
-    return int(max(1, min(session.largest_batch, len(grid), fit)))
+    row, carried = (4 * merged * values for values in merge_values(grid))
+    # The row that is summed, and two that are on their way to the host.
+    room = MEMORY_SHARE * session.gpu.free_bytes - 3 * row
+    on_device = carried + tile_bytes <= room
+    fit = (room - (carried if on_device else 0)) / tile_bytes
+    most = min(session.largest_batch, len(grid), BATCH_VOXELS // voxels)
+    return int(max(1, min(most, fit))), on_device
 
 
 class _Upload:
@@ -97,29 +112,62 @@ class _Upload:
         self.used = gpu.event()  # the device may be given the next tiles
 
 
-class _Download:
-    """One of the two places where finished pieces wait for the host."""
+class _Row:
+    """One of the two places where a finished block waits on the device, in pieces."""
 
     def __init__(self, gpu: Device, size: int, stream: Any) -> None:
-        self.host = gpu.pinned((size,), np.float32)
         self.packed = gpu.empty((size,), np.float32, stream)
         self.ready = gpu.event()
-        self.copied = gpu.event()
-        self.block: Block | None = None
+        self.stored: Future[None] | None = None
 
-    def take(self, out: HandOver) -> None:
-        """Wait for the piece that is on its way and hand it on."""
-        if self.block is not None:
-            self.copied.synchronize()
-            out.block(self.block)
-            self.block = None
+    def wait(self) -> None:
+        """Wait until the block that is here is stored; raises what went wrong with it."""
+        if self.stored is not None:
+            self.stored.result()
+            self.stored = None
+
+
+class _Piece(NamedTuple):
+    """A part of a finished block, cut along z, and where in a `_Row` it lies."""
+
+    z: slice
+    y: slice
+    shape: tuple[int, ...]
+    at: slice
+
+
+class _Landing:
+    """One of the two places where a piece reaches the host."""
+
+    def __init__(self, gpu: Device, size: int) -> None:
+        self.host = gpu.pinned((size,), np.float32)
+        self.copied = gpu.event()
+        self.block: Block
+
+    def take(self, piece: _Piece, packed: Any, stream: Any) -> None:
+        """Queue the copy of a piece."""
+        host = self.host[: math.prod(piece.shape)]
+        packed[piece.at].copy_to_host(host, stream=stream)
+        self.copied.record(stream)
+        self.block = Block(piece.z, piece.y, host.reshape(piece.shape))
+
+    def hand_on(self, out: HandOver) -> None:
+        """Wait for the piece and hand it on."""
+        self.copied.synchronize()
+        out.block(self.block)
 
 
 class _Run:
     """One attempt, with a batch that may turn out too large."""
 
     def __init__(
-        self, read: Read, grid: TileGrid, session: DeviceSession, batch: int, out: HandOver
+        self,
+        read: Read,
+        grid: TileGrid,
+        session: DeviceSession,
+        batch: int,
+        out: HandOver,
+        on_device: bool,
     ) -> None:
         gpu = session.gpu
         self.read, self.grid, self.session, self.out = read, grid, session, out
@@ -130,27 +178,26 @@ class _Run:
         channels = session.output_channels
         self.fields = gpu.empty((batch, channels, *grid.tile), np.float32, session.stream)
         depth, height, _ = grid.tile
-        merged = len(range(channels)[out.merged])
-        size = merged * depth * height * grid.axes[2].length
-        self.downloads = [_Download(gpu, size, session.stream) for _ in range(2)]
+        plane = out.channels(channels) * height * grid.axes[2].length
+        self.planes = max(1, min(depth, PIECE_VALUES // plane))  # of a piece
+        self.rows = [_Row(gpu, depth * plane, session.stream) for _ in range(2)]
+        self.landings = [_Landing(gpu, self.planes * plane) for _ in range(2)]
+        carried = None if on_device else lambda shape: gpu.in_host_memory(shape, np.float32)
+        self.sums = DeviceSums(gpu, session.stream, carried)
         self.marks: list[tuple[Any, Any]] = []
         tiles = list(grid)
         self.batches = [tiles[i : i + batch] for i in range(0, len(tiles), batch)]
 
     def go(self) -> float:
         """Run everything; returns the seconds of the network."""
-        from cellrt.runtime.network.merge_cuda import DeviceSums
-
-        gpu, stream = self.session.gpu, self.session.stream
-        turn = 0
         tiles = self.out.tiles(self._predict(), self._to_host)
-        for turn, block in enumerate(merge(self.grid, tiles, DeviceSums(gpu, stream))):
-            download = self.downloads[turn % 2]
-            download.take(self.out)
-            self._fetch(block, download)
-        for later in (1, 2):
-            self.downloads[(turn + later) % 2].take(self.out)
-        stream.synchronize()
+        activate = self.session.gpu.activate
+        with ThreadPoolExecutor(1, "store", activate) as store:
+            for turn, block in enumerate(merge(self.grid, tiles, self.sums)):
+                self._fetch(block, self.rows[turn % 2], store)
+            for row in self.rows:
+                row.wait()
+        self.session.stream.synchronize()
         milliseconds = sum(begin.elapsed_time(end) for begin, end in self.marks)
         return float(milliseconds) / 1000.0
 
@@ -188,18 +235,33 @@ class _Run:
 
     def _fill(self, upload: _Upload, batch: Sequence[Tile]) -> None:
         for index, tile in enumerate(batch):
-            upload.host[index, 0] = self.read(tile)
+            self.read(tile, upload.host[index, 0])
 
-    def _fetch(self, block: Block, download: _Download) -> None:
-        """Queue the way of a finished piece to the host."""
-        stream = self.session.stream
-        shape = block.fields.shape
-        size = int(np.prod(shape))
-        packed = download.packed[:size].reshape(shape)
-        packed[:] = block.fields
-        download.ready.record(stream)
-        download.ready.wait(self.down)
-        host = download.host[:size]
-        download.packed[:size].copy_to_host(host, stream=self.down)
-        download.copied.record(self.down)
-        download.block = Block(block.z, block.y, host.reshape(shape))
+    def _fetch(self, block: Block, row: _Row, store: Executor) -> None:
+        """Queue the way of a finished block out of the sums, and have it stored."""
+        row.wait()
+        pieces = list(self._pieces(block))
+        for piece in pieces:
+            first = piece.z.start - block.z.start
+            self.sums.pack(block.fields, first, piece.shape[1], row.packed[piece.at])
+        row.ready.record(self.session.stream)
+        row.stored = store.submit(self._store, pieces, row)
+
+    def _pieces(self, block: Block) -> Iterator[_Piece]:
+        channels, (depth, height, width) = block.fields.array.shape[0], block.fields.shape
+        plane = channels * height * width
+        for first in range(0, depth, self.planes):
+            last = min(first + self.planes, depth)
+            z = slice(block.z.start + first, block.z.start + last)
+            shape = (channels, last - first, height, width)
+            yield _Piece(z, block.y, shape, slice(first * plane, last * plane))
+
+    def _store(self, pieces: Sequence[_Piece], row: _Row) -> None:
+        """Copy a block to the host and hand it on, a piece while the next is on its way."""
+        row.ready.wait(self.down)
+        for turn, piece in enumerate(pieces):
+            landing = self.landings[turn % 2]
+            landing.take(piece, row.packed, self.down)
+            if turn:
+                self.landings[1 - turn % 2].hand_on(self.out)
+        self.landings[(len(pieces) - 1) % 2].hand_on(self.out)

@@ -60,7 +60,8 @@ class Engine(Protocol):
     """What the module of an engine offers.
 
     One whose engines are built once and kept also has ``build_seconds(model, tile, precision)``,
-    which says how long that took for the engine `load` would take, or None.
+    which says how long that took for the engine `load` would take, or None. One that computes in
+    the memory of a GPU may have ``device_voxels(model)``, the size of the largest tile for that.
     """
 
     def available(self, *, asked: bool) -> str:

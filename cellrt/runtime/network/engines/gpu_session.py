@@ -15,6 +15,32 @@ from cellrt.runtime.machine.gpu import Device
 LARGEST_BATCH = 4
 """Tiles at once: enough to fill a large GPU with tiles of half a million voxels."""
 
+BATCH_VOXELS = 1 << 24
+"""Voxels at once, unless one tile has more: with more, reading and storing only wait longer."""
+
+# Of engines for any tile: the largest, beyond which the overlaps that it saves are few. It shall
+# take a small part of a GPU, and where other programs use that, no large part of what they leave.
+LARGEST_TILE_VOXELS = 1 << 23
+SMALLEST_TILE_VOXELS = 1_200_000
+SHARE_OF_ALL = 1 / 16
+SHARE_OF_FREE = 1 / 4
+# What an engine takes per voxel of a tile besides activations: image, fields, its own copies.
+ENGINE_BYTES_PER_VOXEL = 104
+
+
+def tile_voxels(gpu: Device, activation_bytes: int) -> int:
+    """Voxels of the largest tile for a GPU; the same on every run of a GPU that is not in use.
+
+    Parameters
+    ----------
+    gpu : Device
+    activation_bytes : int
+        The model card's, per voxel.
+    """
+    room = min(SHARE_OF_ALL * gpu.total_bytes, SHARE_OF_FREE * gpu.free_bytes)
+    voxels = room / (activation_bytes + ENGINE_BYTES_PER_VOXEL)
+    return int(max(SMALLEST_TILE_VOXELS, min(LARGEST_TILE_VOXELS, voxels)))
+
 
 class DeviceSession(ABC):
     """A network on one GPU.

@@ -84,6 +84,11 @@ class EngineChoice:
         """The tile (z, y, x) for which engines are built; None where any tile will do."""
         return model.card.tile if self.spec.fixed_tile else None
 
+    def device_voxels(self, model: ModelFile) -> int | None:
+        """Voxels of the largest tile where the network runs in a GPU's memory; None elsewhere."""
+        device_voxels = getattr(_engine(self.spec), "device_voxels", None)
+        return None if device_voxels is None else cast("int | None", device_voxels(model))
+
     def load(
         self,
         model: ModelFile,

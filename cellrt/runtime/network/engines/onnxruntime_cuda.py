@@ -28,6 +28,7 @@ from cellrt.runtime.network.engines.gpu_session import (
     DeviceSession,
     SpreadSession,
     on_all,
+    tile_voxels,
 )
 from cellrt.runtime.network.engines.onnxruntime import import_library
 
@@ -61,6 +62,15 @@ def available(*, asked: bool = False) -> str:
         )
     _create(library, _SMALLEST_GRAPH, {})
     return f"ONNX Runtime {library.__version__} on {gpus[0].name}"
+
+
+def device_voxels(model: ModelFile) -> int | None:
+    """Voxels of the largest tile for the GPUs here; None where the CPU merges, in its memory."""
+    try:
+        gpus = [open_device(index) for index in devices_alike()]
+    except EngineError:
+        return None
+    return min(tile_voxels(gpu, model.card.activation_bytes) for gpu in gpus)
 
 
 def load(

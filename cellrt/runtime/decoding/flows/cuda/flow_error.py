@@ -10,7 +10,7 @@ from numba import cuda
 
 from cellrt.geometry import axis_lines
 from cellrt.runtime.decoding.flows.flow_error import Errors, run_error, tanh_errors, tanh_units
-from cellrt.runtime.machine.kernels import device_function, launch, to_device, zeros
+from cellrt.runtime.machine.kernels import device_function, kernel, launch, to_device, zeros
 
 _run_error = device_function(run_error)
 
@@ -26,7 +26,7 @@ def tanh_flow_errors(labels: Any, packed: Any, volumes: npt.NDArray[np.int64]) -
     return tanh_errors(sums.copy_to_host(), volumes)
 
 
-@cuda.jit(cache=True)
+@kernel
 def _add_line_errors(
     labels: Any, packed: Any, shift: Any, table: Any, lines: Any, sums: Any
 ) -> None:

@@ -15,7 +15,7 @@ from numba import cuda
 from cellrt.runtime.decoding.flows import walls
 from cellrt.runtime.decoding.flows.walls import BRICK, ball_shells, brick_shape, spread_bricks
 from cellrt.runtime.decoding.labels.regions import Regions
-from cellrt.runtime.machine.kernels import device_function, launch, to_device, zeros
+from cellrt.runtime.machine.kernels import device_function, kernel, launch, to_device, zeros
 
 RUN = 32  # voxels
 
@@ -70,7 +70,7 @@ def fill_walls(labels: Any, thickness: float) -> None:
     launch(_settle, labels.size, labels.reshape(labels.size))
 
 
-@cuda.jit(cache=True)
+@kernel
 def _count(labels: Any, volumes: Any, first: Any) -> None:
     run = cuda.grid(1)
     while run * RUN < labels.size:
@@ -85,7 +85,7 @@ def _count(labels: Any, volumes: Any, first: Any) -> None:
         run += cuda.gridsize(1)
 
 
-@cuda.jit(cache=True)
+@kernel
 def _add_bytes(labels: Any, packed: Any, least: Any, sums: Any) -> None:
     """Add the probability bytes, or count those of at least `least` where that is not 0."""
     run = cuda.grid(1)
@@ -105,7 +105,7 @@ def _add_bytes(labels: Any, packed: Any, least: Any, sums: Any) -> None:
         run += cuda.gridsize(1)
 
 
-@cuda.jit(cache=True)
+@kernel
 def _relabel(labels: Any, table: Any) -> None:
     i = cuda.grid(1)
     while i < labels.size:
@@ -113,7 +113,7 @@ def _relabel(labels: Any, table: Any) -> None:
         i += cuda.gridsize(1)
 
 
-@cuda.jit(cache=True)
+@kernel
 def _occupy(labels: Any, occupied: Any) -> None:
     _, ny, nx = labels.shape
     here = cuda.grid(1)
@@ -126,7 +126,7 @@ def _occupy(labels: Any, occupied: Any) -> None:
         here += cuda.gridsize(1)
 
 
-@cuda.jit(cache=True)
+@kernel
 def _fill(labels: Any, offsets: Any, shells: Any, outer: int, near: Any) -> None:
     _, ny, nx = labels.shape
     here = cuda.grid(1)
@@ -140,7 +140,7 @@ def _fill(labels: Any, offsets: Any, shells: Any, outer: int, near: Any) -> None
         here += cuda.gridsize(1)
 
 
-@cuda.jit(cache=True)
+@kernel
 def _settle(labels: Any) -> None:
     i = cuda.grid(1)
     while i < labels.size:

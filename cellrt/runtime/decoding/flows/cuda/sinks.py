@@ -13,7 +13,7 @@ import numpy.typing as npt
 from numba import cuda
 
 from cellrt.runtime.decoding.flows.sinks import Contacts, contacts_of, face_divergence
-from cellrt.runtime.machine.kernels import device_function, launch, zeros
+from cellrt.runtime.machine.kernels import device_function, kernel, launch, zeros
 
 # Slots per basin to begin with; basins of one cell or of a tissue have about 14 neighbours, each
 # of which is shared by two.
@@ -69,7 +69,7 @@ def _slot(keys: Any, a: int, b: int) -> Any:
     return -1
 
 
-@cuda.jit(cache=True)
+@kernel
 def _add_faces(
     basins: Any, packed: Any, shape: Any, keys: Any, faces: Any, sums: Any, full: Any
 ) -> None:

@@ -30,7 +30,7 @@ from cellrt.runtime.decoding.flows.trace import (
     move_table,
     next_voxel,
 )
-from cellrt.runtime.machine.kernels import device_function, launch, to_device, zeros
+from cellrt.runtime.machine.kernels import device_function, kernel, launch, to_device, zeros
 
 # Moves after which a walk is given up. Paths in simulated fields like a network's had 5 on average
 # and at most 22; a field that winds through the whole volume would stall the GPU.
@@ -77,7 +77,7 @@ def _finish_on_host(pointers: Any) -> npt.NDArray[np.int64]:
     return sinks
 
 
-@cuda.jit(cache=True)
+@kernel
 def _point(packed: Any, shape: Any, moves: Any, least: Any, pointers: Any) -> None:
     _, ny, nx = shape
     here = cuda.grid(1)
@@ -92,7 +92,7 @@ def _point(packed: Any, shape: Any, moves: Any, least: Any, pointers: Any) -> No
         here += cuda.gridsize(1)
 
 
-@cuda.jit(cache=True)
+@kernel
 def _walk(pointers: Any, most: int, counts: Any) -> None:
     """Replace pointers by answers; `counts` are walks given up and sinks."""
     unfinished = 0
@@ -139,7 +139,7 @@ def _walk(pointers: Any, most: int, counts: Any) -> None:
     cuda.atomic.add(counts, 1, sinks)
 
 
-@cuda.jit(cache=True)
+@kernel
 def _collect_sinks(pointers: Any, sinks: Any, used: Any) -> None:
     i = cuda.grid(1)
     while i < pointers.size:
@@ -148,7 +148,7 @@ def _collect_sinks(pointers: Any, sinks: Any, used: Any) -> None:
         i += cuda.gridsize(1)
 
 
-@cuda.jit(cache=True)
+@kernel
 def _number_sinks(pointers: Any, sinks: Any) -> None:
     k = cuda.grid(1)
     while k < sinks.size:
@@ -156,7 +156,7 @@ def _number_sinks(pointers: Any, sinks: Any) -> None:
         k += cuda.gridsize(1)
 
 
-@cuda.jit(cache=True)
+@kernel
 def _number_voxels(pointers: Any) -> None:
     i = cuda.grid(1)
     while i < pointers.size:

@@ -9,7 +9,7 @@ from numba import cuda
 
 from cellrt.runtime.decoding.flows.packed_field import threshold_byte
 from cellrt.runtime.decoding.flows.upsample import check_size, grid_places, label_at, step_units
-from cellrt.runtime.machine.kernels import device_function, launch, to_device
+from cellrt.runtime.machine.kernels import device_function, kernel, launch, to_device
 
 _label_at = device_function(label_at)
 
@@ -32,7 +32,7 @@ def upsample_labels(
     return result
 
 
-@cuda.jit(cache=True)
+@kernel
 def _upsample(
     labels: Any, packed: Any, result: Any, along_z: Any, along_y: Any, along_x: Any, options: Any
 ) -> None:
