@@ -12,6 +12,7 @@ from numba import config
 
 import cellrt
 from cellrt.evaluation.engine_runs import working_engines
+from cellrt.runtime.network.engines.ladder import choose_engine
 from cellrt.simulation import simulate_membranes, simulate_nuclei
 
 SMALL = bool(config.ENABLE_CUDASIM)
@@ -27,6 +28,8 @@ def main() -> None:
         "membranes-3dcellseg": simulate_membranes(shape, diameter_voxels=19, seed=8).image,
     }
     engines, failed = working_engines(), 0
+    on_gpu = [name for name in engines if choose_engine(name).spec.needs == "nvidia"]
+    engines = on_gpu or engines
     print("engines:", ", ".join(engines))
     for model, image in stacks.items():
         settings: dict[str, Any] = {"diameter": 20.0, "voxel_size": (1.0, 1.0, 1.0)}
