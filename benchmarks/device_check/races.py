@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -74,7 +75,10 @@ def _merged(
     for block in merge(grid, predictions(), sums):
         fields = block.fields
         if sums is not None:
-            fields = fields.copy_to_host(stream=stream)
+            shape = (tiles.shape[1], *fields.shape)
+            packed = cuda.device_array(math.prod(shape), np.float32, stream=stream)
+            sums.pack(fields, 0, shape[1], packed)
+            fields = packed.copy_to_host(stream=stream).reshape(shape)
             stream.synchronize()
         merged[:, block.z, block.y] = fields
     return merged

@@ -75,13 +75,27 @@ def test_what_goes_wrong_on_the_device_is_one_line_with_advice(said, error):
     session = on_cpu(open_model("nuclei"))
     real = session._session
 
-    def fail(binding, settings):
+    def fail(binding):
         raise RuntimeError(said + "\nmore")
 
     session._session = types.SimpleNamespace(run_with_iobinding=fail, io_binding=real.io_binding)
     with pytest.raises(error, match="engine openvino") as raised:
         session.infer(golden_input(TILE))
     assert "\n" not in str(raised.value)
+
+
+def test_runs_are_ended_as_onnxruntime_ends_them():
+    # Told not to wait, it keeps staging memory and aborts the process when the session ends.
+    session, told = on_cpu(open_model("nuclei")), []
+    real = session._session
+
+    def run(binding, settings=None):
+        told.append(settings)
+        real.run_with_iobinding(binding)
+
+    session._session = types.SimpleNamespace(run_with_iobinding=run, io_binding=real.io_binding)
+    session.infer(golden_input(TILE))
+    assert told == [None]
 
 
 def test_without_numba_on_the_gpu_the_cpu_merges_and_says_so(monkeypatch):

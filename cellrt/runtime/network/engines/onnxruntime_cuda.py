@@ -104,6 +104,8 @@ def load(
         # The exhaustive search of the default takes seconds for every new shape.
         "cudnn_conv_algo_search": "HEURISTIC",
         "arena_extend_strategy": "kSameAsRequested",
+        # Channels last: 586 instead of 431 million voxels a second in fp16 on an H100.
+        "prefer_nhwc": "1",
     }
     library, path = import_library("cuda"), str(model.path)
     loaded: DeviceSession | SpreadSession | HostMergedSession
@@ -149,13 +151,13 @@ class CudaSession(DeviceSession):
     """
 
     def __init__(self, session: Any, where: str, precision: str, gpu: Device, stream: Any) -> None:
+        self._session = session  # first, so that it goes before the stream that it ends in
         self.device = where.upper()
         self.precision = precision
         self.gpu = gpu
         self.stream = stream
         self.largest_batch = LARGEST_BATCH
         self.output_channels = int(session.get_outputs()[0].shape[1])
-        self._session = session
         self._where = where
         self._names = (session.get_inputs()[0].name, session.get_outputs()[0].name)
 
@@ -164,17 +166,15 @@ class CudaSession(DeviceSession):
 
     def enqueue(self, image: Any, fields: Any) -> None:
         """See `DeviceSession`."""
-        import onnxruntime
-
         binding = self._session.io_binding()
         place = (self._where, self.gpu.index, np.float32)
         binding.bind_input(self._names[0], *place, image.shape, address(image))
         binding.bind_output(self._names[1], *place, fields.shape, address(fields))
-        settings = onnxruntime.RunOptions()
-        # What follows waits in the same stream; the host need not.
-        settings.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        # The host waits for the end: without that ("disable_synchronize_execution_providers"), ONNX
+        # Runtime 1.31 keeps each run's staging memory until the session ends, and then frees the
+        # last of it in a callback of the driver, which may not, and the process is aborted.
         with _run_errors(), memory_errors():
-            self._session.run_with_iobinding(binding, settings)
+            self._session.run_with_iobinding(binding)
 
 
 class HostMergedSession:
