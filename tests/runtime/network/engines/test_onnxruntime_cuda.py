@@ -182,7 +182,7 @@ def test_a_gpu_that_takes_tiles_of_a_batch_for_one_another_is_refused(monkeypatc
 
     monkeypatch.setattr(onnxruntime_cuda, "_create", lambda *_: session)
     monkeypatch.setattr(onnxruntime_cuda, "HostMergedSession", Mixed)
-    with pytest.raises(EngineError, match="four tiles of .* at once otherwise"):
+    with pytest.raises(EngineError, match=r"four tiles of .* at once otherwise"):
         onnxruntime_cuda.load(model, (16, 16, 16))
 
 
