@@ -45,12 +45,15 @@ class Plan:
         Estimated peak of the whole process.
     scale : str
         Where the grid comes from, and what to do where it is wrong.
+    tile_asked : bool
+        Whether a tile that was asked for decides on the memory.
     """
 
     shape: Shape
     grid: TileGrid
     memory_bytes: int
     scale: str = ""
+    tile_asked: bool = False
 
     @property
     def model_voxels(self) -> int:
@@ -66,7 +69,7 @@ class Plan:
         """Raise ResourceError where this process can have less memory than the plan needs."""
         memory = free_memory()
         if self.memory_bytes - BASE_BYTES / 2 > memory.free:
-            if math.prod(self.grid.tile) > TILE_VOXELS[0]:
+            if self.tile_asked and math.prod(self.grid.tile) > TILE_VOXELS[0]:
                 tile = " ".join(map(str, self.grid.tile))
                 raise ResourceError(
                     f"--tile {tile} takes about {self.memory_bytes / 1e9:.3g} GB of memory and "
@@ -148,6 +151,7 @@ def make_plan(
     """
     check_size(model_shape, _grid_words(model_shape, scale))
     promised = PROMISED_BYTES + decoder.promised_bytes * math.prod(shape)
+    on_host = device_voxels is None
     for max_voxels in TILE_VOXELS if device_voxels is None else (device_voxels,):
         grid = plan_tiles(
             model_shape,
@@ -157,12 +161,11 @@ def make_plan(
             max_voxels=max_voxels,
             tile=tile,
         )
-        on_host = device_voxels is None
         working = BASE_BYTES + _working_bytes(shape, grid, decoder, card, on_host)
         if working + image_bytes <= 0.95 * promised:
             break
     held = image_bytes if resident_bytes is None else resident_bytes
-    return Plan(shape, grid, working + held, scale)
+    return Plan(shape, grid, working + held, scale, tile is not None and on_host)
 
 
 def _grid_words(model_shape: Shape, scale: str) -> str:

@@ -13,7 +13,7 @@ from cellrt.runtime.grid.model_image import prepare_image
 from cellrt.runtime.machine.gpu import Device, DeviceMemoryError, memory_errors, open_device
 from cellrt.runtime.model.card import Normalisation
 from cellrt.runtime.network import merge_cuda, run_cuda
-from cellrt.runtime.network.engines.gpu_session import DeviceSession
+from cellrt.runtime.network.engines.gpu_session import DeviceSession, SpreadSession
 from cellrt.runtime.network.hand_over import HandOver
 from cellrt.runtime.network.merge import merge, predict
 from cellrt.runtime.network.run import network_fields
@@ -195,7 +195,7 @@ def test_a_device_without_room_for_one_tile_ends_the_run_with_advice():
     grid = plan_tiles(TILE, halo=0, multiple=4, tile=TILE)
     out = HandOver(Keep(), grid, "fp32")
     with pytest.raises(DeviceMemoryError, match=r"smaller tile, or use engine openvino"):
-        device_fields(lambda tile, into: None, grid, Session(room=0), out)
+        device_fields(lambda tile, into: None, grid, [Session(room=0)], out)
     assert issubclass(DeviceMemoryError, ResourceError)
 
 
@@ -346,6 +346,50 @@ def test_what_is_carried_lies_in_the_hosts_memory_where_the_device_has_no_room(m
     assert refused == [4, 2, 1]
     assert "in the host's memory" in notes[-1]
     assert len(made) == 2
+
+
+def test_several_gpus_share_the_layers_in_batches_and_merge_them(monkeypatch):
+    shape = (40, 30, 40)
+    grid = plan_tiles(shape, halo=1, blend=2, multiple=4, tile=TILE)
+    image = prepare_image(volume(shape), shape, Normalisation())
+    one, _ = network_fields(image, grid, Session(), Keep())
+    for count in (2, 3):
+        sessions, done = [Session() for _ in range(count)], []
+        spread = SpreadSession(sessions)
+        monkeypatch.setattr(spread, "infer", None)  # the host's way
+        there, _ = network_fields(image, grid, spread, Keep(), done.append)
+        np.testing.assert_array_equal(there, one)
+        assert sum(done) == np.prod(shape)
+        # Each computes less than half, or a third and its neighbours' layers.
+        computed = [sum(session.batches) for session in sessions]
+        assert max(computed) <= len(grid) / count + len(grid) / len(grid.axes[0].starts)
+        assert all(session.batches[0] == 4 for session in sessions)
+
+
+def test_one_of_several_gpus_with_little_memory_has_all_go_on_with_smaller_batches():
+    shape = (40, 30, 40)
+    grid = plan_tiles(shape, halo=1, blend=2, multiple=4, tile=TILE)
+    image = prepare_image(volume(shape), shape, Normalisation())
+    one, _ = network_fields(image, grid, Session(), Keep())
+    notes, done = [], []
+    spread = SpreadSession([Session(), Session(room=2)])
+    there, _ = network_fields(image, grid, spread, Keep(), done.append, notes.append)
+    np.testing.assert_array_equal(there, one)
+    assert sum(done) == np.prod(shape)
+    assert len(notes) == 1
+    assert "going on with 2 at a time" in notes[0]
+
+
+def test_a_decoder_of_tiles_gets_them_in_order_from_several_gpus():
+    shape = (20, 16, 72)
+    grid = plan_tiles(shape, halo=1, blend=2, multiple=4, tile=TILE)
+    image = prepare_image(volume(shape), shape, Normalisation())
+    (there, tiles), _ = network_fields(
+        image, grid, SpreadSession([Session(), Session()]), KeepTiles()
+    )
+    (here, expected), _ = network_fields(image, grid, Plain(), KeepTiles())
+    np.testing.assert_allclose(there, here, rtol=0, atol=1e-6)
+    assert [tile[0] for tile in tiles] == [tile[0] for tile in expected]
 
 
 def test_several_devices_share_the_tiles_in_turn():

@@ -114,3 +114,14 @@ def test_without_numba_on_the_gpu_the_cpu_merges_and_says_so(monkeypatch):
     session = onnxruntime_cuda.load(model, TILE, note=notes.append)
     assert isinstance(session, HostMergedSession)
     assert notes == ["tiles are merged by the CPU: numba finds no CUDA driver or device"]
+
+
+def test_every_gpu_is_checked_and_not_the_first_alone(monkeypatch):
+    right, other = open_model("nuclei"), open_model("membranes")
+    made = iter([on_cpu(right), on_cpu(other)])
+    gpu = open_device()
+    monkeypatch.setattr(onnxruntime_cuda, "devices_alike", lambda: [0, 1])
+    monkeypatch.setattr(onnxruntime_cuda, "open_device", lambda index: gpu)
+    monkeypatch.setattr(onnxruntime_cuda, "_on_gpu", lambda *_: next(made))
+    with pytest.raises(EngineError, match="computes something else than the card"):
+        onnxruntime_cuda.load(right, TILE)

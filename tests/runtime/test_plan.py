@@ -63,7 +63,7 @@ def test_channels_that_are_not_merged_take_no_memory_of_the_merge():
     assert all_four - one == 3 * plans._buffer_bytes(grid)
 
 
-def test_a_gpu_takes_larger_tiles_whose_activations_are_not_in_the_hosts_memory():
+def test_a_gpu_takes_larger_tiles_whose_activations_are_not_in_the_hosts_memory(monkeypatch):
     shape = (512, 512, 512)
     host, gpu = (
         make_plan(shape, shape, CARD, DECODER, image_bytes=2 * 512**3, device_voxels=voxels)
@@ -72,6 +72,10 @@ def test_a_gpu_takes_larger_tiles_whose_activations_are_not_in_the_hosts_memory(
     assert host.overhead > 1.6
     assert gpu.overhead < 1.45
     assert gpu.memory_bytes <= host.memory_bytes
+    # Where the host has too little memory, a tile that nobody asked for is not to blame.
+    monkeypatch.setattr(plans, "free_memory", lambda: Memory(10**9, 2 * 10**9, "SLURM"))
+    with pytest.raises(ResourceError, match="this stack needs about"):
+        gpu.check_memory()
     # Also where a small GPU has no room for large ones.
     small = make_plan(shape, shape, CARD, DECODER, image_bytes=0, device_voxels=1_200_000)
     assert np.prod(small.grid.tile) <= 1_200_000

@@ -116,7 +116,7 @@ class Collector(Protocol):
     """Takes a network's fields piece by piece and keeps what its decoder needs of them."""
 
     def add(self, block: Block) -> None:
-        """Take a merged block, on the host; together they cover the volume once, z then y."""
+        """Take a merged block, on the host; together they cover the volume once, in any order."""
         ...
 
     def kept(self) -> Any:

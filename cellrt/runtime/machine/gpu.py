@@ -79,12 +79,16 @@ class Device:
     @property
     def free_bytes(self) -> float:
         """Free memory of the device."""
-        return float(self.cuda.current_context().get_memory_info().free)
+        return float(self._memory().free)
 
     @property
     def total_bytes(self) -> float:
         """All memory of the device, in use or not."""
-        return float(self.cuda.current_context().get_memory_info().total)
+        return float(self._memory().total)
+
+    def _memory(self) -> Any:
+        with self.cuda.gpus[self.index]:  # the calling thread may use another one
+            return self.cuda.current_context().get_memory_info()
 
 
 def open_device(index: int = 0) -> Device:

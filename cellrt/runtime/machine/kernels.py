@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import FunctionType
 from typing import Any
 
@@ -14,6 +15,7 @@ _THREADS = 256
 _MOST_BLOCKS = 1 << 14
 # The simulator runs each thread as one of Python, so it gets few, in more than one block.
 _SIMULATED = (2, 3)
+_one_at_a_time = threading.Lock()  # the simulator has one device
 
 # A small stack fills no GPU, and nobody needs to be told so by a compiler.
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
@@ -33,9 +35,11 @@ def launch(kernel: Any, count: int, *arguments: Any, stream: Any = 0) -> None:
         return
     if config.ENABLE_CUDASIM:
         blocks, threads = _SIMULATED
+        with _one_at_a_time:
+            kernel[blocks, threads, stream](*arguments)
     else:
-        blocks, threads = min(-(-count // _THREADS), _MOST_BLOCKS), _THREADS
-    kernel[blocks, threads, stream](*arguments)
+        blocks = min(-(-count // _THREADS), _MOST_BLOCKS)
+        kernel[blocks, _THREADS, stream](*arguments)
 
 
 def device_function(compiled: Any, **callees: Any) -> Any:
@@ -63,6 +67,6 @@ def zeros(shape: Any, dtype: Any) -> Any:
     return cuda.to_device(np.zeros(shape, dtype))
 
 
-def to_device(array: npt.NDArray[Any]) -> Any:
-    """Copy of an array of the host on the device."""
-    return cuda.to_device(np.ascontiguousarray(array))
+def to_device(array: npt.NDArray[Any], stream: Any = 0) -> Any:
+    """Copy of an array of the host on the device, queued in a stream."""
+    return cuda.to_device(np.ascontiguousarray(array), stream=stream)

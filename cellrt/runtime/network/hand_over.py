@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
@@ -37,6 +38,7 @@ class HandOver:
         self.merged = decoder.merged
         self._decoder, self._grid = decoder, grid
         self._precision, self._advance = precision, advance
+        self._lock = threading.Lock()  # a collector is asked for one thing at a time
         self._finished: set[tuple[int, int]] = set()
         self._collector: Collector = decoder.collector(grid.shape)
 
@@ -70,14 +72,15 @@ class HandOver:
         """
         for tile, fields in predictions:
             if self._decoder.merging == "per tile":
-                collector = cast(TileCollector, self._collector)
                 whole = to_host(fields)
                 self._check(whole)
-                collector.add_tile(TileFields(tile.start, self._grid.own(tile), whole))
+                with self._lock:
+                    collector = cast(TileCollector, self._collector)
+                    collector.add_tile(TileFields(tile.start, self._grid.own(tile), whole))
             yield tile, fields[self.merged]
 
     def block(self, block: Block) -> None:
-        """Hand over a merged block that is on the host.
+        """Hand over a merged block that is on the host; from any thread.
 
         Raises
         ------
@@ -85,11 +88,12 @@ class HandOver:
             The network returned NaN or infinite values.
         """
         self._check(block.fields)
-        self._collector.add(block)
-        # After a new start blocks come a second time.
-        if (block.z.start, block.y.start) not in self._finished:
-            self._finished.add((block.z.start, block.y.start))
-            self._advance(math.prod(block.fields.shape[1:]))
+        with self._lock:
+            self._collector.add(block)
+            # After a new start blocks come a second time.
+            if (block.z.start, block.y.start) not in self._finished:
+                self._finished.add((block.z.start, block.y.start))
+                self._advance(math.prod(block.fields.shape[1:]))
 
     def kept(self) -> Any:
         """What the decoder decodes, once everything was handed over."""

@@ -139,7 +139,10 @@ def predict(
 
 
 def merge(
-    grid: TileGrid, predictions: Iterable[tuple[Tile, Any]], memory: Sums | None = None
+    grid: TileGrid,
+    predictions: Iterable[tuple[Tile, Any]],
+    memory: Sums | None = None,
+    first: int = 0,
 ) -> Iterator[Block]:
     """Merge overlapping tiles into finished blocks, in order of z and then y.
 
@@ -151,29 +154,33 @@ def merge(
         `memory`.
     memory : Sums, optional
         Where to sum; the host's by default.
+    first : int
+        Layer of tiles along z from which on blocks are wanted; tiles come from the layer on that
+        reaches into it, see :func:`bands`.
 
     Yields
     ------
     Block
-        Together they cover the volume exactly once; padding beyond the volume is cut off. Fields
-        are in `memory`.
+        Together they cover all layers from `first` on exactly once; padding beyond the volume is
+        cut off. Fields are in `memory`.
     """
     memory = memory or HostSums()
     z_axis, y_axis, x_axis = grid.axes
     depth, height, _ = grid.tile
     sums: Any = None  # of this row of tiles
     carried: Any = None  # what this layer of tiles leaves for the next
+    begun = 0  # the first layer, for which nothing is carried
     for tile, fields in predictions:
         row_z, row_y, row_x = tile.index
         z_start, y_start, x_start = tile.start
         if sums is None:
-            channels, width = fields.shape[0], x_axis.padded
+            channels, width, begun = fields.shape[0], x_axis.padded, row_z
             sums = memory.empty((channels, depth, height, width))
             carried = memory.carried((channels, _deepest_overlap(z_axis), y_axis.padded, width))
         if row_x == 0:
             fresh = _covered(y_axis.starts, row_y, height) - y_start
             # Rows that enter start from what the layer above left for them.
-            reach = z_axis.starts[row_z - 1] + depth - z_start if row_z > 0 else 0
+            reach = z_axis.starts[row_z - 1] + depth - z_start if row_z > begun else 0
             memory.begin(sums, carried, fresh, reach, y_start)
         weights = tuple(a.weights[i] for a, i in zip(grid.axes, tile.index, strict=True))
         memory.add(sums, fields, weights, x_start)
@@ -184,11 +191,45 @@ def merge(
                 memory.carry(sums, carried, z_end - z_start, y_end - y_start, y_start)
             z = slice(z_start, min(z_end, z_axis.length))
             y = slice(y_start, min(y_end, y_axis.length))
-            if z.start < z.stop and y.start < y.stop:
+            if row_z >= first and z.start < z.stop and y.start < y.stop:
                 shape = (z.stop - z.start, y.stop - y.start, x_axis.length)
                 yield Block(z, y, memory.corner(sums, shape))
             if y_end - y_start < height:
                 memory.move_up(sums, y_end - y_start)
+
+
+def bands(axis: AxisTiles, most: int) -> list[tuple[int, int, int]]:
+    """Share the layers of tiles along an axis among devices, so that the longest share is short.
+
+    Each device sums by itself, so it computes the layers that reach into its own as well.
+
+    Parameters
+    ----------
+    axis : AxisTiles
+    most : int
+        Devices; where sharing saves nothing, fewer are used.
+
+    Returns
+    -------
+    list of (int, int, int)
+        The layer from which on tiles are needed, the first one of its own, and the one after the
+        last.
+    """
+    count = len(axis.starts)
+    reaching = [
+        next(k for k in range(first + 1) if k == first or axis.starts[k] + axis.tile > start)
+        for first, start in enumerate(axis.starts)
+    ]
+    for longest in range(1, count + 1):
+        found: list[tuple[int, int, int]] = []
+        first = 0
+        while first < count and first - reaching[first] < longest:
+            last = min(count, reaching[first] + longest)
+            found.append((reaching[first], first, last))
+            first = last
+        if first == count and len(found) <= most:
+            return found
+    raise ValueError(f"{most} devices; expected at least 1")
 
 
 def merge_values(grid: TileGrid) -> tuple[int, int]:

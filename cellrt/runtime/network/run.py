@@ -60,12 +60,14 @@ def network_fields(
         z, y, x = (s + n for s, n in zip(tile.start, grid.tile, strict=True))
         return image.read(tile.start, (z, y, x), into)
 
-    if isinstance(session, DeviceSession):
+    sessions = session.sessions if isinstance(session, SpreadSession) else (session,)
+    on_devices = [each for each in sessions if isinstance(each, DeviceSession)]
+    # Tiles come in the grid's order to a decoder that wants them: from one device at a time.
+    if on_devices and (len(on_devices) == 1 or decoder.merging == "weighted"):
         from cellrt.runtime.network.run_cuda import device_fields
 
-        taken = device_fields(read, grid, session, out, note)
+        taken = device_fields(read, grid, on_devices, out, note)
         return out.kept(), taken
-    sessions = session.sessions if isinstance(session, SpreadSession) else (session,)
     seconds = [0.0] * len(sessions)
 
     def network(index: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:

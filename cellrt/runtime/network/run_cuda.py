@@ -26,7 +26,7 @@ from cellrt.runtime.decoding.base import Block
 from cellrt.runtime.machine.gpu import Device, DeviceMemoryError
 from cellrt.runtime.network.engines.gpu_session import BATCH_VOXELS, DeviceSession
 from cellrt.runtime.network.hand_over import HandOver
-from cellrt.runtime.network.merge import merge, merge_values
+from cellrt.runtime.network.merge import bands, merge, merge_values
 from cellrt.runtime.network.merge_cuda import DeviceSums
 from cellrt.runtime.network.tiles import Tile, TileGrid
 
@@ -44,37 +44,52 @@ PIECE_VALUES = 1 << 23
 def device_fields(
     read: Read,
     grid: TileGrid,
-    session: DeviceSession,
+    sessions: Sequence[DeviceSession],
     out: HandOver,
     note: Callable[[str], None] = lambda text: None,
 ) -> float:
-    """Run the network over all tiles on a GPU and merge them there.
+    """Run the network over all tiles on GPUs and merge them there.
 
     Parameters
     ----------
     read : callable
         Writes the normalised image of a tile to an array, float32 (z, y, x).
     grid : TileGrid
-    session : DeviceSession
+    sessions : sequence of DeviceSession
+        One per GPU; each computes some layers of tiles. Only a decoder that wants no tiles may have
+        several.
     out : HandOver
-        Given what leaves the device. Where too large a batch runs out of memory, it starts again.
+        Given what leaves the devices. Where too large a batch runs out of memory, it starts again.
     note : callable
         Told what is done for want of memory: a smaller batch, and sums in the host's memory.
 
     Returns
     -------
     float
-        Seconds that the network itself took on the device.
+        Seconds that the network itself took on the device that was busy longest.
 
     Raises
     ------
     DeviceMemoryError
         There is too little device memory for one tile.
     """
-    batch, on_device = _first_batch(session, grid, out.channels(session.output_channels))
+    shares = list(zip(sessions, bands(grid.axes[0], len(sessions)), strict=False))
+    plans = [_first_batch(s, grid, out.channels(s.output_channels)) for s, _ in shares]
+    batch = min(batch for batch, _ in plans)
+    on_device = all(on_device for _, on_device in plans)
+
+    def run(share: tuple[DeviceSession, tuple[int, int, int]]) -> float:
+        session, band = share
+        session.gpu.activate()
+        return _Run(read, grid, session, band, batch, out, on_device).go()
+
     while True:
         try:
-            return _Run(read, grid, session, batch, out, on_device).go()
+            if len(shares) == 1:
+                return run(shares[0])
+            with ThreadPoolExecutor(len(shares), "gpu") as pool:
+                running = [pool.submit(run, share) for share in shares]
+            return max(each.result() for each in running)
         except DeviceMemoryError as error:
             if batch > 1:
                 batch //= 2
@@ -165,6 +180,7 @@ class _Run:
         read: Read,
         grid: TileGrid,
         session: DeviceSession,
+        band: tuple[int, int, int],
         batch: int,
         out: HandOver,
         on_device: bool,
@@ -185,7 +201,8 @@ class _Run:
         carried = None if on_device else lambda shape: gpu.in_host_memory(shape, np.float32)
         self.sums = DeviceSums(gpu, session.stream, carried)
         self.marks: list[tuple[Any, Any]] = []
-        tiles = list(grid)
+        since, self.first, stop = band
+        tiles = [tile for tile in grid if since <= tile.index[0] < stop]
         self.batches = [tiles[i : i + batch] for i in range(0, len(tiles), batch)]
 
     def go(self) -> float:
@@ -193,7 +210,7 @@ class _Run:
         tiles = self.out.tiles(self._predict(), self._to_host)
         activate = self.session.gpu.activate
         with ThreadPoolExecutor(1, "store", activate) as store:
-            for turn, block in enumerate(merge(self.grid, tiles, self.sums)):
+            for turn, block in enumerate(merge(self.grid, tiles, self.sums, self.first)):
                 self._fetch(block, self.rows[turn % 2], store)
             for row in self.rows:
                 row.wait()

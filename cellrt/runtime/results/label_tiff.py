@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
+from cellrt.limits import usable_cores
 from cellrt.runtime.image.formats.tiff_voxel_size import LABELS_SOFTWARE
 from cellrt.runtime.image.volume import Volume
 
@@ -61,12 +64,14 @@ def _write_imagej(path: Path, labels: NDArray[Any], volume: Volume) -> None:
             metadata["spacing"] = z
     tifffile.imwrite(
         path,
-        _pages(labels, np.uint16),
+        _pages(labels, "<u2"),
         shape=(1, labels.shape[0], 1, *labels.shape[1:], 1),
         dtype=np.uint16,
         photometric="minisblack",
         imagej=True,
+        byteorder="<",
         compression="zlib",
+        rowsperstrip=labels.shape[1],
         resolution=resolution,
         software=LABELS_SOFTWARE,
         metadata=metadata,
@@ -81,19 +86,27 @@ def _write_ome(path: Path, labels: NDArray[Any], axes: str, volume: Volume) -> N
             metadata[f"PhysicalSize{axis}Unit"] = "µm"
     tifffile.imwrite(
         path,
-        _pages(labels, np.uint32),
+        _pages(labels, "<u4"),
         shape=labels.shape if axes == "ZYX" else labels.shape[1:],
         dtype=np.uint32,
         ome=True,
+        byteorder="<",
         bigtiff=4 * labels.size >= _CLASSIC_TIFF_BYTES,
         photometric="minisblack",
         compression="zlib",
+        rowsperstrip=labels.shape[1],
         software=LABELS_SOFTWARE,
         metadata=metadata,
     )
 
 
-def _pages(labels: NDArray[Any], dtype: DTypeLike) -> Iterator[NDArray[Any]]:
-    """Convert page by page: the narrow copy of the whole volume never exists."""
-    for page in labels:
-        yield np.ascontiguousarray(page, dtype=dtype)
+def _pages(labels: NDArray[Any], dtype: str) -> Iterator[bytes]:
+    """Convert and compress page by page, on all cores: the narrow copy of all never exists."""
+
+    def compressed(page: NDArray[Any]) -> bytes:
+        return zlib.compress(page.astype(dtype, order="C").data)
+
+    cores = usable_cores().number
+    with ThreadPoolExecutor(cores, thread_name_prefix="compress") as pool:
+        for begin in range(0, len(labels), 4 * cores):
+            yield from pool.map(compressed, labels[begin : begin + 4 * cores])

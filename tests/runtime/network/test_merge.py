@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from cellrt.errors import UsageError
-from cellrt.runtime.network.merge import merge, predict
+from cellrt.runtime.network.merge import bands, merge, predict
 from cellrt.runtime.network.tiles import plan_tiles
 
 shapes = st.tuples(*[st.integers(1, 40)] * 3)
@@ -75,6 +75,42 @@ def test_stream_equals_in_memory_sum_bit_for_bit(shape, halo, blend, max_edge, w
         total[(slice(None), *where)] += fields * weight
     expected = total[:, : shape[0], : shape[1], : shape[2]]
     np.testing.assert_array_equal(merged(grid, iter(outputs)), expected)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    shape=shapes,
+    depth=st.sampled_from([16, 20, 24]),
+    halo=st.integers(0, 4),
+    devices=st.integers(1, 5),
+)
+def test_shares_of_several_devices_give_the_same_bits(shape, depth, halo, devices):
+    grid = plan_tiles(shape, halo=halo, blend=4, multiple=4, tile=(depth, 40, 40))
+    rng = np.random.default_rng(0)
+    outputs = [(t, rng.standard_normal((1, *grid.tile)).astype(np.float32)) for t in grid]
+    expected = merged(grid, outputs, channels=1)
+    layers = len(grid.axes[0].starts)
+    shares = bands(grid.axes[0], devices)
+    assert len(shares) <= devices
+    assert [layer for _, first, last in shares for layer in range(first, last)] == list(
+        range(layers)
+    )
+    result = np.full_like(expected, np.nan)
+    for since, first, last in shares:
+        given = [(t, fields) for t, fields in outputs if since <= t.index[0] < last]
+        for block in merge(grid, given, first=first):
+            assert np.isnan(result[:, block.z, block.y]).all()
+            result[:, block.z, block.y] = block.fields
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_two_devices_share_many_layers_about_evenly():
+    axis = plan_tiles((512, 64, 64), halo=8, tile=(64, 64, 64)).axes[0]
+    assert len(axis.starts) == 13
+    assert bands(axis, 2) == [(0, 0, 7), (6, 7, 13)]
+    assert bands(axis, 1) == [(0, 0, 13)]
+    # Two layers, of which the second needs the first, are quicker on one.
+    assert bands(plan_tiles((100, 64, 64), halo=8, tile=(64, 64, 64)).axes[0], 2) == [(0, 0, 2)]
 
 
 @settings(deadline=None, max_examples=40)

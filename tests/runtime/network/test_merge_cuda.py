@@ -45,7 +45,7 @@ def sums(monkeypatch):
             compiled(kernel)(*arguments)
 
     monkeypatch.setattr(merge_cuda, "launch", launch)
-    monkeypatch.setattr(merge_cuda.cuda, "to_device", lambda array, stream: array)
+    monkeypatch.setattr(merge_cuda, "to_device", lambda array, stream: array)
     return merge_cuda.DeviceSums(HostDevice(), stream)
 
 

@@ -118,3 +118,11 @@ def test_labels_beyond_4_gib_make_a_bigtiff(tmp_path: Path) -> None:
         assert tif.is_bigtiff
         assert tif.series[0].shape == image.shape
         assert tif.pages[1099].asarray().min() == 70_000
+
+
+@pytest.mark.parametrize("largest", [40_000, 70_000])
+def test_pages_that_are_compressed_side_by_side_stay_in_order(tmp_path, largest):
+    labels = np.linspace(0, largest, 700 * 6).astype(np.int32).reshape(700, 2, 3)
+    path = tmp_path / "deep.labels.tif"
+    write_labels(path, labels, volume_from_array(np.zeros(labels.shape, np.uint8)))
+    np.testing.assert_array_equal(tifffile.imread(path), labels)

@@ -15,7 +15,7 @@ from cellrt.runtime.machine.gpu import Device
 LARGEST_BATCH = 4
 """Tiles at once: enough to fill a large GPU with tiles of half a million voxels."""
 
-BATCH_VOXELS = 1 << 24
+BATCH_VOXELS = 1 << 23
 """Voxels at once, unless one tile has more: with more, reading and storing only wait longer."""
 
 # Of engines for any tile: the largest, beyond which the overlaps that it saves are few. It shall

@@ -22,7 +22,7 @@ from cellrt.runtime.machine.gpu import (
 )
 from cellrt.runtime.machine.hardware import nvidia_gpus
 from cellrt.runtime.model.file import ModelFile
-from cellrt.runtime.model.golden import golden_difference
+from cellrt.runtime.model.golden import golden_difference, golden_input
 from cellrt.runtime.network.engines.gpu_session import (
     LARGEST_BATCH,
     DeviceSession,
@@ -40,6 +40,8 @@ _SMALLEST_GRAPH = base64.b64decode(
 )
 # With TF32 a product keeps 10 bits of each factor; the means over a tile agree far better.
 _TF32_TOLERANCE = 5e-3
+# Tiles in a batch may be computed by another kernel than alone, which rounds otherwise.
+_BATCH_TOLERANCE = 0.01
 
 
 def available(*, asked: bool = False) -> str:
@@ -116,15 +118,35 @@ def load(
         loaded = HostMergedSession(_create(library, path, options), "cuda", words)
     else:
         loaded = on_all([_on_gpu(library, path, options, gpu, words) for gpu in gpus])
-    golden = model.card.golden
-    if golden is not None:
-        difference = golden_difference(golden, loaded.infer)
-        if not difference <= max(golden.tolerance, _TF32_TOLERANCE if tf32 else 0.0):
-            raise EngineError(
-                f"the CUDA provider computes something else than the card of {model.path.name} "
-                f"says (means differ by {difference:.2g}); use --engine openvino"
-            )
+    for session in loaded.sessions if isinstance(loaded, SpreadSession) else (loaded,):
+        _verify(session, model, _TF32_TOLERANCE if tf32 else 0.0)
     return loaded
+
+
+def _verify(session: DeviceSession | HostMergedSession, model: ModelFile, tolerance: float) -> None:
+    """Refuse what computes something else than the card says, or than itself in a batch.
+
+    The four tiles of the batch differ, so that one in another's place, or of another kernel that
+    is wrong, shows.
+    """
+    golden = model.card.golden
+    if golden is None:
+        return
+    difference = golden_difference(golden, session.infer)
+    if not difference <= max(golden.tolerance, tolerance):
+        raise EngineError(
+            f"the CUDA provider computes something else than the card of {model.path.name} "
+            f"says (means differ by {difference:.2g}); use --engine openvino"
+        )
+    image = golden_input(golden.shape)
+    tiles = np.concatenate([image, image[..., ::-1], image[..., ::-1, :], 1 - image])
+    alone = np.concatenate([session.infer(np.ascontiguousarray(tile[None])) for tile in tiles])
+    difference = float(np.abs(session.infer(tiles) - alone).mean(axis=(2, 3, 4)).max())
+    if not difference <= _BATCH_TOLERANCE:
+        raise EngineError(
+            f"the CUDA provider computes four tiles of {model.path.name} at once otherwise than "
+            f"one by one (they differ by {difference:.2g}); use --engine openvino"
+        )
 
 
 def _on_gpu(

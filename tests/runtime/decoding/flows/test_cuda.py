@@ -114,7 +114,7 @@ def cuda_on_the_host():
     cuda.atomic = types.ModuleType("atomic")
     cuda.atomic.add, cuda.atomic.min, cuda.atomic.cas = add, lower, swap
     cuda.jit = jit
-    cuda.to_device = lambda array: HostArray(array.copy())
+    cuda.to_device = lambda array, stream=0: HostArray(array.copy())
     cuda.device_array = device_array
     cuda.as_cuda_array = lambda array: HostArray(array.__cuda_array_interface__["data"])
     memory = types.SimpleNamespace(free=1e12)

@@ -168,6 +168,24 @@ def test_a_gpu_that_computes_nonsense_is_refused(monkeypatch):
     assert onnxruntime_cuda.load(model, (16, 16, 16), precision="fp32").precision == "fp32"
 
 
+@pytest.mark.parametrize("wrong", [[0, 0, 0, 0], [1, 0, 2, 3], [0, 1, 2, 2]])
+def test_a_gpu_that_takes_tiles_of_a_batch_for_one_another_is_refused(monkeypatch, wrong):
+    model = open_model("nuclei")
+    session = onnxruntime.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
+
+    class Mixed(HostMergedSession):
+        def __init__(self, session, device, precision):
+            super().__init__(session, "cpu", precision)
+
+        def infer(self, image):
+            return super().infer(image)[wrong if len(image) == 4 else [0]]
+
+    monkeypatch.setattr(onnxruntime_cuda, "_create", lambda *_: session)
+    monkeypatch.setattr(onnxruntime_cuda, "HostMergedSession", Mixed)
+    with pytest.raises(EngineError, match=r"four tiles of .* at once otherwise"):
+        onnxruntime_cuda.load(model, (16, 16, 16))
+
+
 def test_bf16_of_an_fp32_model_is_refused_with_what_to_do():
     with pytest.raises(EngineError, match="export the model with precision bf16"):
         onnxruntime_cuda.load(open_model("nuclei"), (16, 16, 16), precision="bf16")
