@@ -6,9 +6,6 @@ import dataclasses
 import json
 import sys
 
-import pytest
-
-from cellrt.runtime.machine import hardware
 from cellrt.runtime.model.file import ModelFile, open_model
 from cellrt.runtime.network.engines import check as engine_check
 
@@ -74,24 +71,3 @@ def test_an_engine_that_computes_something_else_does_not_work():
     check = engine_check._check("openvino", wrong)
     assert not check.works
     assert "than the model's card says" in check.detail
-
-
-@pytest.mark.parametrize(
-    ("printed", "expected"),
-    [
-        (
-            "NVIDIA RTX A4000, 16376 MiB, 560.35, 8.6",
-            ("NVIDIA RTX A4000, 16376 MiB, driver 560.35, compute capability 8.6",),
-        ),
-        ("", ()),
-        (None, ()),
-    ],
-)
-def test_gpus_come_from_the_drivers_own_tool(monkeypatch, printed, expected):
-    monkeypatch.setattr(hardware.shutil, "which", lambda name: "/usr/bin/" + name)
-    monkeypatch.setattr(hardware, "_output", lambda *command: printed)
-    hardware._listed_gpus.cache_clear()
-    found = hardware.this_machine()
-    hardware._listed_gpus.cache_clear()
-    assert tuple(map(str, found.gpus)) == expected
-    assert bool(found.gpu_note) == (not expected)

@@ -16,8 +16,8 @@ from numba import config
 
 import cellrt
 from cellrt.errors import EngineError
+from cellrt.runtime.machine.driver import Gpu
 from cellrt.runtime.machine.gpu import Device, DeviceMemoryError, open_device
-from cellrt.runtime.machine.hardware import Gpu
 from cellrt.runtime.model.file import open_model
 from cellrt.runtime.network.engines.gpu_session import LARGEST_BATCH, SpreadSession
 from cellrt.runtime.network.engines.ladder import choose_engine

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cellrt.errors import EngineError, first_line
 from cellrt.geometry import Shape
+from cellrt.runtime.machine.driver import nvidia_gpus
 from cellrt.runtime.machine.gpu import (
     Device,
     address,
@@ -20,7 +21,6 @@ from cellrt.runtime.machine.gpu import (
     open_device,
     stream_handle,
 )
-from cellrt.runtime.machine.hardware import nvidia_gpus
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.model.golden import golden_difference
 from cellrt.runtime.network.engines.gpu_session import (

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cellrt.errors import EngineError, ResourceError
-from cellrt.runtime.machine.hardware import Gpu
+from cellrt.runtime.machine.driver import Gpu
 from cellrt.runtime.model.file import open_model
 from cellrt.runtime.model.golden import golden_input
 from cellrt.runtime.network.engines import onnxruntime_cuda

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cellrt._version import __version__
 from cellrt.errors import EngineError, UsageError
 from cellrt.geometry import Shape
-from cellrt.runtime.machine.hardware import Gpu, nvidia_gpus
+from cellrt.runtime.machine.driver import Gpu, nvidia_gpus
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.gpu_session import LARGEST_BATCH
 from cellrt.runtime.network.engines.tensorrt.build import Advance, Profile, build_engine

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cellrt.errors import EngineError, ResourceError
 from cellrt.geometry import Shape
+from cellrt.runtime.machine.driver import Gpu, nvidia_gpus
 from cellrt.runtime.machine.gpu import (
     Device,
     address,
@@ -19,7 +20,6 @@ from cellrt.runtime.machine.gpu import (
     open_device,
     stream_handle,
 )
-from cellrt.runtime.machine.hardware import Gpu, nvidia_gpus
 from cellrt.runtime.model.file import ModelFile, bundled_models
 from cellrt.runtime.model.golden import golden_input
 from cellrt.runtime.network.engines.gpu_session import (

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from cellrt.errors import EngineError, UsageError
-from cellrt.runtime.machine.hardware import Gpu
+from cellrt.runtime.machine.driver import Gpu
 from cellrt.runtime.model.file import bundled_models, open_model
 from cellrt.runtime.network.engines.tensorrt import build, provide
 from cellrt.runtime.network.engines.tensorrt.build import Profile, build_engine
