@@ -143,12 +143,10 @@ def test_the_build_time_is_that_of_the_engine_which_the_gpu_would_load(
         assert cellrt("build", "nuclei", "--target", target, "--quiet").code == 0
     built = {entry.key.compute_capability: entry for entry in default_cache().entries()}
     model = open_model("nuclei")
-    tile = model.card.tile
-    assert (
-        session.TENSORRT_RTX.build_seconds(model, tile, "auto") == built["sm89"].build_seconds > 0
-    )
-    assert session.TENSORRT_RTX.build_seconds(model, tile, "fp16") is None
-    assert session.TENSORRT_RTX.build_seconds(model, (32, 32, 32), "auto") is None
+    tile, engine = model.card.tile, session.TENSORRT_RTX
+    assert engine.build_seconds(model, tile, "auto") == built["sm89"].build_seconds > 0
+    assert engine.build_seconds(model, tile, "fp16") is None
+    assert engine.build_seconds(model, (32, 32, 32), "auto") is None
 
 
 def test_a_row_has_gpu_memory_and_build_time_only_where_there_are_any():

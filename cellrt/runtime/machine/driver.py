@@ -108,6 +108,11 @@ class Gpu:
         return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
+def install(extra: str) -> str:
+    """The command that brings an extra of cellrt."""
+    return f"pip install 'cellrt[{extra}]'"
+
+
 @dataclass(frozen=True)
 class Driver:
     """The driver and the GPUs that this process may use.
@@ -145,26 +150,30 @@ class Driver:
                 return f"cu{major}"
         return ""
 
-    def misfit(self, major: int) -> str:
+    def misfit(self, major: int, instead: Callable[[str], str] = install) -> str:
         """Why libraries for CUDA `major` do not run here, and what to do; empty where they do.
 
         Without a driver nothing is known.
+
+        Parameters
+        ----------
+        major : int
+        instead : callable
+            The command that brings libraries for another CUDA, given its extra.
         """
         if self.cuda == (0, 0):
             return ""
+        other = f"run `{instead(self.extra)}`" if self.extra else ""
         if self.cuda < (major, 0):
             needed = NEEDS_DRIVER.get(major, "a newer one")
-            advice = f"update it to {needed} or newer"
-            if self.extra:
-                advice += f", or run `pip install 'cellrt[{self.extra}]'`"
+            advice = ", or ".join(filter(None, (f"update it to {needed} or newer", other)))
             return f"CUDA {major} needs driver {needed}, and this is {self}; {advice}"
         lowest = _LOWEST_CAPABILITY.get(major, (0, 0))
         for gpu in self.gpus:
             if gpu.capability < lowest:
                 return (
-                    f"CUDA {major} supports compute capability {lowest[0]}.{lowest[1]} and above, "
-                    f"and {gpu.name} has {gpu.compute_capability}; "
-                    + (f"run `pip install 'cellrt[{self.extra}]'`" if self.extra else "use the CPU")
+                    f"CUDA {major} needs compute capability {lowest[0]}.{lowest[1]} or above, and "
+                    f"{gpu.name} has {gpu.compute_capability}; {other or 'use --engine openvino'}"
                 )
         return ""
 

@@ -96,10 +96,7 @@ def build_engine(
     trt = library.api
     families = [library.target(name) for name in targets]
     logger = library.logger
-    logger.errors = []
-    builder = trt.Builder(logger)
-    if builder is None:  # pragma: no cover - what TensorRT returns where the driver is missing
-        raise EngineError(_failure(library, "cannot start"))
+    builder = library.start("Builder")
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if flag is None else 1 << int(flag))
     parser = trt.OnnxParser(network, logger)

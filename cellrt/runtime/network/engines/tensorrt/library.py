@@ -13,9 +13,11 @@ import gc
 import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 from cellrt.errors import EngineError, UsageError, first_line
+from cellrt.runtime.machine.driver import NEEDS_DRIVER, install, nvidia_driver
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,33 @@ class TensorRT:
         """The last error the library logged, in one line."""
         return self.logger.errors[-1] if self.logger.errors else "it does not say why"
 
+    def start(self, kind: str) -> Any:
+        """Make the library's ``Builder`` or ``Runtime``.
+
+        Without a driver that fits, some versions return nothing, some raise a TypeError, and the
+        lean runtime returns an object that crashes when it is used; what it logged tells.
+
+        Raises
+        ------
+        EngineError
+            It did not start; the message says which driver it needs.
+        """
+        self.logger.errors = []
+        try:
+            with no_collection():
+                made = getattr(self.api, kind)(self.logger)
+        except (TypeError, RuntimeError) as error:
+            made = None
+            self.logger.errors = self.logger.errors or [first_line(error)]
+        # Building ahead of time needs no driver, and may complain that there is none.
+        needs_driver = kind == "Runtime" or not self.flavour.ahead_of_time
+        if made is None or (needs_driver and self.logger.errors):
+            why = driver_misfit(self.flavour) or "see whether `nvidia-smi` works, or use the CPU"
+            raise EngineError(
+                f"{self.flavour.name} {self.version} does not start ({self.complaint}); {why}"
+            )
+        return made
+
     @property
     def targets(self) -> dict[str, Any]:
         """GPU families that engines can be built for ahead of time, by name as in ``sm89``."""
@@ -120,15 +149,47 @@ def open_runtime(name: str) -> TensorRT:
     Raises
     ------
     UsageError, EngineError
-        As :func:`open_library`, whose reason counts.
+        As :func:`open_library`, whose reason counts; the driver is too old for the library.
     """
     try:
-        return open_library(name)
+        library = open_library(name)
     except EngineError:
-        if name == "tensorrt":
-            with contextlib.suppress(EngineError):
-                return _open(LEAN)
+        if name != "tensorrt":
+            raise
+        with contextlib.suppress(EngineError):
+            library = _open(LEAN)
+            _refuse_driver(library)
+            return library
         raise
+    _refuse_driver(library)
+    return library
+
+
+def driver_misfit(flavour: Flavour) -> str:
+    """Why the driver does not run a library that pip installed, and what to do.
+
+    Empty where it does, and where nobody says which CUDA the library is for, as with that of a
+    Jetson's system, which fits the driver that came with it.
+    """
+    driver, found = nvidia_driver(), []
+    for major in NEEDS_DRIVER:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            metadata.version(f"{flavour.name}-cu{major}-bindings")
+            swap = functools.partial(_swap, f"{flavour.name}-cu{major}", flavour.name)
+            found.append(driver.misfit(major, swap))
+    return min(found, default="", key=len)
+
+
+def _swap(package: str, name: str, extra: str) -> str:
+    """The command that puts a library for another CUDA in the place of one; they share files."""
+    parts = " ".join((name, package, f"{package}-bindings", f"{package}-libs"))
+    return f"pip uninstall -y {parts} && {install(extra)} {name}-{extra}"
+
+
+def _refuse_driver(library: TensorRT) -> None:
+    misfit = driver_misfit(library.flavour)
+    if misfit:
+        raise EngineError(f"{library.flavour.name} {library.version} does not run here: {misfit}")
 
 
 def _open(flavour: Flavour) -> TensorRT:

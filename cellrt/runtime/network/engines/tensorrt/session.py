@@ -256,9 +256,8 @@ class TensorRTSession(DeviceSession):
         self.stream = gpu.stream()
         self._library = library
         trt = library.api
-        library.logger.errors = []
+        self._runtime = library.start("Runtime")
         with no_collection():
-            self._runtime = trt.Runtime(library.logger)
             self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
             raise EngineError(
