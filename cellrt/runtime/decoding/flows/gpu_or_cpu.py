@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -18,9 +16,10 @@ from cellrt.runtime.decoding.flows.cells import FlowParameters, decode_packed
 from cellrt.runtime.decoding.flows.packed_field import pack_field
 from cellrt.runtime.decoding.flows.steps import HOST, Steps
 from cellrt.runtime.decoding.flows.targets import tanh_table
+from cellrt.runtime.machine.driver import install, nvidia_driver, nvidia_gpus
+from cellrt.runtime.machine.gpu import kernel_trouble
 
 _EVERY_STEP = FlowParameters(wall_thickness=3.0, min_probability=0.6)
-_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 
 @functools.cache
@@ -37,10 +36,12 @@ def find_gpu() -> tuple[Any, Place]:
     """
     if config.ENABLE_CUDASIM:
         return None, Place("CPU", "numba simulates CUDA, which is for tests")
-    try:
-        ctypes.CDLL(_DRIVER)
-    except OSError:
-        return None, Place("CPU", "no NVIDIA driver found")
+    gpus, reason = nvidia_gpus()
+    if not gpus:
+        return None, Place("CPU", reason)
+    trouble = kernel_trouble()
+    if trouble:
+        return None, Place("CPU", trouble)
     try:
         # Only here, because it is another package that need not be installed, and slow to load.
         from cellrt.runtime.decoding.flows.cuda.steps import CudaSteps, gpu_name
@@ -48,10 +49,8 @@ def find_gpu() -> tuple[Any, Place]:
         steps, name = CudaSteps(), gpu_name()
         agree = all(map(np.array_equal, decode_sample(steps), decode_sample(HOST)))
     except Exception as error:  # numba's, the driver's and the compiler's have no common base
-        return None, Place(
-            "CPU",
-            f"numba cannot use the GPU ({first_line(error)}); run `pip install 'numba-cuda[cu13]'`",
-        )
+        advice = f"run `{install(nvidia_driver().extra or 'cu13')}`"
+        return None, Place("CPU", f"numba cannot use the GPU ({first_line(error)}); {advice}")
     if not agree:
         return None, Place("CPU", f"{name} decodes a small field otherwise than the CPU")
     return steps, Place(name, "it decodes a small field as the CPU does")
