@@ -36,11 +36,12 @@ TOGETHER = (
 )
 FOR_GPUS = TOGETHER[:-1]
 # What nobody should have to compile. TensorRT's packages are not among them: some are sources that
-# fetch their maker's wheel while they are installed.
+# fetch their maker's wheel while they are installed. Nor is numcodecs, of zarr: for Python 3.10 on
+# ARM it has to be compiled.
 WHEELS = (
     *("numpy", "numba", "llvmlite", "scipy", "scikit-image", "pillow", "psutil", "openvino"),
     *("numba-cuda", "cuda-bindings", "cuda-core", "onnxruntime-gpu", "onnxruntime", "onnx"),
-    *("imagecodecs", "scikit-learn", "h5py", "numcodecs", "torch", "pydantic-core"),
+    *("imagecodecs", "scikit-learn", "h5py", "torch", "pydantic-core"),
 )
 
 

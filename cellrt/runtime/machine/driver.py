@@ -11,6 +11,7 @@ import ctypes
 import functools
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,9 +31,16 @@ _VENDOR, _DISPLAY = "0x10de", "0x03"  # NVIDIA's number, and the class of what d
 NEEDS_DRIVER = {13: "580", 12: "525"}
 _LOWEST_CAPABILITY = {13: (7, 5), 12: (5, 0)}
 
+
+def _how_to_install() -> str:
+    if shutil.which("apt"):
+        return f"`sudo apt install nvidia-driver-{NEEDS_DRIVER[13]}`"
+    return "from https://www.nvidia.com/drivers"
+
+
 # Attributes of a device, by the driver's numbers.
 _MULTIPROCESSORS, _INTEGRATED, _MAJOR, _MINOR = 16, 18, 75, 76
-_INSTALL = f"install NVIDIA's driver {NEEDS_DRIVER[13]} or newer"
+_INSTALL = f"install NVIDIA's driver {NEEDS_DRIVER[13]} or newer ({_how_to_install()})"
 # What can be wrong where the library is there, by the driver's numbers: what it is, what mends it.
 _NO_DEVICE = 100
 _ERRORS = {

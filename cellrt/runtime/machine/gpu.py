@@ -135,16 +135,23 @@ def kernel_trouble() -> str:
         return f"numba's CUDA target does not load ({first_line(error)}); {advice}"
     if config.ENABLE_CUDASIM:
         return ""
-    if np.lib.NumpyVersion(np.__version__) >= FIRST_NUMPY_TOO_NEW:
-        return (
-            f"numba-cuda compiles no kernel with numpy {np.__version__}; run "
-            f"`pip install 'numpy<{FIRST_NUMPY_TOO_NEW.removesuffix('.0')}'`"
-        )
+    if numpy_trouble():
+        return numpy_trouble()
     try:
         bindings = metadata.version("cuda-bindings")
     except metadata.PackageNotFoundError:
         return f"numba-cuda is not installed; {advice}"
     return driver.misfit(int(bindings.partition(".")[0]))
+
+
+def numpy_trouble() -> str:
+    """Why numba compiles no kernel with the numpy that is installed, and what to do."""
+    if np.lib.NumpyVersion(np.__version__) < FIRST_NUMPY_TOO_NEW:
+        return ""
+    return (
+        f"numba-cuda compiles no kernel with numpy {np.__version__}; run "
+        f"`pip install 'numpy<{FIRST_NUMPY_TOO_NEW.removesuffix('.0')}'`"
+    )
 
 
 def devices_alike() -> list[int]:

@@ -102,7 +102,7 @@ def _processor() -> tuple[str, tuple[str, ...]]:
             name = value.strip()
             break
     if sys.platform == "darwin":
-        name = _output("sysctl", "-n", "machdep.cpu.brand_string") or name
+        name = program_output("sysctl", "-n", "machdep.cpu.brand_string") or name
     return name, tuple(words for flag, words in INSTRUCTIONS.items() if flag in _features())
 
 
@@ -137,13 +137,13 @@ def gpu_memory_bytes(pid: int) -> int | None:
         of its display GPUs itself, and inside a container processes have other numbers.
     """
     query = "--query-compute-apps=pid,used_memory"
-    found = _output("nvidia-smi", query, "--format=csv,noheader,nounits")
+    found = program_output("nvidia-smi", query, "--format=csv,noheader,nounits")
     lines = [[part.strip() for part in line.split(",")] for line in (found or "").splitlines()]
     held = [int(line[1]) for line in lines if line[0] == str(pid) and line[-1].isdigit()]
     return sum(held) * 2**20 if held else None
 
 
-def _output(*command: str) -> str | None:
+def program_output(*command: str) -> str | None:
     """What a program prints; None where it is missing, fails or takes too long."""
     try:
         done = subprocess.run(

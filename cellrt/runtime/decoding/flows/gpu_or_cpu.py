@@ -10,15 +10,18 @@ import numpy as np
 from numba import config
 from numpy.typing import NDArray
 
-from cellrt.errors import first_line
+from cellrt.errors import EngineError, first_line
 from cellrt.runtime.decoding.base import Place
 from cellrt.runtime.decoding.flows.cells import FlowParameters, decode_packed
 from cellrt.runtime.decoding.flows.packed_field import pack_field
 from cellrt.runtime.decoding.flows.steps import HOST, Steps
 from cellrt.runtime.decoding.flows.targets import tanh_table
+from cellrt.runtime.machine.apart import call_apart
 from cellrt.runtime.machine.driver import install, nvidia_driver, nvidia_gpus
 from cellrt.runtime.machine.gpu import kernel_trouble
 
+# The first time on a machine compiles kernels.
+_MOST_SECONDS = 300
 _EVERY_STEP = FlowParameters(wall_thickness=3.0, min_probability=0.6)
 
 
@@ -54,6 +57,23 @@ def find_gpu() -> tuple[Any, Place]:
     if not agree:
         return None, Place("CPU", f"{name} decodes a small field otherwise than the CPU")
     return steps, Place(name, "it decodes a small field as the CPU does")
+
+
+def place_to_decode() -> Place:
+    """The place of `find_gpu`, found in a process of its own: a driver that crashes is an answer.
+
+    Without a GPU there is nothing to crash.
+    """
+    if not nvidia_gpus()[0]:
+        return find_gpu()[1]
+    try:
+        return call_apart(_MOST_SECONDS, _found)
+    except EngineError as error:
+        return Place("CPU", f"numba cannot use the GPU: {error.message}")
+
+
+def _found() -> Place:
+    return find_gpu()[1]
 
 
 def decode_sample(
