@@ -15,7 +15,7 @@ from numba import cuda
 
 from cellrt.geometry import Shape
 from cellrt.runtime.machine.gpu import Device
-from cellrt.runtime.machine.kernels import kernel, launch
+from cellrt.runtime.machine.kernels import kernel, launch, to_device
 from cellrt.runtime.network.merge import Weights
 
 
@@ -92,7 +92,7 @@ class DeviceSums:
         """One axis' weights, copied once: the tiles of a volume share a handful."""
         key = weights.tobytes()
         if key not in self._weights:
-            self._weights[key] = cuda.to_device(weights, stream=self._stream)
+            self._weights[key] = to_device(weights, self._stream)
         return self._weights[key]
 
 

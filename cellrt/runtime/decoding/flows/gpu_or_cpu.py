@@ -47,9 +47,10 @@ def find_gpu() -> tuple[Any, Place]:
         return None, Place("CPU", trouble)
     try:
         # Only here, because it is another package that need not be installed, and slow to load.
-        from cellrt.runtime.decoding.flows.cuda.steps import CudaSteps, gpu_name
+        from cellrt.runtime.decoding.flows.cuda.steps import CudaSteps
+        from cellrt.runtime.machine.kernels import device_name
 
-        steps, name = CudaSteps(), gpu_name()
+        steps, name = CudaSteps(), device_name()
         agree = all(map(np.array_equal, decode_sample(steps), decode_sample(HOST)))
     except Exception as error:  # numba's, the driver's and the compiler's have no common base
         advice = f"run `{install(nvidia_driver().extra or 'cu13')}`"

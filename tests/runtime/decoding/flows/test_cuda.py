@@ -114,7 +114,7 @@ def cuda_on_the_host():
     cuda.atomic = types.ModuleType("atomic")
     cuda.atomic.add, cuda.atomic.min, cuda.atomic.cas = add, lower, swap
     cuda.jit = jit
-    cuda.to_device = lambda array: HostArray(array.copy())
+    cuda.to_device = lambda array, stream=0: HostArray(array.copy())
     cuda.device_array = device_array
     cuda.as_cuda_array = lambda array: HostArray(array.__cuda_array_interface__["data"])
     memory = types.SimpleNamespace(free=1e12)
@@ -423,9 +423,7 @@ def test_too_little_device_memory_is_seen_before_anything_starts(decoder, kernel
     packed = like_a_network(cells(SHAPE, 11), 11)
 
     def free(size):
-        info = types.SimpleNamespace(free=size)
-        context = types.SimpleNamespace(get_memory_info=lambda: info)
-        monkeypatch.setattr(kernels.steps.cuda, "current_context", lambda: context)
+        monkeypatch.setattr(kernels.steps, "free_bytes", lambda: size)
 
     steps = kernels.steps.CudaSteps()
     needed, finer = 8 * packed.size, (packed.size, 2, 3)
@@ -498,7 +496,8 @@ class TestWithoutUse:
             def to_host(self, labels):
                 return labels[..., ::-1]
 
-        module = types.SimpleNamespace(CudaSteps=Wrong, gpu_name=lambda: "a GPU")
+        monkeypatch.setattr("cellrt.runtime.machine.kernels.device_name", lambda: "a GPU")
+        module = types.SimpleNamespace(CudaSteps=Wrong)
         monkeypatch.setitem(sys.modules, f"{PACKAGE}.steps", module)
         assert self.find() == (
             None,
@@ -506,7 +505,8 @@ class TestWithoutUse:
         )
 
     def test_a_right_one_is_used(self, gpu, monkeypatch):
-        module = types.SimpleNamespace(CudaSteps=lambda: HOST, gpu_name=lambda: "a GPU")
+        monkeypatch.setattr("cellrt.runtime.machine.kernels.device_name", lambda: "a GPU")
+        module = types.SimpleNamespace(CudaSteps=lambda: HOST)
         monkeypatch.setitem(sys.modules, f"{PACKAGE}.steps", module)
         steps, found = self.find()
         assert steps is HOST
