@@ -298,5 +298,5 @@ def _print_plan(job: Job, labels: Path, events: JsonEvents | Terminal) -> None:
     events.close()
     for name, text in plan.items():
         print(f"{name:14} {text}")
-    for text in job.warnings:
+    for text in (*job.warnings, *job.network.choice.warnings):
         print(f"{'warning':14} {text}")

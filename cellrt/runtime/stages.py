@@ -83,7 +83,7 @@ def load(model: ModelFile, options: Options, *, keep: int = 0) -> LoadedModel:
     UsageError
         An engine or a precision that is not known.
     EngineError
-        The engine asked for cannot be had here, or none can.
+        The engine asked for cannot be had here, or cannot run this model, or none can.
     ResourceError
         The limits of this process leave it too little memory.
     """
@@ -92,7 +92,8 @@ def load(model: ModelFile, options: Options, *, keep: int = 0) -> LoadedModel:
         raise UsageError(
             f"no precision {options.precision!r}; choose one of {', '.join(PRECISIONS)}"
         )
-    return LoadedModel(model, choose_engine(options.engine), options.precision, keep)
+    choice = choose_engine(options.engine, model, tile=options.tile, precision=options.precision)
+    return LoadedModel(model, choice, options.precision, keep)
 
 
 def check(network: LoadedModel, options: Options) -> Decoder:

@@ -15,7 +15,7 @@ import pytest
 from numba import config
 
 import cellrt
-from cellrt.errors import EngineError
+from cellrt.errors import CellrtWarning, EngineError
 from cellrt.runtime.machine.driver import Gpu
 from cellrt.runtime.machine.gpu import Device, DeviceMemoryError, open_device
 from cellrt.runtime.model.file import open_model
@@ -225,6 +225,51 @@ def test_an_engine_built_ahead_of_time_is_found_by_the_gpus_it_is_for(gpu, targe
     choose_engine("tensorrt-rtx").load(model, TILE, "auto", notes.append)
     assert (gpu.loaded == [data]) is found
     assert any("building" in note for note in notes) is not found
+
+
+def with_gpu(monkeypatch, capability):
+    other = Gpu("NVIDIA other", "24 GiB", "580.95", capability)
+    for module in (tensorrt_session, provide):
+        monkeypatch.setattr(module, "nvidia_gpus", lambda: ((other,), ""))
+
+
+@pytest.mark.parametrize("capability", ["9.0", "8.7", "6.1"])
+def test_a_gpu_without_kernels_is_passed_over_with_the_reason(gpu, monkeypatch, capability):
+    with_gpu(monkeypatch, capability)
+    choice = choose_engine(None, open_model("nuclei"))
+    assert choice.name != "tensorrt-rtx"
+    assert capability in dict(choice.skipped)["tensorrt-rtx"]
+    with pytest.raises(EngineError, match=f"this one has {capability}"):
+        choose_engine("tensorrt-rtx")
+    assert gpu.loaded == []
+
+
+def test_turing_runs_fp16_and_is_passed_over_for_others_with_the_command(gpu, monkeypatch):
+    with_gpu(monkeypatch, "7.5")
+    model = open_model("nuclei")
+    choice = choose_engine(None, model, tile=TILE)
+    assert choice.name != "tensorrt-rtx"
+    assert any("--precision fp16" in text for text in choice.warnings)
+    assert not default_cache().folder.exists()  # nothing was tried
+    builder = choose_builder("tensorrt-rtx", ["sm75"])
+    profile = Profile(TILE, LARGEST_BATCH)
+    default_cache().store(engine_key(model, builder, profile, "fp16"), b"an engine", 1.0)
+    choice = choose_engine(None, model, tile=TILE)
+    assert choice.name == "tensorrt-rtx"
+    assert choice.load(model, TILE, "auto").precision == "fp16"
+    with pytest.raises(EngineError, match="only in fp16"):
+        choice.load(model, TILE, "fp32")
+
+
+def test_an_engine_that_computes_nonsense_is_replaced_where_nobody_asked_for_it(gpu, stack):
+    gpu.factor = 0.7
+    with pytest.warns(CellrtWarning, match="engine tensorrt-rtx failed"):
+        first, _ = segment(stack, engine=None)
+    assert first.record["engine"]["name"] != "tensorrt-rtx"
+    runs = len(gpu.runs)
+    with pytest.warns(CellrtWarning, match="engine tensorrt-rtx is not taken: it failed on"):
+        segment(stack, engine=None)
+    assert len(gpu.runs) == runs
 
 
 def test_an_engine_that_computes_nonsense_is_refused_every_time(gpu):

@@ -59,9 +59,14 @@ class Session(Protocol):
 class Engine(Protocol):
     """What the module of an engine offers.
 
-    One whose engines are built once and kept also has ``build_seconds(model, tile, precision)``,
-    which says how long that took for the engine `load` would take, or None. One that computes in
-    the memory of a GPU may have ``device_voxels(model)``, the size of the largest tile for that.
+    What an engine may have besides is asked for only where it has it:
+
+    - ``check(model, tile, precision)`` raises EngineError where it is clear, without any work, that
+      `load` would refuse this model;
+    - ``build_seconds(model, tile, precision)``, of one whose engines are built once and kept, says
+      how long that took for the engine `load` would take, or None.
+    - ``device_voxels(model)``, of one that computes in the memory of a GPU, is the size of the largest
+      tile for that.
     """
 
     def available(self, *, asked: bool) -> str:

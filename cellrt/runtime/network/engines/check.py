@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cellrt.errors import EngineError
+from cellrt.errors import CellrtError, EngineError, first_line
 from cellrt.runtime.machine.apart import call_apart
 from cellrt.runtime.machine.driver import nvidia_gpus
 from cellrt.runtime.model.file import ModelFile
@@ -16,7 +16,7 @@ from cellrt.runtime.network.engines.ladder import (
     ladder,
     register_engine,
 )
-from cellrt.runtime.network.engines.speed import network_speed
+from cellrt.runtime.network.engines.speed import probe_tile, session_speed
 from cellrt.runtime.network.engines.tensorrt.library import FLAVOURS
 from cellrt.runtime.network.engines.tensorrt.provide import choose_builder
 
@@ -94,8 +94,8 @@ def check_builders() -> list[EngineCheck]:
     for name in FLAVOURS:
         try:
             builder = choose_builder(name)
-        except EngineError as error:
-            checks.append(EngineCheck(name, False, error.message))
+        except Exception as error:  # of a library that is there and broken; the others count
+            checks.append(EngineCheck(name, False, _words(error)))
             continue
         targets = f": {', '.join(builder.library.targets)}" if builder.library.targets else ""
         detail = f"{builder.library.version} builds for {builder.words}{targets}"
@@ -125,13 +125,19 @@ def _check(name: str, model: ModelFile, *, build: bool = False) -> EngineCheck:
                     "reinstall it, or use another --engine",
                     difference=difference,
                 )
-        speed, precision = network_speed(choice, model, "auto")
-    except EngineError as error:
-        return EngineCheck(name, False, error.message)
-    return EngineCheck(name, True, choice.detail, precision, difference, speed)
+        tile = choice.fixed_tile(model) or probe_tile(model)
+        session = choice.load(model, tile, "auto")
+        speed = session_speed(session, tile)
+    except Exception as error:  # one engine that breaks says nothing of the others
+        return EngineCheck(name, False, _words(error))
+    return EngineCheck(name, True, choice.detail, session.precision, difference, speed)
 
 
 def _is_missing(choice: EngineChoice, model: ModelFile) -> bool:
     """Whether an engine has to be built first, which nobody asked for."""
     tile = choice.fixed_tile(model)
     return tile is not None and choice.build_seconds(model, tile, "auto") is None
+
+
+def _words(error: Exception) -> str:
+    return error.message if isinstance(error, CellrtError) else first_line(error)

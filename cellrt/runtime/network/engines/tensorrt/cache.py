@@ -21,6 +21,8 @@ from cellrt.errors import EngineError, InputError, ResourceError
 from cellrt.files import write_whole
 
 FOLDER_VARIABLE = "CELLRT_ENGINES"
+# All that is ever written there: engines, what is kept beside them, what was found out about them.
+_ENDINGS = ("engine", "json", "lock", "partial", "timings", "failed", "verified")
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,7 @@ class EngineCache:
         return [entry for entry in found if entry is not None]
 
     def clear(self) -> int:
-        """Remove all engines and records; return how many engines there were.
+        """Remove all engines and whatever is known of them; return how many engines there were.
 
         Raises
         ------
@@ -213,10 +215,10 @@ class EngineCache:
         """
         count = 0
         with self._writing():
-            for pattern in ("*.engine", "*.json", "*.lock", "*.partial", "*.timings"):
-                for path in self.folder.glob(pattern):
+            for ending in _ENDINGS:
+                for path in self.folder.glob(f"*.{ending}"):
                     path.unlink()
-                    count += pattern == "*.engine"
+                    count += ending == "engine"
         return count
 
     def _difference(self, key: EngineKey) -> str:

@@ -17,7 +17,7 @@ from importlib import metadata
 from typing import Any
 
 from cellrt.errors import EngineError, UsageError, first_line
-from cellrt.runtime.machine.driver import NEEDS_DRIVER, install, nvidia_driver
+from cellrt.runtime.machine.driver import NEEDS_DRIVER, Gpu, install, nvidia_driver
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Flavour:
         First version that works and the last major version that is known.
     ahead_of_time : bool
         Engines can be built for GPUs that are not in the machine.
+    title : str
+        For people.
     """
 
     name: str
@@ -41,16 +43,19 @@ class Flavour:
     oldest: tuple[int, ...]
     newest: int
     ahead_of_time: bool
+    title: str
 
 
 FLAVOURS = {
     # From 10.12 on strongly typed networks take every precision from the graph, as in 11.
-    "tensorrt": Flavour("tensorrt", "tensorrt", (10, 12), 11, ahead_of_time=False),
-    "tensorrt-rtx": Flavour("tensorrt-rtx", "tensorrt_rtx", (1, 2), 1, ahead_of_time=True),
+    "tensorrt": Flavour("tensorrt", "tensorrt", (10, 12), 11, False, "TensorRT"),
+    "tensorrt-rtx": Flavour("tensorrt-rtx", "tensorrt_rtx", (1, 2), 1, True, "TensorRT-RTX"),
 }
 
 # Runs engines of TensorRT that were built for it and has no builder: the smallest installation.
-LEAN = Flavour("tensorrt-lean", "tensorrt_lean", (10, 12), 11, ahead_of_time=False)
+LEAN = Flavour("tensorrt-lean", "tensorrt_lean", (10, 12), 11, False, "TensorRT's lean runtime")
+# TensorRT runs on GPUs from Turing on; before version 10.5 it ran on Volta, too.
+_OLDEST_GPU, _VOLTA_UNTIL, _VOLTA = (7, 5), (10, 5), (7, 0)
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,35 @@ class TensorRT:
         return made
 
     @property
+    def numbers(self) -> tuple[int, ...]:
+        """The version in numbers."""
+        return tuple(int(part) for part in self.version.split(".") if part.isdigit())
+
+    def refuse_gpu(self, gpu: Gpu) -> None:
+        """Refuse a GPU for which this library has no kernels.
+
+        One of which the driver does not tell the compute capability is let pass.
+
+        Raises
+        ------
+        EngineError
+        """
+        if gpu.capability == (0, 0):
+            return
+        if self.flavour.ahead_of_time:
+            runs = "sm{}{}".format(*gpu.capability) in self.targets
+            known = ", ".join(_capability(name) for name in self.targets)
+        else:
+            oldest = _VOLTA if self.numbers[:2] < _VOLTA_UNTIL else _OLDEST_GPU
+            runs = gpu.capability >= oldest
+            known = f"{'.'.join(map(str, oldest))} and newer"
+        if not runs:
+            raise EngineError(
+                f"{self.flavour.title} {self.version} does not run on {gpu.name}: it knows compute "
+                f"capability {known}, and this one has {gpu.compute_capability}"
+            )
+
+    @property
     def targets(self) -> dict[str, Any]:
         """GPU families that engines can be built for ahead of time, by name as in ``sm89``."""
         if not self.flavour.ahead_of_time:
@@ -125,6 +159,12 @@ class TensorRT:
                 f"choose from {', '.join(self.targets)}"
             )
         return self.targets[name.lower()]
+
+
+def _capability(target: str) -> str:
+    """What ``sm89`` and ``sm120`` mean: 8.9 and 12.0."""
+    digits = target.removeprefix("sm")
+    return f"{digits[:-1]}.{digits[-1]}"
 
 
 def open_library(name: str) -> TensorRT:

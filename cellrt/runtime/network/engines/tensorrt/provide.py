@@ -16,6 +16,8 @@ from cellrt.runtime.network.engines.tensorrt.build import Advance, Profile, buil
 from cellrt.runtime.network.engines.tensorrt.cache import EngineCache, EngineKey
 from cellrt.runtime.network.engines.tensorrt.library import FLAVOURS, TensorRT, open_library
 
+TURING = "sm75"
+
 
 @dataclass(frozen=True)
 class Builder:
@@ -31,6 +33,20 @@ class Builder:
         if self.gpu is not None:
             return self.gpu.name
         return f"RTX GPUs, {'+'.join(self.targets) or 'any of them'}"
+
+    def refuse(self, precision: str) -> None:
+        """Refuse a precision that the library has no kernels for, before anything is built.
+
+        Raises
+        ------
+        EngineError
+        """
+        if TURING in self.targets and precision != "fp16":
+            raise EngineError(
+                f"{self.library.flavour.title} has 3D convolutions only in fp16 for compute "
+                f"capability 7.5, and none in {precision}; run `cellrt build --precision fp16 "
+                f"--engine tensorrt-rtx --target {TURING}` with the fp32 model"
+            )
 
 
 def choose_builder(flavour: str | None = None, targets: Sequence[str] = ()) -> Builder:
@@ -142,6 +158,8 @@ def obtain_engine(
     ------
     UsageError
         `lean` with TensorRT-RTX, which has no lean runtime.
+    EngineError
+        A precision that the GPU does not have; see `Builder.refuse`.
     CellrtError
         See `build_engine` and `EngineCache.find_or_build`.
     """
@@ -150,6 +168,7 @@ def obtain_engine(
             f"{builder.library.flavour.name} has no lean runtime; use --engine tensorrt, or leave "
             "--lean out"
         )
+    builder.refuse(precision or model.card.precision)
     profile = Profile(tile or model.card.tile, largest_batch, workspace_bytes, lean)
     key = engine_key(model, builder, profile, precision or model.card.precision)
 

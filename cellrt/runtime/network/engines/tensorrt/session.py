@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,7 +30,12 @@ from cellrt.runtime.network.engines.gpu_session import (
 )
 from cellrt.runtime.network.engines.openvino import CPU
 from cellrt.runtime.network.engines.tensorrt.build import Profile
-from cellrt.runtime.network.engines.tensorrt.cache import EngineCache, EngineKey, default_cache
+from cellrt.runtime.network.engines.tensorrt.cache import (
+    EngineCache,
+    EngineKey,
+    Entry,
+    default_cache,
+)
 from cellrt.runtime.network.engines.tensorrt.library import (
     LEAN,
     TensorRT,
@@ -38,6 +43,7 @@ from cellrt.runtime.network.engines.tensorrt.library import (
     open_runtime,
 )
 from cellrt.runtime.network.engines.tensorrt.provide import (
+    TURING,
     Builder,
     engine_key,
     obtain_engine,
@@ -70,14 +76,43 @@ class TensorRTEngine:
         Raises
         ------
         EngineError
-            There is no GPU, or the library or numba's CUDA target cannot be had.
+            There is no GPU, or not one that the library knows, or the library or numba's CUDA
+            target cannot be had.
         """
-        gpus, reason = nvidia_gpus()
-        if not gpus:
-            raise EngineError(reason)
+        gpu = _gpu()
         library = open_runtime(self.flavour)
+        library.refuse_gpu(gpu)
         open_device()
-        return f"{library.flavour.name} {library.version} on {gpus[0].name}"
+        return f"{library.flavour.name} {library.version} on {gpu.name}"
+
+    def check(self, model: ModelFile, tile: Shape, precision: str) -> None:
+        """Refuse a model of which there is no engine, where none could be built either.
+
+        Raises
+        ------
+        EngineError
+            No engine in the precision asked for has been built, this GPU has none in the model's,
+            or the library builds none.
+        """
+        gpu, library = _gpu(), open_runtime(self.flavour)
+        builder = _builder(library, gpu)
+        if next(_entries(model, builder, tile, precision, default_cache(), gpu), None):
+            return
+        bundled = bundled_models().get(model.card.name) == model.path
+        build = f"cellrt build {model.card.name if bundled else model.path} --engine {self.flavour}"
+        if library.flavour is LEAN:
+            raise EngineError(
+                f"there is no engine of {model.card.name} for TensorRT's lean runtime, which "
+                "builds none; run `cellrt build --lean` with all of TensorRT on this GPU, or "
+                "`pip install 'cellrt[tensorrt]'`"
+            )
+        if precision not in ("auto", model.card.precision):
+            raise EngineError(
+                f"there is no {precision} engine of {model.card.name} for {self.flavour}, this "
+                f"GPU and tiles of {'x'.join(map(str, tile))}; run `{build} --precision "
+                f"{precision}`, or use --precision auto"
+            )
+        builder.refuse(model.card.precision)
 
     def load(
         self,
@@ -95,39 +130,22 @@ class TensorRTEngine:
         Raises
         ------
         EngineError
-            No engine in the precision asked for has been built, it does not load on this GPU, it
-            computes something else than the CPU does, or the CPU has no engine to compare with.
+            As `check`; the engine does not load on this GPU, it computes something else than the
+            CPU does, or the CPU has no engine to compare with.
         ResourceError
             The cache cannot be written, or there is too little device memory.
         """
-        gpus, reason = nvidia_gpus()
-        if not gpus:
-            raise EngineError(reason)
-        cache = default_cache()
-        library = open_runtime(self.flavour)
-        builder = _builder(library, gpus[0])
-        built = _built(model, builder, tile, precision, cache, gpus[0])
+        self.check(model, tile, precision)
+        gpu, cache = _gpu(), default_cache()
+        builder = _builder(open_runtime(self.flavour), gpu)
+        built = _built(model, builder, tile, precision, cache, gpu)
         if built is None:
-            if library.flavour is LEAN:
-                raise EngineError(
-                    f"there is no engine of {model.card.name} for TensorRT's lean runtime, which "
-                    "builds none; run `cellrt build --lean` with all of TensorRT on this GPU, or "
-                    "`pip install 'cellrt[tensorrt]'`"
-                )
-            if precision not in ("auto", model.card.precision):
-                bundled = bundled_models().get(model.card.name) == model.path
-                raise EngineError(
-                    f"there is no {precision} engine of {model.card.name} for {self.flavour}, this "
-                    f"GPU and tiles of {'x'.join(map(str, tile))}; run `cellrt build "
-                    f"{model.card.name if bundled else model.path} --engine {self.flavour} "
-                    f"--precision {precision}`, or use --precision auto"
-                )
             built = obtain_engine(model, builder, cache, tile=tile, note=note)
         engine, key = built
         session = on_all(
             [
                 TensorRTSession(
-                    builder.library, engine, open_device(index), key.precision, gpus[0].name
+                    builder.library, engine, open_device(index), key.precision, gpu.name
                 )
                 for index in devices_alike()
             ]
@@ -153,10 +171,16 @@ class TensorRTEngine:
         gpus, _ = nvidia_gpus()
         if not gpus:
             return None
-        cache, builder = default_cache(), _builder(open_runtime(self.flavour), gpus[0])
-        built = _built(model, builder, tile, precision, cache, gpus[0])
-        entry = None if built is None else cache.entry(built[1])
-        return None if entry is None else entry.build_seconds
+        builder = _builder(open_runtime(self.flavour), gpus[0])
+        entries = _entries(model, builder, tile, precision, default_cache(), gpus[0])
+        return next((entry.build_seconds for entry in entries), None)
+
+
+def _gpu() -> Gpu:
+    gpus, reason = nvidia_gpus()
+    if not gpus:
+        raise EngineError(reason)
+    return gpus[0]
 
 
 TENSORRT, TENSORRT_RTX = TensorRTEngine("tensorrt"), TensorRTEngine("tensorrt-rtx")
@@ -167,7 +191,7 @@ def _builder(library: TensorRT, gpu: Gpu) -> Builder:
     if not library.flavour.ahead_of_time:
         return Builder(library, gpu, ())
     # Engines without a target run from compute capability 8 on.
-    return Builder(library, None, ("sm75",) if gpu.compute_capability == "7.5" else ())
+    return Builder(library, None, (TURING,) if gpu.compute_capability == "7.5" else ())
 
 
 def _built(
@@ -179,6 +203,22 @@ def _built(
     gpu: Gpu,
 ) -> tuple[bytes, EngineKey] | None:
     """An engine that is in the cache: built here, or ahead of time for GPUs like this one."""
+    for entry in _entries(model, builder, tile, precision, cache, gpu):
+        engine, _ = cache.find(entry.key)
+        if engine is not None:
+            return engine, entry.key
+    return None
+
+
+def _entries(
+    model: ModelFile,
+    builder: Builder,
+    tile: Shape,
+    precision: str,
+    cache: EngineCache,
+    gpu: Gpu,
+) -> Iterator[Entry]:
+    """Engines that this GPU can run, the best first."""
     profile = Profile(tile, LARGEST_BATCH, lean=builder.library.flavour is LEAN)
     family = f"sm{gpu.compute_capability.replace('.', '')}"
     for name in ("fp16", model.card.precision) if precision == "auto" else (precision,):
@@ -189,12 +229,8 @@ def _built(
             here = other.compute_capability == key.compute_capability
             if same != other or not (here or family in other.compute_capability.split("+")):
                 continue
-            if other.library != key.library and not _runs_older(builder.library, other.library):
-                continue
-            engine, _ = cache.find(other)
-            if engine is not None:
-                return engine, other
-    return None
+            if other.library == key.library or _runs_older(builder.library, other.library):
+                yield entry
 
 
 def _runs_older(library: TensorRT, built_with: str) -> bool:

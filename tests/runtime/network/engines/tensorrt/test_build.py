@@ -114,6 +114,60 @@ def test_the_order_of_targets_does_not_matter(library):
     assert first.targets == ("sm89", "sm120")
 
 
+def card(name, capability):
+    return Gpu(name, "80 GiB", "580.95", capability)
+
+
+@pytest.mark.parametrize(
+    ("capability", "runs"),
+    [
+        *((known, True) for known in ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1", "")),
+        *((other, False) for other in ("6.1", "7.0", "8.7", "9.0", "10.0", "11.0")),
+    ],
+)
+def test_tensorrt_rtx_takes_the_gpus_that_it_has_kernels_for(library, capability, runs):
+    gpu = card("NVIDIA card", capability)
+    if runs:
+        library.refuse_gpu(gpu)
+        return
+    with pytest.raises(EngineError, match=r"it knows compute capability 7.5, .*12.0") as raised:
+        library.refuse_gpu(gpu)
+    assert capability in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("version", "capability", "runs"),
+    [
+        ("10.3.0", "7.0", True),
+        ("10.7.0", "7.0", False),
+        ("11.4.0.106", "6.1", False),
+        ("10.3.0", "6.1", False),
+        ("10.3.0", "8.7", True),
+        ("11.4.0.106", "9.0", True),
+        ("11.4.0.106", "7.5", True),
+    ],
+)
+def test_tensorrt_takes_volta_until_10_5_and_newer_gpus_always(version, capability, runs):
+    tensorrt = TensorRT(FLAVOURS["tensorrt"], None, version)
+    if runs:
+        tensorrt.refuse_gpu(card("NVIDIA card", capability))
+        return
+    with pytest.raises(EngineError, match="and newer, and this one has"):
+        tensorrt.refuse_gpu(card("NVIDIA card", capability))
+
+
+@pytest.mark.parametrize("targets", [("sm75",), ("sm75", "sm89")])
+def test_turing_is_refused_what_it_has_no_kernels_for_and_told_what_it_has(
+    library, tmp_path, targets
+):
+    builder, cache = choose_builder("tensorrt-rtx", targets), EngineCache(tmp_path)
+    with pytest.raises(EngineError, match="precision fp16"):
+        obtain_engine(open_model("nuclei"), builder, cache)
+    with pytest.raises(EngineError, match="none in int8"):
+        obtain_engine(open_model("nuclei"), builder, cache, precision="int8")
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_engine_is_built_once_and_again_for_another_target(library, tmp_path):
     model, cache, notes = open_model("nuclei"), EngineCache(tmp_path), []
     sm89 = choose_builder("tensorrt-rtx", ["sm89"])
