@@ -73,7 +73,7 @@ class LoadedModel:
     @property
     def fixed_tile(self) -> Shape | None:
         """The tile (z, y, x) that the engine is built for; None where any tile will do."""
-        return self.choice.fixed_tile(self.model)
+        return self.choice.fixed_tile(self.model, self.precision)
 
     @property
     def device_voxels(self) -> int | None:
@@ -111,5 +111,9 @@ class LoadedModel:
 
     def finish(self) -> None:
         """Say that an image is done: what comes after the network needs the memory."""
+        for session in self._sessions.values():
+            for one in getattr(session, "sessions", (session,)):  # of several GPUs
+                if hasattr(one, "finish"):
+                    one.finish()
         if not self.keep:
             self._sessions.clear()

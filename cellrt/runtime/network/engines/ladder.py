@@ -99,9 +99,15 @@ class EngineChoice:
         """Whether the user asked for an engine that leaves an NVIDIA GPU alone."""
         return self.requested and self.spec.needs != "nvidia"
 
-    def fixed_tile(self, model: ModelFile) -> Shape | None:
+    def fixed_tile(self, model: ModelFile, precision: str = "auto") -> Shape | None:
         """The tile (z, y, x) for which engines are built; None where any tile will do."""
-        return model.card.tile if self.spec.fixed_tile else None
+        if not self.spec.fixed_tile:
+            return None
+        own = getattr(_engine(self.spec), "tile", None)
+        if own is None:
+            return model.card.tile
+        with _own_errors(self.spec):
+            return cast("Shape | None", own(model, precision)) or model.card.tile
 
     def device_voxels(self, model: ModelFile) -> int | None:
         """Voxels of the largest tile where the network runs in a GPU's memory; None elsewhere."""
@@ -214,7 +220,7 @@ def choose_engine(
             with _own_errors(spec):
                 choice = EngineChoice(spec, _engine(spec).available(asked=True), True)
             if model is not None:
-                _refuse(spec, model, tile or choice.fixed_tile(model), precision)
+                _refuse(spec, model, tile or choice.fixed_tile(model, precision), precision)
             return choice
     names = ", ".join(spec.name for spec in _ladder)
     raise UsageError(f"no engine {requested!r}; choose one of {names}")
@@ -241,8 +247,8 @@ def _first(
         choice = EngineChoice(spec, detail, False, tuple(skipped), tuple(warnings))
         if model is None:
             return choice
-        taken = tile or choice.fixed_tile(model)
         try:
+            taken = tile or choice.fixed_tile(model, precision)
             _refuse(spec, model, taken, precision)
         except CellrtError as error:
             refused, why = True, error.message

@@ -47,13 +47,13 @@ class Flavour:
 
 
 FLAVOURS = {
-    # From 10.12 on strongly typed networks take every precision from the graph, as in 11.
-    "tensorrt": Flavour("tensorrt", "tensorrt", (10, 12), 11, False, "TensorRT"),
+    # JetPack 6's has strongly typed networks, which take every precision from the graph, as in 11.
+    "tensorrt": Flavour("tensorrt", "tensorrt", (10, 3), 11, False, "TensorRT"),
     "tensorrt-rtx": Flavour("tensorrt-rtx", "tensorrt_rtx", (1, 2), 1, True, "TensorRT-RTX"),
 }
 
 # Runs engines of TensorRT that were built for it and has no builder: the smallest installation.
-LEAN = Flavour("tensorrt-lean", "tensorrt_lean", (10, 12), 11, False, "TensorRT's lean runtime")
+LEAN = Flavour("tensorrt-lean", "tensorrt_lean", (10, 3), 11, False, "TensorRT's lean runtime")
 # TensorRT runs on GPUs from Turing on; before version 10.5 it ran on Volta, too.
 _OLDEST_GPU, _VOLTA_UNTIL, _VOLTA = (7, 5), (10, 5), (7, 0)
 

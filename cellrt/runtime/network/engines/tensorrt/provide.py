@@ -90,13 +90,19 @@ def _builder(flavour: str, targets: Sequence[str]) -> Builder:
         return Builder(library, None, tuple(chosen))
     if targets:
         library.target(targets[0])  # refuses, with the reason
-    gpus, reason = nvidia_gpus()
+    gpus, reason = nvidia_gpus()  # in the order in which CUDA counts them from now on
     if not gpus:
         raise EngineError(
             f"{flavour} builds for the GPU in this machine, and there is none: {reason}; use "
             "--engine tensorrt-rtx to build for another machine"
         )
+    library.refuse_gpu(gpus[0])
     return Builder(library, gpus[0], ())
+
+
+def this_system() -> str:
+    """Operating system and processor architecture."""
+    return f"{platform.system()} {platform.machine()}"
 
 
 def engine_key(model: ModelFile, builder: Builder, profile: Profile, precision: str) -> EngineKey:
@@ -110,9 +116,10 @@ def engine_key(model: ModelFile, builder: Builder, profile: Profile, precision: 
         library=f"{builder.library.flavour.name} {builder.library.version}",
         gpu=gpu.name if gpu else "RTX GPUs",
         compute_capability=gpu.compute_capability if gpu else "+".join(builder.targets) or "any",
+        multiprocessors=str(gpu.multiprocessors) if gpu else "any",
         driver=gpu.driver if gpu else "any",
-        system=f"{platform.system()} {platform.machine()}",
-        profile=str(profile),
+        system=this_system() if gpu else "any",
+        profile=profile,
     )
 
 

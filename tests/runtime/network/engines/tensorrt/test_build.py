@@ -307,7 +307,7 @@ def fake_tensorrt(monkeypatch, version):
     monkeypatch.setitem(sys.modules, "tensorrt", module)
 
 
-@pytest.mark.parametrize("version", ["10.12.0.36", "10.13.3", "11.4.0"])
+@pytest.mark.parametrize("version", ["10.3.0", "10.13.3", "11.4.0"])
 def test_tensorrt_on_a_gpu_is_taken_first(monkeypatch, version):
     fake_tensorrt(monkeypatch, version)
     monkeypatch.setattr(provide, "nvidia_gpus", lambda: ((ORIN,), ""))
@@ -318,10 +318,10 @@ def test_tensorrt_on_a_gpu_is_taken_first(monkeypatch, version):
     assert key.library == f"tensorrt {version}"
 
 
-@pytest.mark.parametrize("version", ["8.6.1", "10.11.0", "12.0.0"])
+@pytest.mark.parametrize("version", ["8.6.1", "10.2.0", "12.0.0"])
 def test_a_version_that_is_not_known_to_work_is_refused(monkeypatch, version):
     fake_tensorrt(monkeypatch, version)
-    with pytest.raises(EngineError, match=rf"tensorrt {version} is installed, and 10.12 to 11"):
+    with pytest.raises(EngineError, match=rf"tensorrt {version} is installed, and 10.3 to 11"):
         open_library("tensorrt")
 
 
