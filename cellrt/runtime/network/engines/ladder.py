@@ -75,6 +75,8 @@ class EngineChoice:
         Better engines by name, each with the reason why it is not taken.
     warnings : tuple of str
         Of those, what a user should know: engines of a GPU that is here and stands idle.
+    own : Engine, optional
+        The engine itself where it is none of the ladder's, but comes from a file.
     """
 
     spec: EngineSpec
@@ -82,6 +84,12 @@ class EngineChoice:
     requested: bool
     skipped: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
+    own: Engine | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """What loads models."""
+        return self.own or _engine(self.spec)
 
     @property
     def name(self) -> str:
@@ -103,7 +111,7 @@ class EngineChoice:
         """The tile (z, y, x) for which engines are built; None where any tile will do."""
         if not self.spec.fixed_tile:
             return None
-        own = getattr(_engine(self.spec), "tile", None)
+        own = getattr(self.engine, "tile", None)
         if own is None:
             return model.card.tile
         with _own_errors(self.spec):
@@ -111,8 +119,28 @@ class EngineChoice:
 
     def device_voxels(self, model: ModelFile) -> int | None:
         """Voxels of the largest tile where the network runs in a GPU's memory; None elsewhere."""
-        device_voxels = getattr(_engine(self.spec), "device_voxels", None)
-        return None if device_voxels is None else cast("int | None", device_voxels(model))
+        device_voxels = getattr(self.engine, "device_voxels", None)
+        if device_voxels is None:
+            return None
+        with _own_errors(self.spec):
+            return cast("int | None", device_voxels(model))
+
+    def refuse(self, model: ModelFile, tile: Shape | None, precision: str) -> None:
+        """Refuse a model that the engine cannot run, where that is clear before it is loaded.
+
+        Raises
+        ------
+        EngineError
+        """
+        if precision not in {"auto", "fp32", model.card.precision} | self.spec.own_precisions:
+            raise EngineError(
+                f"{self.name} computes in the precision of the file, {model.card.precision}; "
+                f"export the model with --precision {precision}, or use --precision auto"
+            )
+        check = getattr(self.engine, "check", None)
+        if check is not None:
+            with _own_errors(self.spec):
+                check(model, tile, precision)
 
     def load(
         self,
@@ -130,11 +158,11 @@ class EngineChoice:
         ResourceError
             There is too little memory for it.
         """
-        _refuse(self.spec, model, tile, precision)
+        self.refuse(model, tile, precision)
         if precision not in ({"auto", "fp32"} | self.spec.own_precisions):
             precision = "auto"  # the file's own, as it was not refused
         with _own_errors(self.spec):
-            session = _engine(self.spec).load(model, tile, precision=precision, note=note)
+            session = self.engine.load(model, tile, precision=precision, note=note)
         if self.requested and self.spec.needs:  # no other run has to be spared it any more
             forget("failed", *_facts(self.spec, self.detail, model, tile, precision))
         return session
@@ -179,7 +207,7 @@ class EngineChoice:
 
     def build_seconds(self, model: ModelFile, tile: Shape, precision: str) -> float | None:
         """How long the engine took to build that `load` would take; None where none is kept."""
-        build_seconds = getattr(_engine(self.spec), "build_seconds", None)
+        build_seconds = getattr(self.engine, "build_seconds", None)
         if build_seconds is None:
             return None
         with _own_errors(self.spec):
@@ -220,7 +248,7 @@ def choose_engine(
             with _own_errors(spec):
                 choice = EngineChoice(spec, _engine(spec).available(asked=True), True)
             if model is not None:
-                _refuse(spec, model, tile or choice.fixed_tile(model, precision), precision)
+                choice.refuse(model, tile or choice.fixed_tile(model, precision), precision)
             return choice
     names = ", ".join(spec.name for spec in _ladder)
     raise UsageError(f"no engine {requested!r}; choose one of {names}")
@@ -249,7 +277,7 @@ def _first(
             return choice
         try:
             taken = tile or choice.fixed_tile(model, precision)
-            _refuse(spec, model, taken, precision)
+            choice.refuse(model, taken, precision)
         except CellrtError as error:
             refused, why = True, error.message
         else:
@@ -266,20 +294,6 @@ def _first(
             f"no engine here computes {model.card.name} with --precision {precision} ({reasons})"
         )
     raise EngineError(f"no inference engine loads here ({reasons}); run `pip install openvino`")
-
-
-def _refuse(spec: EngineSpec, model: ModelFile, tile: Shape | None, precision: str) -> None:
-    """Raise EngineError where it is clear beforehand that an engine cannot run a model."""
-    own = {"auto", "fp32", model.card.precision} | spec.own_precisions
-    if precision not in own:
-        raise EngineError(
-            f"{spec.name} computes in the precision of the file, {model.card.precision}; "
-            f"export the model with --precision {precision}, or use --precision auto"
-        )
-    check = getattr(_engine(spec), "check", None)
-    if check is not None:
-        with _own_errors(spec):
-            check(model, tile, precision)
 
 
 def _facts(
