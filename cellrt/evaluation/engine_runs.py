@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.errors import CellrtError, EngineError
+from cellrt.errors import CellrtError
 from cellrt.evaluation.scores import evaluate
 from cellrt.runtime.image.reading import read_array
 from cellrt.runtime.machine.hardware import gpu_memory_bytes
@@ -71,7 +71,7 @@ def working_engines() -> list[str]:
     for spec in ladder():
         try:
             choose_engine(spec.name)
-        except EngineError:
+        except CellrtError:
             continue
         found.append(spec.name)
     return found
