@@ -210,7 +210,7 @@ class Refusing:
 
     def set_timing_cache(self, cache, ignore_mismatch):
         assert not ignore_mismatch
-        if cache is None:
+        if cache is None or self.way == "takes none":
             raise TypeError("incompatible function arguments")
         if cache:
             return False
@@ -230,6 +230,13 @@ def test_timings_that_are_rejected_are_left_out_with_one_line(tmp_path, way):
     (note,) = notes
     assert "left out" in note
     assert "\n" not in note
+
+
+def test_a_builder_that_takes_no_timings_at_all_builds_without(tmp_path):
+    file, notes = tmp_path / "some.timings", []
+    file.write_bytes(b"of another GPU")
+    build._take_timings(Refusing("takes none"), file, notes.append)
+    assert len(notes) == 1
 
 
 @pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX")
@@ -323,6 +330,26 @@ def test_a_version_that_is_not_known_to_work_is_refused(monkeypatch, version):
     fake_tensorrt(monkeypatch, version)
     with pytest.raises(EngineError, match=rf"tensorrt {version} is installed, and 10.3 to 11"):
         open_library("tensorrt")
+
+
+def test_tensorrt_builds_for_the_device_that_segment_opens(monkeypatch, stub_driver):
+    fake_tensorrt(monkeypatch, "10.3.0")
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "")  # which is put back afterwards
+    monkeypatch.delenv("CUDA_DEVICE_ORDER")
+    stub_driver.says(CUDA=12060, DRIVER="540.4", GPUS="Orin/8.7/16/62000;RTX/8.9/40/20000")
+    builder = choose_builder("tensorrt")
+    # Before CUDA starts, so that its first device is the first of the list, and not the fastest.
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    key = engine_key(open_model("nuclei"), builder, PROFILE, "fp16")
+    assert (key.gpu, key.multiprocessors) == ("Orin", "16")
+
+
+@pytest.mark.parametrize("capability", ["6.1", "5.3"])
+def test_tensorrt_builds_for_no_gpu_that_it_has_no_kernels_for(monkeypatch, capability):
+    fake_tensorrt(monkeypatch, "10.13.3")
+    monkeypatch.setattr(provide, "nvidia_gpus", lambda: ((card("old", capability),), ""))
+    with pytest.raises(EngineError, match="does not run on old"):
+        choose_builder("tensorrt")
 
 
 def test_tensorrt_without_a_gpu_says_why_and_what_else_to_do(monkeypatch):
