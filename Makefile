@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: demo test test-slow lint types docs wheel-check benchmarks clean
+.PHONY: demo test test-slow resolve lint types docs wheel-check benchmarks clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +36,10 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+# Whether every extra can be installed on every Python and processor; skips without a package index.
+resolve: $(VENV)/.dev
+	$(BIN)/python -m pytest -m index tests/test_extras.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

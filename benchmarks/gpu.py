@@ -55,7 +55,7 @@ from cellrt.errors import CellrtError
 from cellrt.evaluation.engine_runs import IOU, working_engines
 from cellrt.export.precision_variant import write_variant
 from cellrt.runtime.grid.model_image import prepare_image
-from cellrt.runtime.machine.hardware import nvidia_gpus
+from cellrt.runtime.machine.driver import nvidia_gpus
 from cellrt.runtime.model.file import ModelFile, open_model
 from cellrt.runtime.network.engines.base import Session
 from cellrt.runtime.network.engines.gpu_session import LARGEST_BATCH, DeviceSession, SpreadSession

@@ -164,6 +164,34 @@ def test_the_lean_layers_import_nothing_of_training(layer):
         assert not found, f"{path.name} imports {found}"
 
 
+# What stands inside of a kernel; the rest of numba is behind two modules, so that kernels can move.
+INSIDE_OF_KERNELS = {"grid", "gridsize", "atomic"}
+AROUND_KERNELS = {"runtime/machine/kernels.py", "runtime/machine/gpu.py"}
+
+
+def test_kernels_are_compiled_launched_and_given_memory_by_one_module():
+    seen = []
+    for path in MODULES:
+        module = path.relative_to(PACKAGE).as_posix()
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        with_cuda = any(
+            isinstance(node, ast.ImportFrom)
+            and node.module == "numba"
+            and any(alias.name == "cuda" for alias in node.names)
+            for node in ast.walk(tree)
+        )
+        if not with_cuda or module in AROUND_KERNELS:
+            continue
+        seen.append(module)
+        for node in ast.walk(tree):
+            of_cuda = isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "cuda"
+            assert not of_cuda or node.attr in INSIDE_OF_KERNELS, f"{module} uses cuda.{node.attr}"
+            # A kernel is launched as kernel[blocks, threads](arguments).
+            launched = isinstance(node, ast.Call) and isinstance(node.func, ast.Subscript)
+            assert not launched, f"{module}, line {node.lineno}, launches a kernel by itself"
+    assert len(seen) > 4
+
+
 def test_no_module_grows_beyond_500_lines():
     long = {
         p.name: n for p in MODULES if (n := len(p.read_text(encoding="utf-8").splitlines())) > 500

@@ -38,6 +38,7 @@ def benchmark(
     """Measure every engine that works here, as `cellrt segment` runs it, and compare the cells."""
     import dataclasses
     import json as json_text
+    import sys
     import tempfile
 
     from cellrt.evaluation.engine_runs import compare_engines, working_engines
@@ -60,6 +61,7 @@ def benchmark(
             arguments=arguments,
             repeats=repeats,
             report=lambda run: None if json else print(_row(run)),
+            tell=lambda text: print(f"not measured: {text}", file=sys.stderr),
         )
     if json:
         print(json_text.dumps([dataclasses.asdict(run) for run in runs], indent=1))

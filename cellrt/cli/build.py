@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -29,6 +29,10 @@ def build(
         list[str] | None,
         typer.Option(help="GPU family to build for ahead of time, such as sm89; repeatable."),
     ] = None,
+    tile: Annotated[
+        Optional[tuple[int, int, int]],  # noqa: UP045 (evaluated on Python 3.10)
+        typer.Option("--tile", metavar="Z Y X", help="Tile that it takes [the model's]."),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Most tiles at once.")] = 4,
     workspace: Annotated[
         float | None, typer.Option(min=0, help="Most device memory of one layer's work, in GB.")
@@ -36,6 +40,17 @@ def build(
     lean: Annotated[
         bool, typer.Option("--lean", help="For a machine that has only TensorRT's lean runtime.")
     ] = False,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Also write the engine with its model into one file, for `cellrt segment "
+            "--engine-file FILE` on another machine like the one it is for.",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.")] = False,
     list_engines: Annotated[bool, typer.Option("--list", help="List the engines there are.")] = (
         False
     ),
@@ -44,9 +59,11 @@ def build(
 ) -> None:
     """Build the TensorRT engine of a model into the cache, or list or clear the cache."""
     from cellrt.cli.reporting import Terminal
-    from cellrt.errors import UsageError
+    from cellrt.errors import ResourceError, UsageError
     from cellrt.runtime.network.engines.tensorrt.cache import default_cache
 
+    if output is not None and model is None:
+        raise UsageError("-o needs a model to build")
     if workspace is not None and not math.isfinite(workspace):
         raise UsageError(f"--workspace is {workspace:g}; expected a number of GB")
     if list_engines + clear + (model is not None) != 1:
@@ -68,11 +85,17 @@ def build(
         print(f"{counted(cache.clear(), 'engine')} removed from {cache.folder}")
         return
 
+    from pathlib import Path
+
+    from cellrt.files import foresee_outputs
     from cellrt.runtime.model.file import open_model
     from cellrt.runtime.network.engines.tensorrt.provide import choose_builder, obtain_engine
 
     assert model is not None
     file = open_model(model)
+    shape = _checked_tile(file, tile)
+    if output is not None:  # refused before anything is built
+        foresee_outputs({"bundle": Path(output)}, overwrite=overwrite, inputs=[file.path])
     convert = _converter(file, precision) if precision not in (None, file.card.precision) else None
     terminal = Terminal(quiet=quiet)
     builder = choose_builder(engine, target or ())
@@ -82,6 +105,7 @@ def build(
             file,
             builder,
             cache,
+            tile=shape,
             precision=precision,
             convert=convert,
             largest_batch=batch,
@@ -90,10 +114,35 @@ def build(
             note=terminal.note,
             advance=terminal.phase,
         )
+        try:
+            cache.choose(key)
+        except ResourceError as error:  # it is found all the same, unless there are others
+            terminal.note(error.message)
     finally:
         terminal.close()
     if not quiet:
         print(f"{cache.folder / key.stem}.engine: {len(data) / 1e6:.1f} MB")
+    if output is not None:
+        from cellrt.runtime.network.engines.tensorrt.bundle import write_bundle
+
+        digest = write_bundle(Path(output), file, data, key, overwrite=overwrite)
+        if not quiet:
+            print(f"{output}: sha256 {digest}, for {builder.words}")
+
+
+def _checked_tile(model: ModelFile, tile: tuple[int, int, int] | None) -> tuple[int, int, int]:
+    """The tile to build for, refused where the network cannot take it."""
+    from cellrt.errors import UsageError
+
+    if tile is None:
+        return model.card.tile
+    multiple = model.card.multiple
+    if any(edge < 1 or edge % multiple for edge in tile):
+        raise UsageError(
+            f"--tile is {' '.join(map(str, tile))}; expected multiples of {multiple} for model "
+            f"{model.card.name!r}"
+        )
+    return tile
 
 
 def _converter(model: ModelFile, precision: str | None) -> Callable[[], bytes]:

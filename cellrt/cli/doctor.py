@@ -13,30 +13,36 @@ def doctor(
     model: Annotated[
         str, typer.Option("--model", help="Model to check the engines with, bundled or a file.")
     ] = "nuclei",
+    build: Annotated[
+        bool, typer.Option("--build", help="Build missing engines to check them: minutes each.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
-    """Check this machine: hardware, engines, and whether they compute what they should."""
+    """Check this machine: hardware, driver, engines, and whether they compute what they should."""
     import dataclasses
     import json as json_text
 
     from cellrt._version import __version__
     from cellrt.compiled import keeping
     from cellrt.errors import EngineError
-    from cellrt.runtime.decoding.flows.gpu_or_cpu import find_gpu
+    from cellrt.runtime.decoding.flows.gpu_or_cpu import place_to_decode
     from cellrt.runtime.machine.hardware import this_machine
+    from cellrt.runtime.machine.preflight import preflight
     from cellrt.runtime.model.file import open_model
     from cellrt.runtime.network.engines.check import check_builders, check_engines
 
     file = open_model(model)
     machine = this_machine()
-    checks, builders = check_engines(file), check_builders()
-    decoder = find_gpu()[1]
+    findings = preflight()
+    checks, builders = check_engines(file, build=build), check_builders()
+    decoder = place_to_decode()
     _, kernels = keeping()
     working = [check for check in checks if check.works]
     if json:
         found = {
             "cellrt": __version__,
             "machine": dataclasses.asdict(machine),
+            "preflight": [dataclasses.asdict(finding) for finding in findings],
             "model": file.card.name,
             "engines": [dataclasses.asdict(check) for check in checks],
             "builders": [dataclasses.asdict(check) for check in builders],
@@ -57,10 +63,13 @@ def doctor(
         )
         for gpu in machine.gpus or (machine.gpu_note,):
             print(f"GPU      {gpu}")
+        for finding in findings:
+            print(f"  {finding.subject:16} {'ok' if finding.fine else '--'} {finding.detail}")
         print(f"engines, best first, checked with model {file.card.name}:")
         for check in checks:
-            print(f"  {check.name:16} {'ok' if check.works else '--'} {check.detail}")
-            if check.works:
+            state = "--" if not check.works else "ok" if check.tried else "??"
+            print(f"  {check.name:16} {state} {check.detail}")
+            if check.works and check.tried:
                 print(
                     f"{'':19}{check.precision}, {check.voxels_per_second / 1e6:.2g} million "
                     f"voxels/s; differs from the model's card by {check.difference:.1g}"
@@ -71,7 +80,8 @@ def doctor(
         print(f"kernels: {kernels}")
         print(f"cells are decoded on: {decoder.device} ({decoder.reason})")
         if working:
-            print(f"`cellrt segment` will use {working[0].name}.")
+            first = "" if working[0].tried else ", and build its engine first"
+            print(f"`cellrt segment` will use {working[0].name}{first}.")
     if not working:
         reasons = "; ".join(f"{check.name}: {check.detail}" for check in checks)
         raise EngineError(f"no engine works here ({reasons})")

@@ -34,8 +34,9 @@ def segment(
         ),
     ] = None,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="Bundled model, or path of an .onnx file.")
-    ] = "nuclei",
+        Text,
+        typer.Option("--model", "-m", help="Bundled model, or path of an .onnx file [nuclei]."),
+    ] = None,
     output: Annotated[
         Text,
         typer.Option(
@@ -76,6 +77,14 @@ def segment(
         typer.Option(
             help="Engine by its name, of which `cellrt doctor` has a list; obeyed or refused "
             "[the best]."
+        ),
+    ] = None,
+    engine_file: Annotated[
+        Text,
+        typer.Option(
+            metavar="FILE",
+            help="Engine with its model, as `cellrt build -o FILE` wrote it. It is a program: use "
+            "only what you or people you trust have built.",
         ),
     ] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32, fp16, bf16 or int8.")] = "auto",
@@ -155,18 +164,30 @@ def segment(
 
     words = [*(param or ()), *([] if min_area is None else [f"min_area={min_area}"])]
     if "help" in words:
-        _print_parameters(open_model(model), decoder)
+        _print_parameters(open_model(model or "nuclei"), decoder)
         return
     if stack is None:
         raise UsageError(
             "STACK is missing in `cellrt segment STACK`; `cellrt segment --help` lists the options"
+        )
+    if engine_file is not None and (engine or model):
+        raise UsageError(
+            f"--engine-file {engine_file} brings its engine and its model along; leave "
+            f"{'--engine' if engine else '--model'} out"
         )
     events: JsonEvents | Terminal = JsonEvents() if json else Terminal(quiet=quiet)
     clock = StageClock(events)
     with ExitStack() as held:
         if isinstance(events, Terminal):
             held.callback(events.close)
-        model_file = open_model(model)
+        choice: EngineChoice | None = None
+        if engine_file is None:
+            model_file = open_model(model or "nuclei")
+        else:
+            from cellrt.runtime.network.engines.tensorrt.bundle import open_bundle
+
+            bundle = held.enter_context(open_bundle(engine_file))
+            model_file, choice = bundle.model, bundle.choose()
         parameters = split_settings(words, decoder_for(model_file.card, decoder).parameters)
         options = Options(
             diameter=diameter,
@@ -184,7 +205,7 @@ def segment(
             max_size=max_size,
         )
         # What can be refused is refused before a large file is read.
-        network = load(model_file, options)
+        network = load(model_file, options, choice=choice)
         check(network, options)
         outputs: list[Outputs] = []
         planned: dict[str, Path] = {}
@@ -298,5 +319,5 @@ def _print_plan(job: Job, labels: Path, events: JsonEvents | Terminal) -> None:
     events.close()
     for name, text in plan.items():
         print(f"{name:14} {text}")
-    for text in job.warnings:
+    for text in (*job.warnings, *job.network.choice.warnings):
         print(f"{'warning':14} {text}")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.errors import CellrtError, EngineError
+from cellrt.errors import CellrtError
 from cellrt.evaluation.scores import evaluate
 from cellrt.runtime.image.reading import read_array
 from cellrt.runtime.machine.hardware import gpu_memory_bytes
@@ -71,7 +71,7 @@ def working_engines() -> list[str]:
     for spec in ladder():
         try:
             choose_engine(spec.name)
-        except EngineError:
+        except CellrtError:
             continue
         found.append(spec.name)
     return found
@@ -85,10 +85,11 @@ def compare_engines(
     arguments: Sequence[str] = (),
     repeats: int = 3,
     report: Callable[[EngineRun], None] = lambda run: None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> list[EngineRun]:
     """Segment one stack with every model in every engine, each time in a process of its own.
 
-    The first model's first engine in fp32 is what the others' cells are compared with.
+    The first model's first engine that runs, in fp32, is what the others' cells are compared with.
 
     Parameters
     ----------
@@ -104,6 +105,8 @@ def compare_engines(
         after them, where a GPU is used, is asked for its memory.
     report : callable
         Told of each result as soon as it is there.
+    tell : callable
+        Told in one line why an engine has no row.
 
     Returns
     -------
@@ -112,11 +115,12 @@ def compare_engines(
     Raises
     ------
     CellrtError
-        The first run fails; where a later one does, an engine cannot run that model, and the
-        table has no row for it.
+        No engine runs, or a run fails by what no other engine could do better, such as a stack
+        that cannot be read.
     """
     runs: list[EngineRun] = []
     reference: NDArray[np.generic] | None = None
+    failed: CellrtError | None = None
     for model in models:
         for engine in engines:
             seen: set[str] = set()
@@ -124,9 +128,12 @@ def compare_engines(
                 words = ["--precision", precision, *arguments]
                 try:
                     run, labels = _measure(stack, model, choose_engine(engine), words, repeats)
-                except CellrtError:
-                    if reference is None:
+                except CellrtError as error:
+                    if reference is None and error.exit_code in (2, 3):
                         raise
+                    failed = error
+                    where = f"{model.card.name} in {engine} with --precision {precision}"
+                    tell(f"{where}: {error.message}")
                     continue
                 if run.precision in seen:  # `auto` is fp32 here
                     continue
@@ -136,6 +143,8 @@ def compare_engines(
                 scores = evaluate(labels, reference, thresholds=(IOU,)).at(IOU)
                 runs.append(replace(run, agreement=scores.average_precision))
                 report(runs[-1])
+    if failed is not None and not runs:
+        raise failed
     return runs
 
 
@@ -155,7 +164,10 @@ def _measure(
             )
             wall = time.perf_counter() - begin
             if done.returncode:
-                error = CellrtError(done.stderr.strip().removeprefix("cellrt: "))
+                words_of_it = done.stderr.strip().removeprefix("cellrt: ")
+                if done.returncode < 0:  # a library brought the process down
+                    words_of_it = f"it ended with signal {-done.returncode}"
+                error = CellrtError(words_of_it)
                 error.exit_code = done.returncode
                 raise error
             results.append(

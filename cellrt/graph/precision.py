@@ -13,9 +13,12 @@ fp16 and bf16
 int8
     Q/DQ pairs: int8 weights with one symmetric scale per output channel, int8 activations with one
     symmetric scale per tensor, which is what TensorRT demands. Pairs stand in front of
-    convolutions only, so that every engine can fuse what lies between. They are placed here and
-    not by ONNX Runtime's quantiser or NNCF, because OpenVINO 2026.4 computes garbage where a
-    quantised tensor is a concatenation, however it was quantised; see `_quantise_concatenation`.
+    convolutions only, so that every engine can fuse what lies between. Transposed convolutions
+    stay in fp32: TensorRT takes their weights' scales as those of input channels, and computes
+    garbage where they are of output channels (NVIDIA/TensorRT #1694, #2380). The pairs are placed
+    here and not by ONNX Runtime's quantiser or NNCF, because OpenVINO 2026.4 computes garbage
+    where a quantised tensor is a concatenation, however it was quantised; see
+    `_quantise_concatenation`.
 """
 
 from __future__ import annotations
@@ -35,7 +38,8 @@ from cellrt.graph.file import embed_card, embedded_card, replace_nodes
 Precision = Literal["fp16", "bf16", "int8"]
 Tile = NDArray[np.float32]
 
-WEIGHTED = ("Conv", "ConvTranspose")
+# What int8 computes.
+QUANTISED = "Conv"
 # Share of an activation's values that its int8 range covers. The largest value is an outlier: with
 # it as the limit the mean error of the fields is 1.3 to 1.6 times larger.
 COVERED_PERCENT = 99.99
@@ -64,7 +68,8 @@ def convert(
     calibration : sequence of (1, channels, z, y, x) float32 arrays
         Normalised tiles on the model's grid, for int8: they set the range of every activation.
     exact_last : int
-        So many convolutions at the end stay in float32 for int8. The first one always does.
+        So many convolutions at the end stay in float32 for int8. The first one always does, and all
+        transposed ones.
 
     Returns
     -------
@@ -178,15 +183,13 @@ def _quantise(model: onnx.ModelProto, limits: dict[str, float]) -> None:
     done: set[str] = set()
     concatenations = {n.output[0] for n in model.graph.node if n.op_type == "Concat"}
     for node in model.graph.node:
-        if node.op_type in WEIGHTED and node.input[0] in limits:
+        if node.op_type == QUANTISED and node.input[0] in limits:
             source, weight = node.input[0], node.input[1]
             if source not in done:
                 done.add(source)
                 place = _quantise_concatenation if source in concatenations else _quantise_tensor
                 nodes += place(source, limits[source] / LARGEST_ACTIVATION, added)
-            nodes.append(
-                _quantise_weight(weights[weight], 0 if node.op_type == "Conv" else 1, added)
-            )
+            nodes.append(_quantise_weight(weights[weight], added))
             kept.pop(weight, None)
             node.input[0], node.input[1] = f"{source}.int8", f"{weight}.int8"
         nodes.append(node)
@@ -229,10 +232,10 @@ def _pair(source: str, name: str, result: str, suffix: str) -> list[onnx.NodePro
     ]
 
 
-def _quantise_weight(tensor: TensorProto, axis: int, added: list[TensorProto]) -> onnx.NodeProto:
+def _quantise_weight(tensor: TensorProto, added: list[TensorProto]) -> onnx.NodeProto:
     """Store a weight as int8 with one scale per output channel, and make its DequantizeLinear."""
     values, name = numpy_helper.to_array(tensor), tensor.name
-    others = tuple(i for i in range(values.ndim) if i != axis)
+    others = tuple(range(1, values.ndim))  # output channels come first
     scale = (np.abs(values).max(others) / LARGEST_WEIGHT).astype(np.float32)
     scale[scale == 0] = 1  # a channel of zeros
     levels = np.rint(values / np.expand_dims(scale, others)).astype(np.int8)
@@ -244,7 +247,7 @@ def _quantise_weight(tensor: TensorProto, axis: int, added: list[TensorProto]) -
         [f"{name}.levels", f"{name}.scale", f"{name}.zero"],
         [f"{name}.int8"],
         name=f"{name}.dq",
-        axis=axis,
+        axis=0,
     )
 
 
@@ -263,7 +266,7 @@ def _activation_limits(
             f"int8 calibration runs in ONNX Runtime, which does not load ({error}); "
             "run `pip install 'cellrt[onnxruntime]'`"
         ) from None
-    convolutions = [node for node in graph.graph.node if node.op_type in WEIGHTED]
+    convolutions = [node for node in graph.graph.node if node.op_type == QUANTISED]
     inner = convolutions[1 : len(convolutions) - exact_last]
     names = sorted({node.input[0] for node in inner} - {graph.graph.input[0].name})
     if not names:

@@ -11,7 +11,7 @@ from cellrt.limits import free_memory
 from cellrt.runtime.decoding.base import Decoder, check_size
 from cellrt.runtime.model.card import ModelCard
 from cellrt.runtime.network.engines.gpu_session import BATCH_VOXELS
-from cellrt.runtime.network.engines.speed import network_speed
+from cellrt.runtime.network.engines.speed import probe_tile, session_speed
 from cellrt.runtime.network.loaded import LoadedModel
 from cellrt.runtime.network.tiles import TileGrid, largest_halo, plan_tiles
 
@@ -211,5 +211,6 @@ def estimate_seconds(plan: Plan, network: LoadedModel) -> float:
     float
         Seconds of the network stage, and a tenth for everything around it.
     """
-    speed, _ = network_speed(network.choice, network.model, network.precision)
+    tile = network.fixed_tile or probe_tile(network.model)
+    speed = session_speed(network.session(tile), tile)
     return 1.1 * plan.grid.computed_voxels / speed

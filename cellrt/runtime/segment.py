@@ -314,7 +314,7 @@ def run(job: Job, clock: StageClock) -> Segmentation:
 def _finish(fields: stages.Fields, clock: StageClock) -> Segmentation:
     """From the network's fields to the table and the record."""
     job, volume = fields.job, fields.job.volume
-    found: list[str] = list(job.warnings)
+    found: list[str] = [*job.warnings, *job.network.choice.warnings]
     if fields.kept is None:
         found.append(_nothing_to_see(job))
     with clock.stage("cells"):

@@ -34,7 +34,7 @@ from cellrt.runtime.image.voxel_size import doubts_about_anisotropy
 from cellrt.runtime.job import Job, Options
 from cellrt.runtime.model.card import LocalBrightness
 from cellrt.runtime.network.engines.base import PRECISIONS
-from cellrt.runtime.network.engines.ladder import choose_engine
+from cellrt.runtime.network.engines.ladder import EngineChoice, choose_engine
 from cellrt.runtime.network.loaded import LoadedModel
 from cellrt.runtime.network.run import network_fields
 from cellrt.runtime.plan import check_halo, make_plan
@@ -75,15 +75,17 @@ class Fields:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def load(model: ModelFile, options: Options, *, keep: int = 0) -> LoadedModel:
-    """Choose the engine for a model; it loads when the first tile comes.
+def load(
+    model: ModelFile, options: Options, *, keep: int = 0, choice: EngineChoice | None = None
+) -> LoadedModel:
+    """Choose the engine for a model, unless it is chosen; it loads when the first tile comes.
 
     Raises
     ------
     UsageError
         An engine or a precision that is not known.
     EngineError
-        The engine asked for cannot be had here, or none can.
+        The engine asked for cannot be had here, or cannot run this model, or none can.
     ResourceError
         The limits of this process leave it too little memory.
     """
@@ -92,7 +94,14 @@ def load(model: ModelFile, options: Options, *, keep: int = 0) -> LoadedModel:
         raise UsageError(
             f"no precision {options.precision!r}; choose one of {', '.join(PRECISIONS)}"
         )
-    return LoadedModel(model, choose_engine(options.engine), options.precision, keep)
+    if choice is None:
+        choice = choose_engine(
+            options.engine, model, tile=options.tile, precision=options.precision
+        )
+    else:
+        tile = options.tile or choice.fixed_tile(model, options.precision)
+        choice.refuse(model, tile, options.precision)
+    return LoadedModel(model, choice, options.precision, keep)
 
 
 def check(network: LoadedModel, options: Options) -> Decoder:

@@ -128,23 +128,25 @@ def test_device_memory_that_the_driver_does_not_tell_is_left_out(fake_driver, li
 
 
 def test_the_build_time_is_that_of_the_engine_which_the_gpu_would_load(
-    cellrt, fake_driver, tmp_path, monkeypatch
+    cellrt, tmp_path, monkeypatch
 ):
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is an extra")
+    from cellrt.runtime.machine.driver import Gpu
     from cellrt.runtime.model.file import open_model
+    from cellrt.runtime.network.engines.tensorrt import session
     from cellrt.runtime.network.engines.tensorrt.cache import FOLDER_VARIABLE, default_cache
-    from cellrt.runtime.network.engines.tensorrt.session import TENSORRT_RTX
 
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "engines"))
-    fake_driver("echo 'NVIDIA RTX 4090, 24564 MiB, 580.95, 8.9'")
+    card = Gpu("NVIDIA RTX 4090", "24564 MiB", "580.95", "8.9")
+    monkeypatch.setattr(session, "nvidia_gpus", lambda: ((card,), ""))
     for target in ("sm86", "sm89"):
         assert cellrt("build", "nuclei", "--target", target, "--quiet").code == 0
     built = {entry.key.compute_capability: entry for entry in default_cache().entries()}
     model = open_model("nuclei")
-    tile = model.card.tile
-    assert TENSORRT_RTX.build_seconds(model, tile, "auto") == built["sm89"].build_seconds > 0
-    assert TENSORRT_RTX.build_seconds(model, tile, "fp16") is None
-    assert TENSORRT_RTX.build_seconds(model, (32, 32, 32), "auto") is None
+    tile, engine = model.card.tile, session.TENSORRT_RTX
+    assert engine.build_seconds(model, tile, "auto") == built["sm89"].build_seconds > 0
+    assert engine.build_seconds(model, tile, "fp16") is None
+    assert engine.build_seconds(model, (32, 32, 32), "auto") is None
 
 
 def test_a_row_has_gpu_memory_and_build_time_only_where_there_are_any():

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
+import tempfile
+import zipfile
 
 import pytest
+
+from cellrt.runtime.model.file import open_model
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +71,90 @@ def test_a_variant_that_fails_the_gate_is_not_built(cellrt, tmp_path, monkeypatc
     assert not list(tmp_path.glob("engines/*.engine"))
 
 
+def test_a_bundle_has_the_engine_its_model_and_their_hashes(cellrt, tmp_path):
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is an extra")
+    bundle = tmp_path / "engine.bundle"
+    done = cellrt("build", "nuclei", "--target", "sm89", "-o", bundle)
+    assert done.code == 0, done.err
+    assert hashlib.sha256(bundle.read_bytes()).hexdigest() in done.out
+    with zipfile.ZipFile(bundle) as archive:
+        record = json.loads(archive.read("record.json"))
+        (engine,) = tmp_path.glob("engines/*.engine")
+        assert archive.read("engine") == engine.read_bytes()
+        assert record["engine_sha256"] == hashlib.sha256(engine.read_bytes()).hexdigest()
+        assert archive.read("model.onnx") == open_model("nuclei").path.read_bytes()
+    assert record["key"]["compute_capability"] == "sm89"
+    first = bundle.read_bytes()
+    again = cellrt("build", "nuclei", "--target", "sm120", "-o", bundle)
+    assert again.code == 3
+    assert "--overwrite" in again.err
+    assert len(list(tmp_path.glob("engines/*.engine"))) == 1  # refused before it was built
+    assert bundle.read_bytes() == first
+    assert cellrt("build", "nuclei", "--target", "sm89", "-o", bundle, "--overwrite").code == 0
+    assert bundle.read_bytes() == first
+
+
+def test_a_bundle_without_a_gpu_says_so_and_leaves_nothing(cellrt, tmp_path, monkeypatch):
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is an extra")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    bundle = tmp_path / "engine.bundle"
+    assert cellrt("build", "nuclei", "-o", bundle).code == 0
+    done = cellrt("segment", "stack.tif", "--engine-file", bundle)
+    assert done.code == 4
+    assert "CUDA_VISIBLE_DEVICES hides all GPUs" in done.err
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def damaged(bundle, way):
+    if way == "text":
+        bundle.write_text("hello")
+        return
+    with zipfile.ZipFile(bundle) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    if way in ("engine", "model.onnx"):
+        parts[way] = parts[way][:-1] + b"?"
+    elif way == "missing":
+        del parts["engine"]
+    else:
+        record = json.loads(parts["record.json"])
+        record["format" if way == "format" else "key"] = {"format": 9, "key": {"model": "x"}}[way]
+        parts["record.json"] = json.dumps(record).encode()
+    with zipfile.ZipFile(bundle, "w") as archive:
+        for name, data in parts.items():
+            archive.writestr(name, data)
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [
+        ("text", "no bundle"),
+        ("engine", "its engine is not the one whose hash was recorded"),
+        ("model.onnx", "its model.onnx is not the one"),
+        ("missing", "no bundle"),
+        ("format", "format 9"),
+        ("key", "no bundle"),
+    ],
+)
+def test_a_bundle_that_is_not_as_it_was_written_is_refused(cellrt, tmp_path, way, words):
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is an extra")
+    bundle = tmp_path / "engine.bundle"
+    assert cellrt("build", "nuclei", "-o", bundle, "--quiet").code == 0
+    damaged(bundle, way)
+    done = cellrt("segment", "stack.tif", "--engine-file", bundle)
+    assert done.code == 3
+    assert words in done.err
+    assert len(done.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [("--engine", "tensorrt-rtx"), ("--model", "membranes")])
+def test_what_a_bundle_brings_along_is_not_to_be_given(cellrt, words):
+    done = cellrt("segment", "stack.tif", "--engine-file", "engine.bundle", *words)
+    assert done.code == 2
+    assert f"leave {words[0]} out" in done.err
+
+
 def test_quiet_prints_nothing(cellrt):
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is an extra")
     done = cellrt("build", "nuclei", "--quiet")
@@ -81,6 +171,10 @@ def test_quiet_prints_nothing(cellrt):
         (("nuclei", "--batch", "0"), 2, "batch"),
         (("nuclei", "--precision", "int4"), 2, "choose fp32, or fp16, bf16 or int8"),
         (("no_such_model",), 3, "no model"),
+        (("nuclei", "--tile", "64", "96", "90"), 2, "multiples of 8"),
+        (("nuclei", "--tile", "0", "96", "96"), 2, "multiples of 8"),
+        (("--list", "-o", "engine.bundle"), 2, "-o needs a model"),
+        (("nuclei", "-o", "no/such/model\0"), 2, "zero byte"),
     ],
 )
 def test_bad_input_ends_with_one_line_and_its_code(cellrt, tmp_path, arguments, code, words):

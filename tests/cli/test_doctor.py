@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 
 import pytest
 
-from cellrt.runtime.machine import hardware
+from cellrt.errors import EngineError
+from cellrt.runtime.machine import preflight as preflight_module
+from cellrt.runtime.machine.apart import call_apart
+from cellrt.runtime.machine.driver import nvidia_driver
+from cellrt.runtime.machine.preflight import preflight
 from cellrt.runtime.model.file import ModelFile, open_model
 from cellrt.runtime.network.engines import check as engine_check
 
@@ -76,22 +81,134 @@ def test_an_engine_that_computes_something_else_does_not_work():
     assert "than the model's card says" in check.detail
 
 
+def test_a_machine_without_an_nvidia_gpu_has_nothing_to_mend(cellrt):
+    if nvidia_driver().gpus or nvidia_driver().remedy:
+        pytest.skip("there is a GPU here")
+    assert json.loads(cellrt("doctor", "--json").out)["preflight"] == []
+
+
+CARD = "NVIDIA RTX A4000/8.6/48/16376"
+
+
+def findings(done):
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    return {look["subject"]: look for look in found["preflight"]}, found
+
+
+def test_a_driver_that_is_too_old_is_told_with_what_to_install(cellrt_process, stub_driver):
+    stub_driver.says(CUDA=12040, DRIVER="550.54.14", GPUS=CARD, FREE_MIB=8000)
+    looks, found = findings(cellrt_process("doctor", "--json"))
+    assert found["machine"]["gpus"][0]["driver"] == "550.54.14"
+    assert looks["driver"]["fine"]
+    assert "CUDA 12.4" in looks["driver"]["detail"]
+    assert "cellrt[cu12]" in looks["capability"]["detail"]
+    assert looks["memory"] == {
+        "subject": "memory",
+        "fine": True,
+        "detail": "8.4 GB of NVIDIA RTX A4000 are free",
+    }
+    if not looks["kernels"]["fine"]:  # as where numba-cuda is missing, or is for CUDA 13
+        assert "pip install 'cellrt[cu12]'" in looks["kernels"]["detail"]
+    assert found["will_use"] == "openvino"
+    assert found["decoder"]["device"] == "CPU"
+
+
 @pytest.mark.parametrize(
-    ("printed", "expected"),
+    ("says", "subject", "mends"),
     [
+        ({"CUDA": 13000, "cuInit": 803}, "driver", "restart the machine"),
+        ({"CUDA": 13000, "cuInit": 999}, "driver", "nvidia_uvm"),
+        ({"CUDA": 11040, "DRIVER": "470.1", "GPUS": CARD}, "driver", "update it to 525"),
+        ({"CUDA": 13000, "GPUS": "Old card/3.5/13/4096"}, "capability", "--engine openvino"),
+        ({"CUDA": 13000, "GPUS": CARD, "FREE_MIB": 300}, "memory", "close other programs"),
         (
-            "NVIDIA RTX A4000, 16376 MiB, 560.35, 8.6",
-            ("NVIDIA RTX A4000, 16376 MiB, driver 560.35, compute capability 8.6",),
+            {"CUDA": 13000, "GPUS": CARD, "cuDevicePrimaryCtxRetain": 2},
+            "memory",
+            "close other programs",
         ),
-        ("", ()),
-        (None, ()),
     ],
 )
-def test_gpus_come_from_the_drivers_own_tool(monkeypatch, printed, expected):
-    monkeypatch.setattr(hardware.shutil, "which", lambda name: "/usr/bin/" + name)
-    monkeypatch.setattr(hardware, "_output", lambda *command: printed)
-    hardware._listed_gpus.cache_clear()
-    found = hardware.this_machine()
-    hardware._listed_gpus.cache_clear()
-    assert tuple(map(str, found.gpus)) == expected
-    assert bool(found.gpu_note) == (not expected)
+def test_what_is_wrong_with_a_gpu_is_said_with_what_mends_it(stub_driver, says, subject, mends):
+    stub_driver.says(**says)
+    (look,) = (look for look in preflight() if look.subject == subject)
+    assert not look.fine
+    assert mends in look.detail
+    assert "\n" not in look.detail
+
+
+def test_a_look_that_fails_is_a_finding_and_no_end(stub_driver, monkeypatch):
+    def breaks():
+        raise RuntimeError("never seen before\nand more")
+
+    monkeypatch.setattr(preflight_module, "numpy_trouble", breaks)
+    stub_driver.says(CUDA=13000, GPUS=CARD, FREE_MIB=8000)
+    found = {look.subject: look for look in preflight()}
+    assert found["numpy"].detail == "it was not found out: RuntimeError: never seen before"
+    assert found["memory"].fine
+
+
+@pytest.mark.parametrize(
+    ("printed", "fine", "said"),
+    [
+        ("NV Power Mode: MAXN\n0", True, "MAXN"),
+        ("NV Power Mode: MAXN_SUPER\n2", True, "MAXN_SUPER"),
+        ("NV Power Mode: 15W\n1", False, "sudo nvpmodel -m 2 && sudo jetson_clocks"),
+        ("", False, "sudo nvpmodel -q"),
+    ],
+)
+def test_the_power_mode_of_a_jetson_is_said(
+    stub_driver, monkeypatch, tmp_path, printed, fine, said
+):
+    program, modes = tmp_path / "nvpmodel", tmp_path / "nvpmodel.conf"
+    program.write_text(f"#!/bin/sh\ncat <<'END'\n{printed}\nEND\n")
+    program.chmod(0o755)
+    modes.write_text(
+        "< POWER_MODEL ID=0 NAME=15W >\n< POWER_MODEL ID=1 NAME=25W >\n"
+        "< POWER_MODEL ID=2 NAME=MAXN_SUPER >\n"
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(preflight_module, "_POWER_MODES", modes)
+    stub_driver.says(CUDA=12060, GPUS="Orin/8.7/8/7620", FREE_MIB=4000, INTEGRATED=1)
+    found = {look.subject: look for look in preflight()}
+    assert found["power"].fine == fine
+    assert said in found["power"].detail
+    assert "the CPU uses" in found["memory"].detail
+
+
+def test_an_engine_that_is_not_built_is_not_built_unasked(monkeypatch):
+    built = []
+
+    class Choice:
+        detail = "TensorRT 11.4.0 on a GPU"
+        spec = None
+
+        def fixed_tile(self, model):
+            return model.card.tile
+
+        def build_seconds(self, model, tile, precision):
+            return None
+
+        def load(self, *arguments):
+            built.append(arguments)
+            raise EngineError("no GPU here")
+
+    monkeypatch.setattr(engine_check, "choose_engine", lambda name: Choice())
+    check = engine_check._check("tensorrt", open_model("nuclei"))
+    assert (check.works, check.tried, built) == (True, False, [])
+    assert "cellrt build nuclei --engine tensorrt" in check.detail
+    assert engine_check._check("tensorrt", open_model("nuclei"), build=True).detail == "no GPU here"
+    assert built
+
+
+def test_an_engine_that_crashes_does_not_take_the_doctor_with_it(cellrt, monkeypatch):
+    def crashes(seconds, function, *arguments):
+        return call_apart(seconds, os.abort)
+
+    monkeypatch.setattr(engine_check, "nvidia_gpus", lambda: (("a GPU",), ""))
+    monkeypatch.setattr(engine_check, "call_apart", crashes)
+    found = json.loads(cellrt("doctor", "--json").out)
+    checks = {check["name"]: check for check in found["engines"]}
+    for name in ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda"):
+        assert "brought its process down (SIGABRT)" in checks[name]["detail"]
+    assert found["will_use"] == "openvino"

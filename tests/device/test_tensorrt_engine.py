@@ -9,18 +9,24 @@ from __future__ import annotations
 import ctypes
 import json
 import types
+import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import tifffile
 from numba import config
 
 import cellrt
-from cellrt.errors import EngineError
+from cellrt.cli.main import _run
+from cellrt.errors import CellrtWarning, EngineError
+from cellrt.runtime.machine.driver import Gpu
 from cellrt.runtime.machine.gpu import Device, DeviceMemoryError, open_device
-from cellrt.runtime.machine.hardware import Gpu
 from cellrt.runtime.model.file import open_model
+from cellrt.runtime.network.engines import ladder
 from cellrt.runtime.network.engines.gpu_session import LARGEST_BATCH, SpreadSession
 from cellrt.runtime.network.engines.ladder import choose_engine
+from cellrt.runtime.network.engines.tensorrt import bundle as tensorrt_bundle
 from cellrt.runtime.network.engines.tensorrt import provide
 from cellrt.runtime.network.engines.tensorrt import session as tensorrt_session
 from cellrt.runtime.network.engines.tensorrt.build import Profile
@@ -123,6 +129,15 @@ class Api:
         return getattr(REAL.api, name)
 
 
+def other(capability):
+    return Gpu("NVIDIA other", "24 GiB", "580.95", capability)
+
+
+def with_gpu(monkeypatch, here):
+    for module in (tensorrt_session, tensorrt_bundle, provide, ladder):
+        monkeypatch.setattr(module, "nvidia_gpus", lambda: ((here,), ""))
+
+
 @pytest.fixture
 def gpu(monkeypatch, tmp_path):
     behaviour = Behaviour()
@@ -135,8 +150,8 @@ def gpu(monkeypatch, tmp_path):
 
     monkeypatch.setattr(tensorrt_session, "open_runtime", open_fake)
     monkeypatch.setattr(provide, "open_library", open_fake)
-    for module in (tensorrt_session, provide):
-        monkeypatch.setattr(module, "nvidia_gpus", lambda: ((ADA,), ""))
+    monkeypatch.setattr(tensorrt_bundle, "open_runtime", open_fake)
+    with_gpu(monkeypatch, ADA)
     monkeypatch.setenv("CELLRT_ENGINES", str(tmp_path / "engines"))
     return behaviour
 
@@ -165,9 +180,8 @@ def segment(stack, **options):
         stack,
         "nuclei",
         diameter=16,
-        tile=TILE,
         progress=notes,
-        **{"engine": "tensorrt-rtx"} | options,
+        **{"engine": "tensorrt-rtx", "tile": TILE} | options,
     )
     return result, notes.lines
 
@@ -187,7 +201,7 @@ def test_segmenting_builds_verifies_and_runs_an_engine_once(gpu, stack):
     np.testing.assert_array_equal(again.labels, expected.labels)
     assert not any("engine of" in note for note in notes)
     assert len(set(gpu.loaded)) == 1
-    assert default_cache().entries()[0].verified
+    assert list(default_cache().folder.glob("*.verified"))
 
 
 def test_an_engine_that_was_tampered_with_is_built_again_and_the_reason_said(gpu, stack):
@@ -227,13 +241,259 @@ def test_an_engine_built_ahead_of_time_is_found_by_the_gpus_it_is_for(gpu, targe
     assert any("building" in note for note in notes) is not found
 
 
+@pytest.mark.parametrize("capability", ["9.0", "8.7", "6.1"])
+def test_a_gpu_without_kernels_is_passed_over_with_the_reason(gpu, monkeypatch, capability):
+    with_gpu(monkeypatch, other(capability))
+    choice = choose_engine(None, open_model("nuclei"))
+    assert choice.name != "tensorrt-rtx"
+    assert capability in dict(choice.skipped)["tensorrt-rtx"]
+    with pytest.raises(EngineError, match=f"this one has {capability}"):
+        choose_engine("tensorrt-rtx")
+    assert gpu.loaded == []
+
+
+def test_turing_runs_fp16_and_is_passed_over_for_others_with_the_command(gpu, monkeypatch):
+    with_gpu(monkeypatch, other("7.5"))
+    model = open_model("nuclei")
+    choice = choose_engine(None, model, tile=TILE)
+    assert choice.name != "tensorrt-rtx"
+    assert any("--precision fp16" in text for text in choice.warnings)
+    assert not default_cache().folder.exists()  # nothing was tried
+    builder = choose_builder("tensorrt-rtx", ["sm75"])
+    profile = Profile(TILE, LARGEST_BATCH)
+    default_cache().store(engine_key(model, builder, profile, "fp16"), b"an engine", 1.0)
+    choice = choose_engine(None, model, tile=TILE)
+    assert choice.name == "tensorrt-rtx"
+    assert choice.load(model, TILE, "auto").precision == "fp16"
+    with pytest.raises(EngineError, match="only in fp16"):
+        choice.load(model, TILE, "fp32")
+
+
+def test_an_engine_that_computes_nonsense_is_replaced_where_nobody_asked_for_it(gpu, stack):
+    gpu.factor = 0.7
+    with pytest.warns(CellrtWarning, match="engine tensorrt-rtx failed"):
+        first, _ = segment(stack, engine=None)
+    assert first.record["engine"]["name"] != "tensorrt-rtx"
+    runs = len(gpu.runs)
+    with pytest.warns(CellrtWarning, match="engine tensorrt-rtx is not taken: it failed on"):
+        segment(stack, engine=None)
+    assert len(gpu.runs) == runs
+
+
+def build(*words):
+    """Run ``cellrt build``, which must work."""
+    assert _run(["build", "nuclei", "--engine", "tensorrt-rtx", *words], debug=False) == 0
+
+
+def tile_words(tile):
+    return ["--tile", *map(str, tile)]
+
+
+@pytest.mark.parametrize("words", [("--batch", "2"), ("--workspace", "0.5"), ("--batch", "8")])
+def test_an_engine_built_for_another_batch_or_workspace_is_the_one_that_runs(gpu, stack, words):
+    build(*tile_words(TILE))
+    build(*tile_words(TILE), *words)
+    (wanted,) = [
+        e
+        for e in default_cache().entries()
+        if e.key.profile.largest_batch != 4 or e.key.profile.workspace_bytes
+    ]
+    _, notes = segment(stack)
+    assert not any("building" in note for note in notes)
+    assert set(gpu.loaded) == {wanted.path.read_bytes()}
+    build(*tile_words(TILE))  # asked for again: it is the one that is wanted now
+    gpu.loaded.clear()
+    segment(stack)
+    assert set(gpu.loaded) != {wanted.path.read_bytes()}
+
+
+def test_the_tile_of_the_engine_that_was_built_is_the_one_that_runs(gpu, stack):
+    build(*tile_words(TILE))
+    result, notes = segment(stack, tile=None)
+    assert result.record["tiles"]["shape_zyx"] == list(TILE)
+    assert not any("building" in note for note in notes)
+    # One that a run built on its way decides nothing for the next.
+    model, builder = open_model("nuclei"), choose_builder("tensorrt-rtx")
+    obtain_engine(model, builder, default_cache(), tile=(16, 16, 16))
+    assert choose_engine("tensorrt-rtx").fixed_tile(model) == TILE
+    build()
+    assert choose_engine("tensorrt-rtx").fixed_tile(model) == model.card.tile
+
+
+def test_orins_with_other_numbers_of_multiprocessors_have_engines_of_their_own(gpu):
+    model, profile, keys = open_model("nuclei"), Profile(TILE, LARGEST_BATCH), []
+    for number in (8, 16):
+        orin = Gpu("Orin", "64 GiB", "540.4", "8.7", multiprocessors=number)
+        builder = Builder(TensorRT(FLAVOURS["tensorrt"], REAL.api, "10.3.0"), orin, ())
+        keys.append(engine_key(model, builder, profile, "fp32"))
+        default_cache().store(keys[-1], str(number).encode(), 1.0)
+    assert keys[0].stem != keys[1].stem
+    found = tensorrt_session._entries(model, builder, TILE, "auto", default_cache(), builder.gpu)
+    assert [entry.key for entry in found] == [keys[1]]
+    assert default_cache().timings(keys[0]) != default_cache().timings(keys[1])
+
+
+class KernelSettings:
+    """A runtime's configuration with a cache of compiled kernels, which grows when it is used."""
+
+    compiled = 0
+
+    def set_execution_context_allocation_strategy(self, strategy):
+        pass
+
+    def create_runtime_cache(self):
+        self.content = b""
+        return self
+
+    def set_runtime_cache(self, cache):
+        if not cache.content:
+            KernelSettings.compiled += 1
+            self.content = b"kernels"
+
+    def deserialize(self, data):
+        self.content = data
+        return True
+
+    def serialize(self):
+        return self.content
+
+
+def test_the_second_process_does_not_compile_again(gpu, stack, monkeypatch):
+    real = Behaviour.engine
+
+    def engine(self, data):
+        made = real(self, data)
+        made.create_runtime_config = KernelSettings
+        return made
+
+    monkeypatch.setattr(Behaviour, "engine", engine)
+    monkeypatch.setattr(KernelSettings, "compiled", 0)
+    segment(stack)
+    assert KernelSettings.compiled == 1
+    segment(stack)
+    assert KernelSettings.compiled == 1
+    (file,) = default_cache().folder.glob("*.kernels")
+    file.write_bytes(file.read_bytes()[:-1] + b"?")  # never read, as it is machine code
+    segment(stack)
+    assert KernelSettings.compiled == 2
+    newer = Gpu(ADA.name, ADA.memory, "590.1", ADA.compute_capability)
+    with_gpu(monkeypatch, newer)
+    segment(stack)
+    assert KernelSettings.compiled == 3
+
+
+def test_another_gpu_or_driver_is_compared_with_the_cpu_on_its_own(gpu, stack, monkeypatch):
+    def compared():
+        return any("comparing the new engine" in note for note in segment(stack)[1])
+
+    assert [compared(), compared()] == [True, False]
+    with_gpu(monkeypatch, Gpu(ADA.name, ADA.memory, "590.1", ADA.compute_capability))
+    assert [compared(), compared()] == [True, False]
+
+
+def test_tiles_that_are_computed_in_each_others_place_are_found(gpu, monkeypatch):
+    real = Context.execute_async_v3
+
+    def swapped(self, stream):
+        done = real(self, stream)
+        if self.shape[0] > 1:
+            name = next(name for name in self.addresses if name != "image")
+            fields = memory_at(self.addresses[name], (self.shape[0], 4, *TILE))
+            fields[:] = fields[::-1].copy()
+        return done
+
+    monkeypatch.setattr(Context, "execute_async_v3", swapped)
+    with pytest.raises(EngineError, match="computes something else than the CPU"):
+        choose_engine("tensorrt-rtx").load(open_model("nuclei"), TILE, "auto")
+
+
+@pytest.fixture
+def bundle(gpu, tmp_path):
+    path = tmp_path / "engine.bundle"
+    build(*tile_words(TILE), "--target", "sm89", "-o", str(path))
+    default_cache().clear()
+    return path
+
+
+def segment_file(stack, tmp_path, *words):
+    """Run ``cellrt segment`` with an engine file; return its code and its record."""
+    tifffile.imwrite(tmp_path / "stack.tif", stack, imagej=True, metadata={"axes": "ZYX"})
+    out = ["-o", str(tmp_path / "out.labels.tif"), "--overwrite", "--diameter", "16"]
+    code = _run(["segment", str(tmp_path / "stack.tif"), *out, *words], debug=False)
+    record = tmp_path / "out.run.json"
+    return code, json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+
+
+def test_a_bundle_runs_without_a_builder_and_says_where_it_came_from(
+    gpu, bundle, stack, tmp_path, monkeypatch
+):
+    expected, _ = segment(stack)
+    default_cache().clear()
+    gpu.loaded.clear()
+    monkeypatch.setattr(provide, "build_engine", lambda *_, **__: pytest.fail("it builds"))
+    code, record = segment_file(stack, tmp_path, "--engine-file", str(bundle))
+    assert code == 0
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.labels.tif"), expected.labels)
+    assert "engine.bundle, sha256" in record["engine"]["reason"]
+    assert record["model"]["sha256"] == open_model("nuclei").sha256
+    assert record["tiles"]["shape_zyx"] == list(TILE)
+    with zipfile.ZipFile(bundle) as archive:
+        assert set(gpu.loaded) == {archive.read("engine")}
+
+
+@pytest.mark.parametrize(
+    ("gpu_here", "words", "reason"),
+    [
+        (other("8.6"), (), "it is for sm89, and NVIDIA other is sm86"),
+        (ADA, ("--precision", "fp16"), "leave --precision out"),
+        (ADA, ("--tile", "32", "32", "32"), "leave --tile out"),
+    ],
+)
+def test_a_bundle_that_does_not_fit_is_refused_with_the_reason(
+    gpu, bundle, stack, tmp_path, monkeypatch, capfd, gpu_here, words, reason
+):
+    with_gpu(monkeypatch, gpu_here)
+    gpu.loaded.clear()
+    code, record = segment_file(stack, tmp_path, "--engine-file", str(bundle), *words)
+    assert (code, record, gpu.loaded) == (4, {}, [])
+    assert reason in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({}, ""),
+        ({"library": "tensorrt 10.7.0"}, "built with tensorrt 10.7.0 and tensorrt 10.3.0 is here"),
+        ({"system": "Linux aarch64x"}, "it is for Linux aarch64x"),
+        ({"multiprocessors": "8"}, "8 multiprocessors), and this is Orin (8.7, 16"),
+        ({"gpu": "Thor", "compute_capability": "11.0"}, "it is for Thor (11.0"),
+        ({"driver": "999"}, ""),
+        ({"cellrt": "999"}, ""),
+    ],
+)
+def test_an_engine_of_tensorrt_fits_its_version_system_and_board(gpu, change, reason):
+    orin = Gpu("Orin", "64 GiB", "540.4", "8.7", multiprocessors=16)
+    library = TensorRT(FLAVOURS["tensorrt"], REAL.api, "10.3.0")
+    key = engine_key(open_model("nuclei"), Builder(library, orin, ()), Profile(TILE), "fp32")
+    found = "; ".join(tensorrt_bundle._misfits(replace(key, **change), library, orin))
+    assert (reason in found) if reason else not found
+
+
+@pytest.mark.parametrize("capability", ["8.0", "12.0", "7.5"])
+def test_an_rtx_engine_without_a_target_fits_every_system_and_newer_cards(gpu, capability):
+    builder = choose_builder("tensorrt-rtx")
+    key = engine_key(open_model("nuclei"), builder, Profile(TILE), "fp32")
+    assert (key.system, key.driver) == ("any", "any")
+    found = list(tensorrt_bundle._misfits(key, builder.library, other(capability)))
+    assert bool(found) == (capability == "7.5")
+
+
 def test_an_engine_that_computes_nonsense_is_refused_every_time(gpu):
     gpu.factor = 0.7
     for _ in range(2):
         with pytest.raises(EngineError, match="computes something else than the CPU"):
             choose_engine("tensorrt-rtx").load(open_model("nuclei"), TILE, "auto")
-    (record,) = default_cache().folder.glob("*.json")
-    assert json.loads(record.read_text(encoding="utf-8"))["verified"] is False
+    assert not list(default_cache().folder.glob("*.verified"))
 
 
 def test_an_engine_that_fails_says_so_in_one_line(gpu):

@@ -8,15 +8,19 @@ one.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cellrt.errors import EngineError, ResourceError, first_line
+from cellrt.runtime.machine.driver import install, nvidia_driver
+
+# numba-cuda is in maintenance and will not be mended for it; the extras have the same cap.
+FIRST_NUMPY_TOO_NEW = "2.5.0"
 
 
 class DeviceMemoryError(ResourceError):
@@ -104,12 +108,12 @@ def open_device(index: int = 0) -> Device:
     EngineError
         numba's CUDA target is missing, finds no driver or no device, or cannot compile.
     """
-    advice = "run `pip install 'numba-cuda[cu13]'`"
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # CUDA's own puts the fastest first
-    try:
-        from numba import cuda
-    except ImportError as error:
-        raise EngineError(f"numba's CUDA target does not load ({error}); {advice}") from None
+    trouble = kernel_trouble()
+    if trouble:
+        raise EngineError(trouble)
+    from numba import cuda
+
+    advice = f"see whether `nvidia-smi` works, or run `{install(nvidia_driver().extra or 'cu13')}`"
     try:
         if not cuda.is_available():
             raise EngineError(f"numba finds no CUDA driver, device or compiler; {advice}")
@@ -120,6 +124,38 @@ def open_device(index: int = 0) -> Device:
     except Exception as error:  # the driver's and the compiler's own errors, which have no base
         raise EngineError(f"GPU {index} cannot be used ({first_line(error)}); {advice}") from error
     return device
+
+
+def kernel_trouble() -> str:
+    """What keeps numba from compiling for the GPU of this machine, and what to do.
+
+    Empty where nothing is known to; only a kernel that was compiled and launched proves it.
+    """
+    driver = nvidia_driver()
+    advice = f"run `{install(driver.extra or 'cu13')}`"
+    try:
+        from numba import config, cuda  # noqa: F401
+    except Exception as error:  # it looks for CUDA's libraries while it is imported
+        return f"numba's CUDA target does not load ({first_line(error)}); {advice}"
+    if config.ENABLE_CUDASIM:
+        return ""
+    if numpy_trouble():
+        return numpy_trouble()
+    try:
+        bindings = metadata.version("cuda-bindings")
+    except metadata.PackageNotFoundError:
+        return f"numba-cuda is not installed; {advice}"
+    return driver.misfit(int(bindings.partition(".")[0]))
+
+
+def numpy_trouble() -> str:
+    """Why numba compiles no kernel with the numpy that is installed, and what to do."""
+    if np.lib.NumpyVersion(np.__version__) < FIRST_NUMPY_TOO_NEW:
+        return ""
+    return (
+        f"numba-cuda compiles no kernel with numpy {np.__version__}; run "
+        f"`pip install 'numpy<{FIRST_NUMPY_TOO_NEW.removesuffix('.0')}'`"
+    )
 
 
 def devices_alike() -> list[int]:

@@ -6,13 +6,13 @@ import functools
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from cellrt.limits import free_memory, usable_cores
+from cellrt.runtime.machine.driver import Gpu, nvidia_gpus
 
 # What decides how fast a network runs, by LLVM's names, and what people call it.
 INSTRUCTIONS = {
@@ -29,22 +29,6 @@ _MULTIPLY_BF16 = {"avx512bf16", "amx-bf16", "bf16"}
 _HIGHEST_ISA = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 _ISA_WITH_BF16 = re.compile("|DEFAULT|ALL|.*(BF16|FP16|AMX|AVX10).*")
 _JETSON = Path("/proc/device-tree/model")
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """An NVIDIA GPU as its driver describes it."""
-
-    name: str
-    memory: str
-    driver: str
-    compute_capability: str
-
-    def __str__(self) -> str:
-        return (
-            f"{self.name}, {self.memory}, driver {self.driver}, "
-            f"compute capability {self.compute_capability}"
-        )
 
 
 @dataclass(frozen=True)
@@ -118,7 +102,7 @@ def _processor() -> tuple[str, tuple[str, ...]]:
             name = value.strip()
             break
     if sys.platform == "darwin":
-        name = _output("sysctl", "-n", "machdep.cpu.brand_string") or name
+        name = program_output("sysctl", "-n", "machdep.cpu.brand_string") or name
     return name, tuple(words for flag, words in INSTRUCTIONS.items() if flag in _features())
 
 
@@ -143,28 +127,6 @@ def _features() -> frozenset[str]:
     return frozenset(name for name, there in found.items() if there)
 
 
-def nvidia_gpus() -> tuple[tuple[Gpu, ...], str]:
-    """Ask the driver for the GPUs that this process may use; the second is why there are none."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None and visible.strip() in ("", "-1"):
-        return (), "CUDA_VISIBLE_DEVICES hides all GPUs"
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return (), "no NVIDIA driver found (there is no nvidia-smi)"
-    gpus = _listed_gpus(program, visible)
-    return gpus, "" if gpus else "the NVIDIA driver is installed but lists no GPU"
-
-
-@functools.cache
-def _listed_gpus(program: str, visible: str | None) -> tuple[Gpu, ...]:
-    """What the driver says; asked once, as every engine for NVIDIA's GPUs wants to know."""
-    fields = "name,memory.total,driver_version,compute_cap"
-    chosen = [] if visible is None else ["-i", visible]
-    found = _output(program, *chosen, f"--query-gpu={fields}", "--format=csv,noheader")
-    lines = [[part.strip() for part in line.split(",")] for line in (found or "").splitlines()]
-    return tuple(Gpu(*(line + [""] * 4)[:4]) for line in lines)
-
-
 def gpu_memory_bytes(pid: int) -> int | None:
     """Device memory that a process holds, on all GPUs together.
 
@@ -175,13 +137,13 @@ def gpu_memory_bytes(pid: int) -> int | None:
         of its display GPUs itself, and inside a container processes have other numbers.
     """
     query = "--query-compute-apps=pid,used_memory"
-    found = _output("nvidia-smi", query, "--format=csv,noheader,nounits")
+    found = program_output("nvidia-smi", query, "--format=csv,noheader,nounits")
     lines = [[part.strip() for part in line.split(",")] for line in (found or "").splitlines()]
     held = [int(line[1]) for line in lines if line[0] == str(pid) and line[-1].isdigit()]
     return sum(held) * 2**20 if held else None
 
 
-def _output(*command: str) -> str | None:
+def program_output(*command: str) -> str | None:
     """What a program prints; None where it is missing, fails or takes too long."""
     try:
         done = subprocess.run(

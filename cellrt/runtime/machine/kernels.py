@@ -1,4 +1,8 @@
-"""Kernels in the form all of them have here: a few threads that stride over any number of items."""
+"""Kernels in the form all of them have here: a few threads that stride over any number of items.
+
+Whoever has kernels compiles, launches and hands them memory through this module. Of numba they use
+only what stands inside of a kernel: places in the grid, and atomic additions.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from numba import config, cuda
+
+from cellrt.errors import EngineError
 
 # A multiple of the warp of 32 threads that suits every GPU, and enough blocks to fill the largest.
 _THREADS = 256
@@ -62,6 +68,16 @@ def device_function(compiled: Any, **callees: Any) -> Any:
     return source if config.ENABLE_CUDASIM else cuda.jit(source, device=True)
 
 
+def inner_function(function: Any) -> Any:
+    """Make a function, written for the device alone, one that kernels can call."""
+    return cuda.jit(function, device=True)
+
+
+def empty(shape: Any, dtype: Any) -> Any:
+    """Array on the device whose values are whatever was there."""
+    return cuda.device_array(shape, dtype)
+
+
 def zeros(shape: Any, dtype: Any) -> Any:
     """Array of zeros on the device."""
     return cuda.to_device(np.zeros(shape, dtype))
@@ -70,3 +86,27 @@ def zeros(shape: Any, dtype: Any) -> Any:
 def to_device(array: npt.NDArray[Any], stream: Any = 0) -> Any:
     """Copy of an array of the host on the device, queued in a stream."""
     return cuda.to_device(np.ascontiguousarray(array), stream=stream)
+
+
+def wrapped(array: Any) -> Any:
+    """Array of any library on the device, used where it lies (``__cuda_array_interface__``)."""
+    return array if hasattr(array, "copy_to_host") else cuda.as_cuda_array(array)
+
+
+def device_name() -> str:
+    """Name of the GPU that kernels run on.
+
+    Raises
+    ------
+    EngineError
+        numba finds no GPU.
+    """
+    if not cuda.is_available():
+        raise EngineError("it finds none")
+    name = getattr(cuda.get_current_device(), "name", "simulated GPU")
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def free_bytes() -> float:
+    """Free memory of the GPU that kernels run on; that of the simulator has no end."""
+    return float(cuda.current_context().get_memory_info().free)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cellrt.errors import EngineError
+from cellrt.errors import CellrtError, EngineError
 from cellrt.geometry import Shape
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.base import Session
@@ -48,6 +48,7 @@ class LoadedModel:
     ----------
     model : ModelFile
     choice : EngineChoice
+        Replaced by the next one where nobody asked for it and it fails to load the model.
     precision : {"auto", "fp32", "fp16", "bf16", "int8"}
     keep : int
         Sessions that stay loaded from one image to the next.
@@ -72,7 +73,7 @@ class LoadedModel:
     @property
     def fixed_tile(self) -> Shape | None:
         """The tile (z, y, x) that the engine is built for; None where any tile will do."""
-        return self.choice.fixed_tile(self.model)
+        return self.choice.fixed_tile(self.model, self.precision)
 
     @property
     def device_voxels(self) -> int | None:
@@ -85,18 +86,34 @@ class LoadedModel:
         Raises
         ------
         EngineError
-            The engine cannot compute in this precision, or cannot load the model.
+            The engine asked for, or every one, cannot compute in this precision or load the model.
+        ResourceError
+            There is too little memory.
         """
         refuse_forked()
         if tile not in self._sessions:
             # A former one gives its memory back before this one takes its own.
             while len(self._sessions) >= max(1, self.keep):
                 self._sessions.popitem(last=False)
-            self._sessions[tile] = self.choice.load(self.model, tile, self.precision, note)
+            self._sessions[tile] = self._load(tile, note)
         self._sessions.move_to_end(tile)
         return self._sessions[tile]
 
+    def _load(self, tile: Shape, note: Callable[[str], None]) -> Session:
+        while True:
+            try:
+                return self.choice.load(self.model, tile, self.precision, note)
+            except CellrtError as error:
+                former = self.choice
+                self.choice = former.instead(error, self.model, tile, self.precision)
+                self._sessions.clear()  # an image is computed by one engine
+                note(f"engine {former.name} failed; going on with {self.choice.name}")
+
     def finish(self) -> None:
         """Say that an image is done: what comes after the network needs the memory."""
+        for session in self._sessions.values():
+            for one in getattr(session, "sessions", (session,)):  # of several GPUs
+                if hasattr(one, "finish"):
+                    one.finish()
         if not self.keep:
             self._sessions.clear()

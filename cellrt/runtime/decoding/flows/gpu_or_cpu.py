@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -12,15 +10,19 @@ import numpy as np
 from numba import config
 from numpy.typing import NDArray
 
-from cellrt.errors import first_line
+from cellrt.errors import EngineError, first_line
 from cellrt.runtime.decoding.base import Place
 from cellrt.runtime.decoding.flows.cells import FlowParameters, decode_packed
 from cellrt.runtime.decoding.flows.packed_field import pack_field
 from cellrt.runtime.decoding.flows.steps import HOST, Steps
 from cellrt.runtime.decoding.flows.targets import tanh_table
+from cellrt.runtime.machine.apart import call_apart
+from cellrt.runtime.machine.driver import install, nvidia_driver, nvidia_gpus
+from cellrt.runtime.machine.gpu import kernel_trouble
 
+# The first time on a machine compiles kernels.
+_MOST_SECONDS = 300
 _EVERY_STEP = FlowParameters(wall_thickness=3.0, min_probability=0.6)
-_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 
 @functools.cache
@@ -37,24 +39,42 @@ def find_gpu() -> tuple[Any, Place]:
     """
     if config.ENABLE_CUDASIM:
         return None, Place("CPU", "numba simulates CUDA, which is for tests")
-    try:
-        ctypes.CDLL(_DRIVER)
-    except OSError:
-        return None, Place("CPU", "no NVIDIA driver found")
+    gpus, reason = nvidia_gpus()
+    if not gpus:
+        return None, Place("CPU", reason)
+    trouble = kernel_trouble()
+    if trouble:
+        return None, Place("CPU", trouble)
     try:
         # Only here, because it is another package that need not be installed, and slow to load.
-        from cellrt.runtime.decoding.flows.cuda.steps import CudaSteps, gpu_name
+        from cellrt.runtime.decoding.flows.cuda.steps import CudaSteps
+        from cellrt.runtime.machine.kernels import device_name
 
-        steps, name = CudaSteps(), gpu_name()
+        steps, name = CudaSteps(), device_name()
         agree = all(map(np.array_equal, decode_sample(steps), decode_sample(HOST)))
     except Exception as error:  # numba's, the driver's and the compiler's have no common base
-        return None, Place(
-            "CPU",
-            f"numba cannot use the GPU ({first_line(error)}); run `pip install 'numba-cuda[cu13]'`",
-        )
+        advice = f"run `{install(nvidia_driver().extra or 'cu13')}`"
+        return None, Place("CPU", f"numba cannot use the GPU ({first_line(error)}); {advice}")
     if not agree:
         return None, Place("CPU", f"{name} decodes a small field otherwise than the CPU")
     return steps, Place(name, "it decodes a small field as the CPU does")
+
+
+def place_to_decode() -> Place:
+    """The place of `find_gpu`, found in a process of its own: a driver that crashes is an answer.
+
+    Without a GPU there is nothing to crash.
+    """
+    if not nvidia_gpus()[0]:
+        return find_gpu()[1]
+    try:
+        return call_apart(_MOST_SECONDS, _found)
+    except EngineError as error:
+        return Place("CPU", f"numba cannot use the GPU: {error.message}")
+
+
+def _found() -> Place:
+    return find_gpu()[1]
 
 
 def decode_sample(

@@ -46,7 +46,10 @@ class EngineSpec:
 
 
 class Session(Protocol):
-    """A network that is loaded and ready for tiles of one shape."""
+    """A network that is loaded and ready for tiles of one shape.
+
+    One that keeps something for the next process also has ``finish()``, called after each image.
+    """
 
     device: str
     precision: str
@@ -59,9 +62,16 @@ class Session(Protocol):
 class Engine(Protocol):
     """What the module of an engine offers.
 
-    One whose engines are built once and kept also has ``build_seconds(model, tile, precision)``,
-    which says how long that took for the engine `load` would take, or None. One that computes in
-    the memory of a GPU may have ``device_voxels(model)``, the size of the largest tile for that.
+    What an engine may have besides is asked for only where it has it:
+
+    - ``check(model, tile, precision)`` raises EngineError where it is clear, without any work, that
+      `load` would refuse this model;
+    - ``tile(model, precision)``, of one that takes tiles of one shape, is the shape where it is not
+      that of the model's card, or None;
+    - ``build_seconds(model, tile, precision)``, of one whose engines are built once and kept, says
+      how long that took for the engine `load` would take, or None.
+    - ``device_voxels(model)``, of one that computes in the memory of a GPU, is the size of the
+      largest tile for that.
     """
 
     def available(self, *, asked: bool) -> str:

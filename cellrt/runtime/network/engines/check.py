@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cellrt.errors import EngineError
+from cellrt.errors import CellrtError, EngineError, first_line
+from cellrt.runtime.machine.apart import call_apart
+from cellrt.runtime.machine.driver import nvidia_gpus
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.model.golden import golden_difference
-from cellrt.runtime.network.engines.ladder import choose_engine, ladder
-from cellrt.runtime.network.engines.speed import network_speed
+from cellrt.runtime.network.engines.base import EngineSpec
+from cellrt.runtime.network.engines.ladder import (
+    EngineChoice,
+    choose_engine,
+    ladder,
+    register_engine,
+)
+from cellrt.runtime.network.engines.speed import probe_tile, session_speed
 from cellrt.runtime.network.engines.tensorrt.library import FLAVOURS
 from cellrt.runtime.network.engines.tensorrt.provide import choose_builder
+
+# TensorRT-RTX finishes an engine for the card when it is first loaded, in up to half a minute.
+_MOST_SECONDS, _MOST_SECONDS_TO_BUILD = 180, 3600
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,8 @@ class EngineCheck:
         Largest difference between a channel's mean and the card's, in fp32.
     voxels_per_second : float
         Network alone, with ``auto``, on a small tile.
+    tried : bool
+        False where that would take minutes of building: it loads, and more is not known.
     """
 
     name: str
@@ -38,11 +51,41 @@ class EngineCheck:
     precision: str = ""
     difference: float = 0.0
     voxels_per_second: float = 0.0
+    tried: bool = True
 
 
-def check_engines(model: ModelFile) -> list[EngineCheck]:
-    """Check every engine of the ladder with one model, best first."""
-    return [_check(spec.name, model) for spec in ladder()]
+def check_engines(model: ModelFile, *, build: bool = False) -> list[EngineCheck]:
+    """Check every engine of the ladder with one model, best first.
+
+    Those that would use an NVIDIA GPU which is here are checked in a process of their own: where
+    driver and library do not fit, a library crashes as often as it complains.
+
+    Parameters
+    ----------
+    model : ModelFile
+    build : bool
+        Build what is missing, which takes minutes; otherwise an engine that is not built is only
+        said to load.
+    """
+    gpus, _ = nvidia_gpus()
+    seconds = _MOST_SECONDS_TO_BUILD if build else _MOST_SECONDS
+    checks = []
+    for spec in ladder():
+        if gpus and spec.needs == "nvidia":
+            try:
+                checks.append(call_apart(seconds, _check_spec, spec, model, build))
+            except EngineError as error:
+                checks.append(EngineCheck(spec.name, False, error.message))
+        else:
+            checks.append(_check(spec.name, model, build=build))
+    return checks
+
+
+def _check_spec(spec: EngineSpec, model: ModelFile, build: bool) -> EngineCheck:
+    """In a fresh process, which does not know engines from outside."""
+    if spec not in ladder():
+        register_engine(spec)
+    return _check(spec.name, model, build=build)
 
 
 def check_builders() -> list[EngineCheck]:
@@ -51,8 +94,8 @@ def check_builders() -> list[EngineCheck]:
     for name in FLAVOURS:
         try:
             builder = choose_builder(name)
-        except EngineError as error:
-            checks.append(EngineCheck(name, False, error.message))
+        except Exception as error:  # of a library that is there and broken; the others count
+            checks.append(EngineCheck(name, False, _words(error)))
             continue
         targets = f": {', '.join(builder.library.targets)}" if builder.library.targets else ""
         detail = f"{builder.library.version} builds for {builder.words}{targets}"
@@ -60,9 +103,13 @@ def check_builders() -> list[EngineCheck]:
     return checks
 
 
-def _check(name: str, model: ModelFile) -> EngineCheck:
+def _check(name: str, model: ModelFile, *, build: bool = False) -> EngineCheck:
     try:
         choice = choose_engine(name)
+        if not build and _is_missing(choice, model):
+            detail = f"{choice.detail} loads; an engine of {model.card.name} is not built yet: "
+            advice = f"run `cellrt build {model.path.stem} --engine {name}`, or `segment` will"
+            return EngineCheck(name, True, detail + advice, tried=False)
         golden = model.card.golden
         difference = 0.0
         # An engine for one tile is compared with the CPU on that tile, when it is first loaded.
@@ -78,7 +125,19 @@ def _check(name: str, model: ModelFile) -> EngineCheck:
                     "reinstall it, or use another --engine",
                     difference=difference,
                 )
-        speed, precision = network_speed(choice, model, "auto")
-    except EngineError as error:
-        return EngineCheck(name, False, error.message)
-    return EngineCheck(name, True, choice.detail, precision, difference, speed)
+        tile = choice.fixed_tile(model) or probe_tile(model)
+        session = choice.load(model, tile, "auto")
+        speed = session_speed(session, tile)
+    except Exception as error:  # one engine that breaks says nothing of the others
+        return EngineCheck(name, False, _words(error))
+    return EngineCheck(name, True, choice.detail, session.precision, difference, speed)
+
+
+def _is_missing(choice: EngineChoice, model: ModelFile) -> bool:
+    """Whether an engine has to be built first, which nobody asked for."""
+    tile = choice.fixed_tile(model)
+    return tile is not None and choice.build_seconds(model, tile, "auto") is None
+
+
+def _words(error: Exception) -> str:
+    return error.message if isinstance(error, CellrtError) else first_line(error)

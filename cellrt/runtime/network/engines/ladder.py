@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date
 from typing import cast
 
-from cellrt.errors import EngineError, ResourceError, UsageError
+from cellrt._version import __version__
+from cellrt.errors import CellrtError, EngineError, ResourceError, UsageError, first_line
 from cellrt.geometry import Shape
 from cellrt.limits import means_no_memory, out_of_memory
+from cellrt.runtime.machine.driver import nvidia_gpus
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.base import Engine, EngineSpec, Session
+from cellrt.runtime.network.engines.remembered import forget, recall, remember
 
 _ROOM = "cellrt.runtime.network.engines"
 _ANY = frozenset({"fp16", "bf16", "int8"})
@@ -57,12 +62,34 @@ def register_engine(spec: EngineSpec, before: str | None = None) -> None:
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """The engine that will run, and why each better one does not."""
+    """The engine that will run, and why each better one does not.
+
+    Parameters
+    ----------
+    spec : EngineSpec
+    detail : str
+        Library, version and device.
+    requested : bool
+        The user named it: it runs or fails, and is never replaced.
+    skipped : tuple of (str, str)
+        Better engines by name, each with the reason why it is not taken.
+    warnings : tuple of str
+        Of those, what a user should know: engines of a GPU that is here and stands idle.
+    own : Engine, optional
+        The engine itself where it is none of the ladder's, but comes from a file.
+    """
 
     spec: EngineSpec
     detail: str
     requested: bool
     skipped: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+    own: Engine | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """What loads models."""
+        return self.own or _engine(self.spec)
 
     @property
     def name(self) -> str:
@@ -80,14 +107,40 @@ class EngineChoice:
         """Whether the user asked for an engine that leaves an NVIDIA GPU alone."""
         return self.requested and self.spec.needs != "nvidia"
 
-    def fixed_tile(self, model: ModelFile) -> Shape | None:
+    def fixed_tile(self, model: ModelFile, precision: str = "auto") -> Shape | None:
         """The tile (z, y, x) for which engines are built; None where any tile will do."""
-        return model.card.tile if self.spec.fixed_tile else None
+        if not self.spec.fixed_tile:
+            return None
+        own = getattr(self.engine, "tile", None)
+        if own is None:
+            return model.card.tile
+        with _own_errors(self.spec):
+            return cast("Shape | None", own(model, precision)) or model.card.tile
 
     def device_voxels(self, model: ModelFile) -> int | None:
         """Voxels of the largest tile where the network runs in a GPU's memory; None elsewhere."""
-        device_voxels = getattr(_engine(self.spec), "device_voxels", None)
-        return None if device_voxels is None else cast("int | None", device_voxels(model))
+        device_voxels = getattr(self.engine, "device_voxels", None)
+        if device_voxels is None:
+            return None
+        with _own_errors(self.spec):
+            return cast("int | None", device_voxels(model))
+
+    def refuse(self, model: ModelFile, tile: Shape | None, precision: str) -> None:
+        """Refuse a model that the engine cannot run, where that is clear before it is loaded.
+
+        Raises
+        ------
+        EngineError
+        """
+        if precision not in {"auto", "fp32", model.card.precision} | self.spec.own_precisions:
+            raise EngineError(
+                f"{self.name} computes in the precision of the file, {model.card.precision}; "
+                f"export the model with --precision {precision}, or use --precision auto"
+            )
+        check = getattr(self.engine, "check", None)
+        if check is not None:
+            with _own_errors(self.spec):
+                check(model, tile, precision)
 
     def load(
         self,
@@ -105,30 +158,81 @@ class EngineChoice:
         ResourceError
             There is too little memory for it.
         """
-        if precision not in ("auto", "fp32") and precision not in self.spec.own_precisions:
-            if precision != model.card.precision:
-                raise EngineError(
-                    f"{self.name} computes in the precision of the file, {model.card.precision}; "
-                    f"export the model with --precision {precision}, or use --precision auto"
-                )
-            precision = "auto"
+        self.refuse(model, tile, precision)
+        if precision not in ({"auto", "fp32"} | self.spec.own_precisions):
+            precision = "auto"  # the file's own, as it was not refused
+        with _own_errors(self.spec):
+            session = self.engine.load(model, tile, precision=precision, note=note)
+        if self.requested and self.spec.needs:  # no other run has to be spared it any more
+            forget("failed", *_facts(self.spec, self.detail, model, tile, precision))
+        return session
+
+    def instead(
+        self, error: CellrtError, model: ModelFile, tile: Shape, precision: str
+    ) -> EngineChoice:
+        """Choose the next engine, as this one failed to load a model, and remember that.
+
+        What has failed for want of memory, or on the CPU, where trying again costs little, is not
+        remembered.
+
+        Raises
+        ------
+        CellrtError
+            `error`, if the user asked for this engine or there is no other; or one that names the
+            reasons of all engines that failed.
+        """
+        if self.requested or not isinstance(error, EngineError | ResourceError):
+            raise error
+        if isinstance(error, ResourceError) and not self.spec.needs:
+            raise error
+        if isinstance(error, EngineError) and self.spec.needs:
+            remember(
+                "failed",
+                *_facts(self.spec, self.detail, model, tile, precision),
+                text=f"it failed on {date.today().isoformat()}: {error.message}",
+            )
+        place = [spec.name for spec in _ladder].index(self.name) + 1
+        failed = replace(
+            self,
+            skipped=(*self.skipped, (self.name, error.message)),
+            warnings=(*self.warnings, f"engine {self.name} failed: {error.message}"),
+        )
         try:
-            return _engine(self.spec).load(model, tile, precision=precision, note=note)
-        except (EngineError, OSError, RuntimeError) as error:
-            if means_no_memory(error):
-                raise ResourceError(out_of_memory()) from error
-            raise
+            return _first(_ladder[place:], failed, model, tile, precision)
+        except EngineError:
+            if not self.warnings:
+                raise error from None
+            reasons = "; ".join(failed.warnings)
+            raise EngineError(f"no engine loads {model.card.name} here: {reasons}") from error
 
     def build_seconds(self, model: ModelFile, tile: Shape, precision: str) -> float | None:
         """How long the engine took to build that `load` would take; None where none is kept."""
-        build_seconds = getattr(_engine(self.spec), "build_seconds", None)
+        build_seconds = getattr(self.engine, "build_seconds", None)
         if build_seconds is None:
             return None
-        return cast("float | None", build_seconds(model, tile, precision))
+        with _own_errors(self.spec):
+            return cast("float | None", build_seconds(model, tile, precision))
 
 
-def choose_engine(requested: str | None = None) -> EngineChoice:
+def choose_engine(
+    requested: str | None = None,
+    model: ModelFile | None = None,
+    *,
+    tile: Shape | None = None,
+    precision: str = "auto",
+) -> EngineChoice:
     """Pick the best engine that loads, or the one asked for.
+
+    Parameters
+    ----------
+    requested : str, optional
+        Obeyed or refused.
+    model : ModelFile, optional
+        What it shall run. Engines that cannot, or could not on an earlier run, are not taken.
+    tile : (int, int, int), optional
+        Of engines for one tile, instead of the one they choose.
+    precision : str
+        One of `PRECISIONS`.
 
     Raises
     ------
@@ -137,23 +241,85 @@ def choose_engine(requested: str | None = None) -> EngineChoice:
     EngineError
         The engine asked for cannot be had here, or none can. It is never replaced in silence.
     """
-    skipped: list[tuple[str, str]] = []
+    if requested is None:
+        return _first(_ladder, None, model, tile, precision)
     for spec in _ladder:
-        if requested not in (None, spec.name):
-            continue
+        if spec.name == requested:
+            with _own_errors(spec):
+                choice = EngineChoice(spec, _engine(spec).available(asked=True), True)
+            if model is not None:
+                choice.refuse(model, tile or choice.fixed_tile(model, precision), precision)
+            return choice
+    names = ", ".join(spec.name for spec in _ladder)
+    raise UsageError(f"no engine {requested!r}; choose one of {names}")
+
+
+def _first(
+    specs: Sequence[EngineSpec],
+    before: EngineChoice | None,
+    model: ModelFile | None,
+    tile: Shape | None,
+    precision: str,
+) -> EngineChoice:
+    """The first engine that loads, and can run the model, after what is known of those before."""
+    skipped = list(before.skipped) if before else []
+    warnings = list(before.warnings) if before else []
+    refused = False
+    for spec in specs:
         try:
-            detail = _engine(spec).available(asked=requested is not None)
-        except EngineError as error:
-            if requested is not None:
-                raise
+            with _own_errors(spec):
+                detail = _engine(spec).available(asked=False)
+        except CellrtError as error:
             skipped.append((spec.name, error.message))
             continue
-        return EngineChoice(spec, detail, requested is not None, tuple(skipped))
-    if requested is not None:
-        names = ", ".join(spec.name for spec in _ladder)
-        raise UsageError(f"no engine {requested!r}; choose one of {names}")
+        choice = EngineChoice(spec, detail, False, tuple(skipped), tuple(warnings))
+        if model is None:
+            return choice
+        try:
+            taken = tile or choice.fixed_tile(model, precision)
+            choice.refuse(model, taken, precision)
+        except CellrtError as error:
+            refused, why = True, error.message
+        else:
+            former = recall("failed", *_facts(spec, detail, model, taken, precision))
+            if former is None:
+                return choice
+            why = f"{former}; `cellrt doctor` tries it again"
+        skipped.append((spec.name, why))
+        if spec.needs:
+            warnings.append(f"engine {spec.name} is not taken: {why}")
     reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped)
+    if refused and model is not None:
+        raise EngineError(
+            f"no engine here computes {model.card.name} with --precision {precision} ({reasons})"
+        )
     raise EngineError(f"no inference engine loads here ({reasons}); run `pip install openvino`")
+
+
+def _facts(
+    spec: EngineSpec, detail: str, model: ModelFile, tile: Shape | None, precision: str
+) -> tuple[str, ...]:
+    """Everything that whether an engine loads a model depends on."""
+    gpus = [str(gpu) for gpu in nvidia_gpus()[0]] if spec.needs == "nvidia" else []
+    of_tile = str(tile) if spec.fixed_tile else ""
+    return (spec.name, detail, *gpus, model.sha256, of_tile, precision, __version__)
+
+
+@contextmanager
+def _own_errors(spec: EngineSpec) -> Iterator[None]:
+    """Turn whatever an engine's library raises into one of our errors."""
+    try:
+        yield
+    except CellrtError as error:
+        if isinstance(error, EngineError) and means_no_memory(error):
+            raise ResourceError(out_of_memory()) from error
+        raise
+    except Exception as error:
+        if means_no_memory(error):
+            raise ResourceError(out_of_memory()) from error
+        raise EngineError(
+            f"{spec.name} fails ({first_line(error)}); use another --engine"
+        ) from error
 
 
 def _engine(spec: EngineSpec) -> Engine:

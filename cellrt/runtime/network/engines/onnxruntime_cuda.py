@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cellrt.errors import EngineError, first_line
 from cellrt.geometry import Shape
+from cellrt.runtime.machine.driver import install, nvidia_driver, nvidia_gpus
 from cellrt.runtime.machine.gpu import (
     Device,
     address,
@@ -20,7 +21,6 @@ from cellrt.runtime.machine.gpu import (
     open_device,
     stream_handle,
 )
-from cellrt.runtime.machine.hardware import nvidia_gpus
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.model.golden import golden_difference, golden_input
 from cellrt.runtime.network.engines.gpu_session import (
@@ -38,6 +38,8 @@ PROVIDER = "CUDAExecutionProvider"
 _SMALLEST_GRAPH = base64.b64decode(
     "CAo6MwoQCgF4EgF5IghJZGVudGl0eRIFcHJvYmVaCwoBeBIGCgQIARIAYgsKAXkSBgoECAESAEIECgAQDQ=="
 )
+# The package for GPUs is for CUDA 13 from this release on, and for CUDA 12 before.
+_FIRST_FOR_CUDA_13 = [1, 27]
 # With TF32 a product keeps 10 bits of each factor; the means over a tile agree far better.
 _TF32_TOLERANCE = 5e-3
 # Tiles in a batch may be computed by another kernel than alone, which rounds otherwise.
@@ -254,12 +256,24 @@ def _create(library: Any, model: str | bytes, provider_options: dict[str, str]) 
         session = library.InferenceSession(model, options, providers=[(PROVIDER, provider_options)])
     except Exception as error:  # the library raises its own untyped errors
         raise EngineError(
-            f"the CUDA provider does not load ({first_line(error)}); "
-            "run `pip install 'cellrt[cuda]'`"
+            f"the CUDA provider does not load ({first_line(error)}); {_advice(library)}"
         ) from error
     if session.get_providers()[:1] != [PROVIDER]:
         raise EngineError(
             "the CUDA provider is listed but does not load, most likely for want of CUDA or cuDNN "
-            "libraries; run `pip install 'cellrt[cuda]'`"
+            f"libraries; {_advice(library)}"
         )
     return session
+
+
+def _advice(library: Any) -> str:
+    """What to do where the provider does not load: fit the driver, or bring what is missing."""
+    numbers = [int(part) for part in str(library.__version__).split(".")[:2]]
+    major = 13 if numbers >= _FIRST_FOR_CUDA_13 else 12
+    return nvidia_driver().misfit(major, _other_cuda) or f"run `{install('cuda')}`"
+
+
+def _other_cuda(extra: str) -> str:
+    if extra == "cu13":
+        return install("cuda")
+    return f"{install(extra)} 'onnxruntime-gpu[cuda,cudnn]<1.27'"

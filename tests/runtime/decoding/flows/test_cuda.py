@@ -423,9 +423,7 @@ def test_too_little_device_memory_is_seen_before_anything_starts(decoder, kernel
     packed = like_a_network(cells(SHAPE, 11), 11)
 
     def free(size):
-        info = types.SimpleNamespace(free=size)
-        context = types.SimpleNamespace(get_memory_info=lambda: info)
-        monkeypatch.setattr(kernels.steps.cuda, "current_context", lambda: context)
+        monkeypatch.setattr(kernels.steps, "free_bytes", lambda: size)
 
     steps = kernels.steps.CudaSteps()
     needed, finer = 8 * packed.size, (packed.size, 2, 3)
@@ -471,19 +469,26 @@ class TestWithoutUse:
     def find(self):
         return gpu_or_cpu.find_gpu.__wrapped__()
 
+    @pytest.fixture
+    def gpu(self, monkeypatch):
+        monkeypatch.setattr(gpu_or_cpu, "nvidia_gpus", lambda: (("a GPU",), ""))
+        monkeypatch.setattr(gpu_or_cpu, "kernel_trouble", lambda: "")
+
     def test_without_a_driver(self, monkeypatch):
-        monkeypatch.setattr(gpu_or_cpu, "_DRIVER", "libcuda-that-is-not-there.so.1")
+        monkeypatch.setattr(gpu_or_cpu, "nvidia_gpus", lambda: ((), "no NVIDIA driver found"))
         assert self.find() == (None, Place("CPU", "no NVIDIA driver found"))
 
-    def test_where_numba_finds_nothing_it_says_what_to_install(self, monkeypatch):
-        # The C library stands in for a driver that loads.
-        monkeypatch.setattr(gpu_or_cpu.ctypes, "CDLL", lambda name: None)
+    def test_what_is_known_to_keep_numba_from_compiling_is_said(self, gpu, monkeypatch):
+        monkeypatch.setattr(gpu_or_cpu, "kernel_trouble", lambda: "numpy is too new")
+        assert self.find() == (None, Place("CPU", "numpy is too new"))
+
+    def test_where_numba_finds_nothing_it_says_what_to_install(self, gpu, monkeypatch):
         monkeypatch.setitem(sys.modules, f"{PACKAGE}.steps", None)
         steps, found = self.find()
         assert steps is None
         assert "numba cannot use the GPU" in found.reason
 
-    def test_one_that_decodes_otherwise_is_not_used(self, monkeypatch):
+    def test_one_that_decodes_otherwise_is_not_used(self, gpu, monkeypatch):
         class Wrong:
             def __getattr__(self, name):
                 return getattr(HOST, name)
@@ -491,17 +496,17 @@ class TestWithoutUse:
             def to_host(self, labels):
                 return labels[..., ::-1]
 
-        monkeypatch.setattr(gpu_or_cpu.ctypes, "CDLL", lambda name: None)
-        module = types.SimpleNamespace(CudaSteps=Wrong, gpu_name=lambda: "a GPU")
+        monkeypatch.setattr("cellrt.runtime.machine.kernels.device_name", lambda: "a GPU")
+        module = types.SimpleNamespace(CudaSteps=Wrong)
         monkeypatch.setitem(sys.modules, f"{PACKAGE}.steps", module)
         assert self.find() == (
             None,
             Place("CPU", "a GPU decodes a small field otherwise than the CPU"),
         )
 
-    def test_a_right_one_is_used(self, monkeypatch):
-        monkeypatch.setattr(gpu_or_cpu.ctypes, "CDLL", lambda name: None)
-        module = types.SimpleNamespace(CudaSteps=lambda: HOST, gpu_name=lambda: "a GPU")
+    def test_a_right_one_is_used(self, gpu, monkeypatch):
+        monkeypatch.setattr("cellrt.runtime.machine.kernels.device_name", lambda: "a GPU")
+        module = types.SimpleNamespace(CudaSteps=lambda: HOST)
         monkeypatch.setitem(sys.modules, f"{PACKAGE}.steps", module)
         steps, found = self.find()
         assert steps is HOST

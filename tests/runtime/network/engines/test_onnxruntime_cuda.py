@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cellrt.errors import EngineError, ResourceError
-from cellrt.runtime.machine.hardware import Gpu
+from cellrt.runtime.machine.driver import Gpu
 from cellrt.runtime.model.file import open_model
 from cellrt.runtime.model.golden import golden_input
 from cellrt.runtime.network.engines import onnxruntime_cuda
@@ -82,6 +82,26 @@ def test_a_provider_that_is_listed_but_does_not_load_is_skipped_with_the_reason(
         choose_engine("onnxruntime-cuda")
     assert "\n" not in str(raised.value)
     assert choose_engine().name == "openvino"
+
+
+@pytest.mark.parametrize(
+    ("version", "cuda", "mends"),
+    [
+        ("1.31.1", 12040, r"driver 580.*cellrt\[cu12\]' 'onnxruntime-gpu\[cuda,cudnn\]<1.27'"),
+        ("1.26.0", 12040, r"pip install 'cellrt\[cuda\]'"),
+        ("1.23.2", 11080, "driver 525"),
+        ("1.31.1", 13000, r"pip install 'cellrt\[cuda\]'"),
+    ],
+)
+def test_what_mends_a_provider_follows_from_the_driver(
+    gpu, monkeypatch, stub_driver, version, cuda, mends
+):
+    fake = library(["CUDAExecutionProvider"], error=RuntimeError("libcudart: cannot open"))
+    fake.__version__ = version
+    use(monkeypatch, fake)
+    stub_driver.says(CUDA=cuda, DRIVER="1.0", GPUS="NVIDIA RTX A4000/8.6/48/16376")
+    with pytest.raises(EngineError, match=mends):
+        choose_engine("onnxruntime-cuda")
 
 
 def test_a_provider_that_loads_is_taken_and_the_gpu_named(gpu, monkeypatch):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from numba import cuda
 
 from cellrt.runtime.decoding.flows.sinks import Contacts, contacts_of, face_divergence
-from cellrt.runtime.machine.kernels import device_function, kernel, launch, zeros
+from cellrt.runtime.machine.kernels import device_function, inner_function, kernel, launch, zeros
 
 # Slots per basin to begin with; basins of one cell or of a tissue have about 14 neighbours, each
 # of which is shared by two.
@@ -52,7 +52,7 @@ def basin_contacts(
     )
 
 
-@cuda.jit(device=True)
+@inner_function
 def _slot(keys: Any, a: int, b: int) -> Any:
     """Slot of the pair a < b, taken if need be; -1 where too many others are in the way."""
     key = (a << 32) | b

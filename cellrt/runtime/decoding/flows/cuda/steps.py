@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import cuda
 
-from cellrt.errors import EngineError, ResourceError
+from cellrt.errors import ResourceError
 from cellrt.geometry import Shape
 from cellrt.runtime.decoding.flows.cuda.flow_error import tanh_flow_errors
 from cellrt.runtime.decoding.flows.cuda.regions import (
@@ -23,25 +22,12 @@ from cellrt.runtime.decoding.flows.cuda.sinks import basin_contacts
 from cellrt.runtime.decoding.flows.cuda.trace import basins
 from cellrt.runtime.decoding.flows.cuda.upsample import upsample_labels
 from cellrt.runtime.decoding.flows.flow_error import Errors, flow_errors
+from cellrt.runtime.machine.kernels import free_bytes, to_device, wrapped
 
 # Packed field, and pointers that become labels in place. Tables take more, in all networks' fields
 # a small part of it; where they do not fit, the CPU decodes.
 FIELD_BYTES_PER_VOXEL = 4
 LABEL_BYTES_PER_VOXEL = 4
-
-
-def gpu_name() -> str:
-    """Name of the GPU that numba uses.
-
-    Raises
-    ------
-    EngineError
-        numba finds no GPU.
-    """
-    if not cuda.is_available():
-        raise EngineError("it finds none")
-    name = getattr(cuda.get_current_device(), "name", "simulated GPU")
-    return name.decode() if isinstance(name, bytes) else str(name)
 
 
 class CudaSteps:
@@ -70,7 +56,7 @@ class CudaSteps:
         needed = LABEL_BYTES_PER_VOXEL * (voxels + (math.prod(target) if target else 0))
         if not is_device_array(field):
             needed += FIELD_BYTES_PER_VOXEL * voxels
-        free = cuda.current_context().get_memory_info().free
+        free = free_bytes()
         if needed > free:
             raise ResourceError(
                 f"it needs {needed / 1e9:.2g} GB of device memory and {free / 1e9:.2g} GB are free"
@@ -79,9 +65,8 @@ class CudaSteps:
     def field(self, packed: Any) -> Any:
         """Copy a packed field to the device; arrays that are there already are used in place."""
         if not is_device_array(packed):
-            return cuda.to_device(np.ascontiguousarray(packed))
-        # Those of other libraries are wrapped where they lie (``__cuda_array_interface__``).
-        return packed if hasattr(packed, "copy_to_host") else cuda.as_cuda_array(packed)
+            return to_device(packed)
+        return wrapped(packed)
 
     def to_host(self, labels: Any) -> npt.NDArray[np.int32]:
         """Copy labels to the host."""

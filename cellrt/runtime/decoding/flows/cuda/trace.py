@@ -30,7 +30,7 @@ from cellrt.runtime.decoding.flows.trace import (
     move_table,
     next_voxel,
 )
-from cellrt.runtime.machine.kernels import device_function, kernel, launch, to_device, zeros
+from cellrt.runtime.machine.kernels import device_function, empty, kernel, launch, to_device, zeros
 
 # Moves after which a walk is given up. Paths in simulated fields like a network's had 5 on average
 # and at most 22; a field that winds through the whole volume would stall the GPU.
@@ -42,7 +42,7 @@ _creep = device_function(creep)
 
 def basins(packed: Any, step: float, threshold: float) -> tuple[Any, npt.NDArray[np.int64]]:
     """Basins from 1 in the order of their sinks' indices, and these indices on the host."""
-    pointers = cuda.device_array(packed.size, np.int32)
+    pointers = empty(packed.size, np.int32)
     moves = to_device(move_table(step))
     least = threshold_byte(threshold)
     launch(_point, packed.size, packed.reshape(packed.size), packed.shape, moves, least, pointers)
@@ -57,7 +57,7 @@ def follow_and_number(pointers: Any) -> npt.NDArray[np.int64]:
     unfinished, count = map(int, counts.copy_to_host())  # of NumPy's, numba makes no shape
     if unfinished:
         return _finish_on_host(pointers)
-    sinks = cuda.device_array(max(count, 1), np.int64)
+    sinks = empty(max(count, 1), np.int64)
     launch(_collect_sinks, pointers.size, pointers, sinks, zeros(1, np.int64))
     # The order in which threads found them is any; their own order is the host's.
     sorted_sinks: npt.NDArray[np.int64] = np.sort(sinks.copy_to_host()[:count])

@@ -9,7 +9,7 @@ from numba import cuda
 
 from cellrt.runtime.decoding.flows.packed_field import threshold_byte
 from cellrt.runtime.decoding.flows.upsample import check_size, grid_places, label_at, step_units
-from cellrt.runtime.machine.kernels import device_function, kernel, launch, to_device
+from cellrt.runtime.machine.kernels import device_function, empty, kernel, launch, to_device
 
 _label_at = device_function(label_at)
 
@@ -25,7 +25,7 @@ def upsample_labels(
 ) -> Any:
     """Labels on a grid that covers the same volume with other voxels, on the device."""
     check_size(shape)
-    result = cuda.device_array(shape, np.int32)
+    result = empty(shape, np.int32)
     axes = [to_device(grid_places(n, m)) for n, m in zip(labels.shape, shape, strict=True)]
     options = (step_units(step), np.int64(threshold_byte(threshold)), np.int64(walls))
     launch(_upsample, result.size, labels, packed, result, *axes, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -96,10 +97,7 @@ def build_engine(
     trt = library.api
     families = [library.target(name) for name in targets]
     logger = library.logger
-    logger.errors = []
-    builder = trt.Builder(logger)
-    if builder is None:  # pragma: no cover - what TensorRT returns where the driver is missing
-        raise EngineError(_failure(library, "cannot start"))
+    builder = library.start("Builder")
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if flag is None else 1 << int(flag))
     parser = trt.OnnxParser(network, logger)
@@ -156,7 +154,9 @@ def _take_timings(config: Any, file: Path, note: Callable[[str], None]) -> None:
     except Exception as error:  # the bindings' own, and those of reading a file
         reason = first_line(error)
     note(f"former timings of kernels are left out ({reason}), and all are timed again")
-    config.set_timing_cache(config.create_timing_cache(b""), False)
+    # Without a cache of its own the builder has one for this build, which is not kept.
+    with contextlib.suppress(Exception):
+        config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
 def _keep_timings(config: Any, file: Path, note: Callable[[str], None]) -> None:

@@ -19,8 +19,11 @@ from typing import Any
 
 from cellrt.errors import EngineError, InputError, ResourceError
 from cellrt.files import write_whole
+from cellrt.runtime.network.engines.tensorrt.build import Profile
 
 FOLDER_VARIABLE = "CELLRT_ENGINES"
+# All that is ever written there: engines, what is kept beside them, what was found out about them.
+_ENDINGS = ("engine", "json", "lock", "partial", "timings", "kernels", "failed", "verified")
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,12 @@ class EngineKey:
         Of the graph that is built.
     library : str
         Flavour and full version of TensorRT.
-    gpu, compute_capability, driver : str
-        The device, or the families it was built for ahead of time.
+    gpu, compute_capability, multiprocessors, driver : str
+        The device, or the families it was built for ahead of time. Boards of one name and compute
+        capability differ in their number of multiprocessors, as those of the Orin do.
     system : str
-        Operating system and processor architecture.
-    profile : str
+        Operating system and processor architecture; "any" for engines that run on all.
+    profile : Profile
         Tile, batch and workspace.
     """
 
@@ -52,9 +56,10 @@ class EngineKey:
     library: str
     gpu: str
     compute_capability: str
+    multiprocessors: str
     driver: str
     system: str
-    profile: str
+    profile: Profile
 
     @property
     def stem(self) -> str:
@@ -62,12 +67,35 @@ class EngineKey:
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
         return f"{self.model}-{self.precision}-{self.library.split()[0]}-{digest[:16]}"
 
+    @classmethod
+    def of_record(cls, record: dict[str, Any]) -> EngineKey:
+        """Read what `asdict` made.
+
+        Raises
+        ------
+        TypeError, ValueError, KeyError
+            It is not that.
+        """
+        profile = record["profile"]
+        z, y, x = (int(edge) for edge in profile["tile"])
+        return cls(**record | {"profile": Profile(**profile | {"tile": (z, y, x)})})
+
 
 @dataclass(frozen=True)
 class Entry:
     """An engine in the cache as its record describes it.
 
-    ``verified`` says that it was compared with the CPU on this machine.
+    Parameters
+    ----------
+    key : EngineKey
+    path : Path
+    sha256 : str
+    size_bytes : int
+    built : str
+        When, by the clock of the world.
+    build_seconds : float
+    chosen : str
+        When `cellrt build` was last asked for it; empty for one that was built on the way.
     """
 
     key: EngineKey
@@ -76,7 +104,7 @@ class Entry:
     size_bytes: int
     built: str
     build_seconds: float
-    verified: bool = False
+    chosen: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,7 +152,7 @@ class EngineCache:
             self.folder / f"{key.stem}.engine",
             hashlib.sha256(engine).hexdigest(),
             len(engine),
-            datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            _now("seconds"),
             round(build_seconds, 3),
         )
         with self._writing():
@@ -133,13 +161,8 @@ class EngineCache:
             self._record(entry)
         return entry
 
-    def is_verified(self, key: EngineKey) -> bool:
-        """Whether an engine was found to compute what the CPU does."""
-        entry = self.entry(key)
-        return entry is not None and entry.verified
-
-    def mark_verified(self, key: EngineKey) -> None:
-        """Record that an engine computes what the CPU does.
+    def choose(self, key: EngineKey) -> None:
+        """Note that an engine was asked for, so that it is taken before others that fit as well.
 
         Raises
         ------
@@ -149,7 +172,7 @@ class EngineCache:
         entry = self.entry(key)
         if entry is not None:
             with self._writing():
-                self._record(replace(entry, verified=True))
+                self._record(replace(entry, chosen=_now("microseconds")))
 
     def _record(self, entry: Entry) -> None:
         record = asdict(entry) | {"path": entry.path.name}
@@ -190,9 +213,17 @@ class EngineCache:
 
     def timings(self, key: EngineKey) -> Path:
         """File for the timings of kernels, which all engines for one GPU share."""
-        place = (key.library, key.gpu, key.compute_capability, key.driver, key.system)
+        place = (
+            *(key.library, key.gpu, key.compute_capability, key.multiprocessors, key.driver),
+            key.system,
+        )
         digest = hashlib.sha256(json.dumps(place).encode()).hexdigest()
         return self.folder / f"{digest[:16]}.timings"
+
+    def kernels(self, *facts: str) -> Path:
+        """File for the kernels that an engine compiles where it runs."""
+        digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        return self.folder / f"{digest[:32]}.kernels"
 
     def entry(self, key: EngineKey) -> Entry | None:
         """The record of an engine; None where there is none that can be read."""
@@ -204,7 +235,7 @@ class EngineCache:
         return [entry for entry in found if entry is not None]
 
     def clear(self) -> int:
-        """Remove all engines and records; return how many engines there were.
+        """Remove all engines and whatever is known of them; return how many engines there were.
 
         Raises
         ------
@@ -213,10 +244,10 @@ class EngineCache:
         """
         count = 0
         with self._writing():
-            for pattern in ("*.engine", "*.json", "*.lock", "*.partial", "*.timings"):
-                for path in self.folder.glob(pattern):
+            for ending in _ENDINGS:
+                for path in self.folder.glob(f"*.{ending}"):
                     path.unlink()
-                    count += pattern == "*.engine"
+                    count += ending == "engine"
         return count
 
     def _difference(self, key: EngineKey) -> str:
@@ -248,7 +279,7 @@ class EngineCache:
         """Read a record; None where it is missing or cannot be understood."""
         try:
             record: dict[str, Any] = json.loads(path.read_bytes())
-            key = EngineKey(**record.pop("key"))
+            key = EngineKey.of_record(record.pop("key"))
             # Only ever a file in this folder, whatever the record says.
             engine = self.folder / Path(record.pop("path")).name
             return Entry(key=key, path=engine, **record)
@@ -285,6 +316,10 @@ class EngineCache:
                 f"the engine cache {self.folder} cannot be written ({error.strerror or error}); "
                 f"free space there, or set {FOLDER_VARIABLE} to another folder"
             ) from error
+
+
+def _now(precision: str) -> str:
+    return datetime.now(timezone.utc).isoformat(timespec=precision)
 
 
 def default_cache() -> EngineCache:

@@ -13,9 +13,11 @@ import gc
 import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 from cellrt.errors import EngineError, UsageError, first_line
+from cellrt.runtime.machine.driver import NEEDS_DRIVER, Gpu, install, nvidia_driver
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Flavour:
         First version that works and the last major version that is known.
     ahead_of_time : bool
         Engines can be built for GPUs that are not in the machine.
+    title : str
+        For people.
     """
 
     name: str
@@ -39,16 +43,19 @@ class Flavour:
     oldest: tuple[int, ...]
     newest: int
     ahead_of_time: bool
+    title: str
 
 
 FLAVOURS = {
-    # From 10.12 on strongly typed networks take every precision from the graph, as in 11.
-    "tensorrt": Flavour("tensorrt", "tensorrt", (10, 12), 11, ahead_of_time=False),
-    "tensorrt-rtx": Flavour("tensorrt-rtx", "tensorrt_rtx", (1, 2), 1, ahead_of_time=True),
+    # JetPack 6's has strongly typed networks, which take every precision from the graph, as in 11.
+    "tensorrt": Flavour("tensorrt", "tensorrt", (10, 3), 11, False, "TensorRT"),
+    "tensorrt-rtx": Flavour("tensorrt-rtx", "tensorrt_rtx", (1, 2), 1, True, "TensorRT-RTX"),
 }
 
 # Runs engines of TensorRT that were built for it and has no builder: the smallest installation.
-LEAN = Flavour("tensorrt-lean", "tensorrt_lean", (10, 12), 11, ahead_of_time=False)
+LEAN = Flavour("tensorrt-lean", "tensorrt_lean", (10, 3), 11, False, "TensorRT's lean runtime")
+# TensorRT runs on GPUs from Turing on; before version 10.5 it ran on Volta, too.
+_OLDEST_GPU, _VOLTA_UNTIL, _VOLTA = (7, 5), (10, 5), (7, 0)
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,62 @@ class TensorRT:
     def complaint(self) -> str:
         """The last error the library logged, in one line."""
         return self.logger.errors[-1] if self.logger.errors else "it does not say why"
+
+    def start(self, kind: str) -> Any:
+        """Make the library's ``Builder`` or ``Runtime``.
+
+        Without a driver that fits, some versions return nothing, some raise a TypeError, and the
+        lean runtime returns an object that crashes when it is used; what it logged tells.
+
+        Raises
+        ------
+        EngineError
+            It did not start; the message says which driver it needs.
+        """
+        self.logger.errors = []
+        try:
+            with no_collection():
+                made = getattr(self.api, kind)(self.logger)
+        except (TypeError, RuntimeError) as error:
+            made = None
+            self.logger.errors = self.logger.errors or [first_line(error)]
+        # Building ahead of time needs no driver, and may complain that there is none.
+        needs_driver = kind == "Runtime" or not self.flavour.ahead_of_time
+        if made is None or (needs_driver and self.logger.errors):
+            why = driver_misfit(self.flavour) or "see whether `nvidia-smi` works, or use the CPU"
+            raise EngineError(
+                f"{self.flavour.name} {self.version} does not start ({self.complaint}); {why}"
+            )
+        return made
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The version in numbers."""
+        return tuple(int(part) for part in self.version.split(".") if part.isdigit())
+
+    def refuse_gpu(self, gpu: Gpu) -> None:
+        """Refuse a GPU for which this library has no kernels.
+
+        One of which the driver does not tell the compute capability is let pass.
+
+        Raises
+        ------
+        EngineError
+        """
+        if gpu.capability == (0, 0):
+            return
+        if self.flavour.ahead_of_time:
+            runs = "sm{}{}".format(*gpu.capability) in self.targets
+            known = ", ".join(_capability(name) for name in self.targets)
+        else:
+            oldest = _VOLTA if self.numbers[:2] < _VOLTA_UNTIL else _OLDEST_GPU
+            runs = gpu.capability >= oldest
+            known = f"{'.'.join(map(str, oldest))} and newer"
+        if not runs:
+            raise EngineError(
+                f"{self.flavour.title} {self.version} does not run on {gpu.name}: it knows compute "
+                f"capability {known}, and this one has {gpu.compute_capability}"
+            )
 
     @property
     def targets(self) -> dict[str, Any]:
@@ -98,6 +161,12 @@ class TensorRT:
         return self.targets[name.lower()]
 
 
+def _capability(target: str) -> str:
+    """What ``sm89`` and ``sm120`` mean: 8.9 and 12.0."""
+    digits = target.removeprefix("sm")
+    return f"{digits[:-1]}.{digits[-1]}"
+
+
 def open_library(name: str) -> TensorRT:
     """Import a flavour and check its version.
 
@@ -120,15 +189,47 @@ def open_runtime(name: str) -> TensorRT:
     Raises
     ------
     UsageError, EngineError
-        As :func:`open_library`, whose reason counts.
+        As :func:`open_library`, whose reason counts; the driver is too old for the library.
     """
     try:
-        return open_library(name)
+        library = open_library(name)
     except EngineError:
-        if name == "tensorrt":
-            with contextlib.suppress(EngineError):
-                return _open(LEAN)
+        if name != "tensorrt":
+            raise
+        with contextlib.suppress(EngineError):
+            library = _open(LEAN)
+            _refuse_driver(library)
+            return library
         raise
+    _refuse_driver(library)
+    return library
+
+
+def driver_misfit(flavour: Flavour) -> str:
+    """Why the driver does not run a library that pip installed, and what to do.
+
+    Empty where it does, and where nobody says which CUDA the library is for, as with that of a
+    Jetson's system, which fits the driver that came with it.
+    """
+    driver, found = nvidia_driver(), []
+    for major in NEEDS_DRIVER:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            metadata.version(f"{flavour.name}-cu{major}-bindings")
+            swap = functools.partial(_swap, f"{flavour.name}-cu{major}", flavour.name)
+            found.append(driver.misfit(major, swap))
+    return min(found, default="", key=len)
+
+
+def _swap(package: str, name: str, extra: str) -> str:
+    """The command that puts a library for another CUDA in the place of one; they share files."""
+    parts = " ".join((name, package, f"{package}-bindings", f"{package}-libs"))
+    return f"pip uninstall -y {parts} && {install(extra)} {name}-{extra}"
+
+
+def _refuse_driver(library: TensorRT) -> None:
+    misfit = driver_misfit(library.flavour)
+    if misfit:
+        raise EngineError(f"{library.flavour.name} {library.version} does not run here: {misfit}")
 
 
 def _open(flavour: Flavour) -> TensorRT:

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from cellrt._version import __version__
 from cellrt.errors import EngineError, UsageError
 from cellrt.geometry import Shape
-from cellrt.runtime.machine.hardware import Gpu, nvidia_gpus
+from cellrt.runtime.machine.driver import Gpu, nvidia_gpus
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.gpu_session import LARGEST_BATCH
 from cellrt.runtime.network.engines.tensorrt.build import Advance, Profile, build_engine
 from cellrt.runtime.network.engines.tensorrt.cache import EngineCache, EngineKey
 from cellrt.runtime.network.engines.tensorrt.library import FLAVOURS, TensorRT, open_library
+
+TURING = "sm75"
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,20 @@ class Builder:
         if self.gpu is not None:
             return self.gpu.name
         return f"RTX GPUs, {'+'.join(self.targets) or 'any of them'}"
+
+    def refuse(self, precision: str) -> None:
+        """Refuse a precision that the library has no kernels for, before anything is built.
+
+        Raises
+        ------
+        EngineError
+        """
+        if TURING in self.targets and precision != "fp16":
+            raise EngineError(
+                f"{self.library.flavour.title} has 3D convolutions only in fp16 for compute "
+                f"capability 7.5, and none in {precision}; run `cellrt build --precision fp16 "
+                f"--engine tensorrt-rtx --target {TURING}` with the fp32 model"
+            )
 
 
 def choose_builder(flavour: str | None = None, targets: Sequence[str] = ()) -> Builder:
@@ -74,13 +90,19 @@ def _builder(flavour: str, targets: Sequence[str]) -> Builder:
         return Builder(library, None, tuple(chosen))
     if targets:
         library.target(targets[0])  # refuses, with the reason
-    gpus, reason = nvidia_gpus()
+    gpus, reason = nvidia_gpus()  # in the order in which CUDA counts them from now on
     if not gpus:
         raise EngineError(
             f"{flavour} builds for the GPU in this machine, and there is none: {reason}; use "
             "--engine tensorrt-rtx to build for another machine"
         )
+    library.refuse_gpu(gpus[0])
     return Builder(library, gpus[0], ())
+
+
+def this_system() -> str:
+    """Operating system and processor architecture."""
+    return f"{platform.system()} {platform.machine()}"
 
 
 def engine_key(model: ModelFile, builder: Builder, profile: Profile, precision: str) -> EngineKey:
@@ -94,9 +116,10 @@ def engine_key(model: ModelFile, builder: Builder, profile: Profile, precision: 
         library=f"{builder.library.flavour.name} {builder.library.version}",
         gpu=gpu.name if gpu else "RTX GPUs",
         compute_capability=gpu.compute_capability if gpu else "+".join(builder.targets) or "any",
+        multiprocessors=str(gpu.multiprocessors) if gpu else "any",
         driver=gpu.driver if gpu else "any",
-        system=f"{platform.system()} {platform.machine()}",
-        profile=str(profile),
+        system=this_system() if gpu else "any",
+        profile=profile,
     )
 
 
@@ -142,6 +165,8 @@ def obtain_engine(
     ------
     UsageError
         `lean` with TensorRT-RTX, which has no lean runtime.
+    EngineError
+        A precision that the GPU does not have; see `Builder.refuse`.
     CellrtError
         See `build_engine` and `EngineCache.find_or_build`.
     """
@@ -150,6 +175,7 @@ def obtain_engine(
             f"{builder.library.flavour.name} has no lean runtime; use --engine tensorrt, or leave "
             "--lean out"
         )
+    builder.refuse(precision or model.card.precision)
     profile = Profile(tile or model.card.tile, largest_batch, workspace_bytes, lean)
     key = engine_key(model, builder, profile, precision or model.card.precision)
 

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.errors import EngineError, ResourceError
+from cellrt.errors import EngineError
 from cellrt.geometry import Shape
+from cellrt.runtime.machine.driver import Gpu, nvidia_gpus
 from cellrt.runtime.machine.gpu import (
     Device,
+    DeviceMemoryError,
     address,
     devices_alike,
     memory_errors,
     open_device,
     stream_handle,
 )
-from cellrt.runtime.machine.hardware import Gpu, nvidia_gpus
 from cellrt.runtime.model.file import ModelFile, bundled_models
 from cellrt.runtime.model.golden import golden_input
 from cellrt.runtime.network.engines.gpu_session import (
-    LARGEST_BATCH,
     DeviceSession,
     SpreadSession,
     on_all,
 )
 from cellrt.runtime.network.engines.openvino import CPU
-from cellrt.runtime.network.engines.tensorrt.build import Profile
-from cellrt.runtime.network.engines.tensorrt.cache import EngineCache, EngineKey, default_cache
+from cellrt.runtime.network.engines.remembered import recall, remember
+from cellrt.runtime.network.engines.tensorrt.cache import (
+    EngineCache,
+    EngineKey,
+    Entry,
+    default_cache,
+)
+from cellrt.runtime.network.engines.tensorrt.kernels import KeptKernels
 from cellrt.runtime.network.engines.tensorrt.library import (
     LEAN,
     TensorRT,
@@ -38,6 +46,7 @@ from cellrt.runtime.network.engines.tensorrt.library import (
     open_runtime,
 )
 from cellrt.runtime.network.engines.tensorrt.provide import (
+    TURING,
     Builder,
     engine_key,
     obtain_engine,
@@ -70,14 +79,43 @@ class TensorRTEngine:
         Raises
         ------
         EngineError
-            There is no GPU, or the library or numba's CUDA target cannot be had.
+            There is no GPU, or not one that the library knows, or the library or numba's CUDA
+            target cannot be had.
         """
-        gpus, reason = nvidia_gpus()
-        if not gpus:
-            raise EngineError(reason)
+        gpu = _gpu()
         library = open_runtime(self.flavour)
+        library.refuse_gpu(gpu)
         open_device()
-        return f"{library.flavour.name} {library.version} on {gpus[0].name}"
+        return f"{library.flavour.name} {library.version} on {gpu.name}"
+
+    def check(self, model: ModelFile, tile: Shape, precision: str) -> None:
+        """Refuse a model of which there is no engine, where none could be built either.
+
+        Raises
+        ------
+        EngineError
+            No engine in the precision asked for has been built, this GPU has none in the model's,
+            or the library builds none.
+        """
+        gpu, library = _gpu(), open_runtime(self.flavour)
+        builder = _builder(library, gpu)
+        if next(_entries(model, builder, tile, precision, default_cache(), gpu), None):
+            return
+        bundled = bundled_models().get(model.card.name) == model.path
+        build = f"cellrt build {model.card.name if bundled else model.path} --engine {self.flavour}"
+        if library.flavour is LEAN:
+            raise EngineError(
+                f"there is no engine of {model.card.name} for TensorRT's lean runtime, which "
+                "builds none; run `cellrt build --lean` with all of TensorRT on this GPU, or "
+                "`pip install 'cellrt[tensorrt]'`"
+            )
+        if precision not in ("auto", model.card.precision):
+            raise EngineError(
+                f"there is no {precision} engine of {model.card.name} for {self.flavour}, this "
+                f"GPU and tiles of {'x'.join(map(str, tile))}; run `{build} --precision "
+                f"{precision}`, or use --precision auto"
+            )
+        builder.refuse(model.card.precision)
 
     def load(
         self,
@@ -95,52 +133,26 @@ class TensorRTEngine:
         Raises
         ------
         EngineError
-            No engine in the precision asked for has been built, it does not load on this GPU, it
-            computes something else than the CPU does, or the CPU has no engine to compare with.
+            As `check`; the engine does not load on this GPU, it computes something else than the
+            CPU does, or the CPU has no engine to compare with.
         ResourceError
             The cache cannot be written, or there is too little device memory.
         """
-        gpus, reason = nvidia_gpus()
-        if not gpus:
-            raise EngineError(reason)
-        cache = default_cache()
-        library = open_runtime(self.flavour)
-        builder = _builder(library, gpus[0])
-        built = _built(model, builder, tile, precision, cache, gpus[0])
+        self.check(model, tile, precision)
+        gpu, cache = _gpu(), default_cache()
+        builder = _builder(open_runtime(self.flavour), gpu)
+        built = _built(model, builder, tile, precision, cache, gpu)
         if built is None:
-            if library.flavour is LEAN:
-                raise EngineError(
-                    f"there is no engine of {model.card.name} for TensorRT's lean runtime, which "
-                    "builds none; run `cellrt build --lean` with all of TensorRT on this GPU, or "
-                    "`pip install 'cellrt[tensorrt]'`"
-                )
-            if precision not in ("auto", model.card.precision):
-                bundled = bundled_models().get(model.card.name) == model.path
-                raise EngineError(
-                    f"there is no {precision} engine of {model.card.name} for {self.flavour}, this "
-                    f"GPU and tiles of {'x'.join(map(str, tile))}; run `cellrt build "
-                    f"{model.card.name if bundled else model.path} --engine {self.flavour} "
-                    f"--precision {precision}`, or use --precision auto"
-                )
             built = obtain_engine(model, builder, cache, tile=tile, note=note)
         engine, key = built
-        session = on_all(
-            [
-                TensorRTSession(
-                    builder.library, engine, open_device(index), key.precision, gpus[0].name
-                )
-                for index in devices_alike()
-            ]
-        )
-        if not cache.is_verified(key):
-            note(f"comparing the new engine of {model.card.name} with the CPU, once")
-            reference = CPU.load(model, tile, precision="fp32")
-            verify(session.infer, reference.infer, tile, self.flavour)
-            try:
-                cache.mark_verified(key)
-            except ResourceError as error:  # compared again the next time, and that is all
-                note(str(error))
-        return session
+        return open_engine(builder.library, engine, key.precision, model, tile, note)
+
+    def tile(self, model: ModelFile, precision: str) -> Shape | None:
+        """The tile (z, y, x) that `cellrt build` was last asked for; None where it never was."""
+        gpu = _gpu()
+        builder = _builder(open_runtime(self.flavour), gpu)
+        entries = _entries(model, builder, None, precision, default_cache(), gpu)
+        return next((entry.key.profile.tile for entry in entries if entry.chosen), None)
 
     def build_seconds(self, model: ModelFile, tile: Shape, precision: str) -> float | None:
         """How long the engine took to build that is taken from the cache; None without one.
@@ -153,10 +165,65 @@ class TensorRTEngine:
         gpus, _ = nvidia_gpus()
         if not gpus:
             return None
-        cache, builder = default_cache(), _builder(open_runtime(self.flavour), gpus[0])
-        built = _built(model, builder, tile, precision, cache, gpus[0])
-        entry = None if built is None else cache.entry(built[1])
-        return None if entry is None else entry.build_seconds
+        builder = _builder(open_runtime(self.flavour), gpus[0])
+        entries = _entries(model, builder, tile, precision, default_cache(), gpus[0])
+        return next((entry.build_seconds for entry in entries), None)
+
+
+def open_engine(
+    library: TensorRT,
+    engine: bytes,
+    precision: str,
+    model: ModelFile,
+    tile: Shape,
+    note: Note = lambda text: None,
+) -> DeviceSession | SpreadSession:
+    """Load an engine on every GPU that is like the first, and compare it with the CPU, once.
+
+    Parameters
+    ----------
+    library : TensorRT
+    engine : bytes
+        Serialised; see `TensorRTSession`.
+    precision : str
+        Of its graph.
+    model : ModelFile
+        What the CPU computes for comparison, in fp32.
+    tile : (int, int, int)
+    note : callable
+
+    Raises
+    ------
+    EngineError
+        It does not load on this GPU, or computes something else than the CPU does.
+    ResourceError
+        Too little device memory for one tile.
+    """
+    gpu = _gpu()
+    facts = (
+        hashlib.sha256(engine).hexdigest(),
+        f"{library.flavour.name} {library.version}",
+        # Another GPU or driver computes with other kernels.
+        *(str(gpu), str(gpu.multiprocessors), str(len(devices_alike()))),
+    )
+    kernels = default_cache().kernels(*facts)
+    sessions = [
+        TensorRTSession(library, engine, open_device(index), precision, gpu.name, kernels)
+        for index in devices_alike()
+    ]
+    if recall("verified", *facts) is None:
+        note(f"comparing the new engine of {model.card.name} with the CPU, once")
+        verify(sessions, CPU.load(model, tile, precision="fp32").infer, tile, library.flavour.name)
+        remember("verified", *facts)
+        sessions[0].finish()
+    return on_all(sessions)
+
+
+def _gpu() -> Gpu:
+    gpus, reason = nvidia_gpus()
+    if not gpus:
+        raise EngineError(reason)
+    return gpus[0]
 
 
 TENSORRT, TENSORRT_RTX = TensorRTEngine("tensorrt"), TensorRTEngine("tensorrt-rtx")
@@ -167,7 +234,7 @@ def _builder(library: TensorRT, gpu: Gpu) -> Builder:
     if not library.flavour.ahead_of_time:
         return Builder(library, gpu, ())
     # Engines without a target run from compute capability 8 on.
-    return Builder(library, None, ("sm75",) if gpu.compute_capability == "7.5" else ())
+    return Builder(library, None, (TURING,) if gpu.compute_capability == "7.5" else ())
 
 
 def _built(
@@ -179,25 +246,47 @@ def _built(
     gpu: Gpu,
 ) -> tuple[bytes, EngineKey] | None:
     """An engine that is in the cache: built here, or ahead of time for GPUs like this one."""
-    profile = Profile(tile, LARGEST_BATCH, lean=builder.library.flavour is LEAN)
-    family = f"sm{gpu.compute_capability.replace('.', '')}"
-    for name in ("fp16", model.card.precision) if precision == "auto" else (precision,):
-        key = engine_key(model, builder, profile, name)
-        for entry in cache.entries():
-            other = entry.key
-            same = replace(key, compute_capability=other.compute_capability, library=other.library)
-            here = other.compute_capability == key.compute_capability
-            if same != other or not (here or family in other.compute_capability.split("+")):
-                continue
-            if other.library != key.library and not _runs_older(builder.library, other.library):
-                continue
-            engine, _ = cache.find(other)
-            if engine is not None:
-                return engine, other
+    for entry in _entries(model, builder, tile, precision, cache, gpu):
+        engine, _ = cache.find(entry.key)
+        if engine is not None:
+            return engine, entry.key
     return None
 
 
-def _runs_older(library: TensorRT, built_with: str) -> bool:
+def _entries(
+    model: ModelFile,
+    builder: Builder,
+    tile: Shape | None,
+    precision: str,
+    cache: EngineCache,
+    gpu: Gpu,
+) -> Iterator[Entry]:
+    """Engines that this GPU can run, the best first, whatever their batch and workspace.
+
+    Of those in one precision, the one that `cellrt build` was last asked for is the best, and
+    before all that were built on the way.
+    """
+    lean = builder.library.flavour is LEAN
+    family = f"sm{gpu.compute_capability.replace('.', '')}"
+    for name in ("fp16", model.card.precision) if precision == "auto" else (precision,):
+        found = []
+        for entry in cache.entries():
+            other = entry.key
+            key = engine_key(model, builder, other.profile, name)
+            same = replace(key, compute_capability=other.compute_capability, library=other.library)
+            here = other.compute_capability == key.compute_capability
+            if (
+                same == other
+                and other.profile.lean == lean
+                and tile in (None, other.profile.tile)
+                and (here or family in other.compute_capability.split("+"))
+                and (other.library == key.library or runs_older(builder.library, other.library))
+            ):
+                found.append(entry)
+        yield from sorted(found, key=lambda entry: (entry.chosen, entry.built), reverse=True)
+
+
+def runs_older(library: TensorRT, built_with: str) -> bool:
     """Whether this is a lean runtime no older than the TensorRT that an engine was built with."""
     name, _, version = built_with.partition(" ")
     return (
@@ -211,22 +300,45 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
-def verify(infer: Infer, reference: Infer, tile: Shape, name: str) -> None:
-    """Compare an engine with the CPU on one tile.
+def verify(sessions: Sequence[DeviceSession], reference: Infer, tile: Shape, name: str) -> None:
+    """Compare an engine on each GPU with the CPU, on as many tiles as it will compute at once.
+
+    The tiles differ, so that one which is computed in another's place shows.
 
     Raises
     ------
     EngineError
         They differ.
+    ResourceError
+        Too little device memory for one tile.
     """
     image = golden_input(tile)
-    expected = reference(image)
-    difference = np.abs(infer(image) - expected).mean(axis=(0, 2, 3, 4)).max()
-    if not difference <= TOLERANCE:
-        raise EngineError(
-            f"{name} computes something else than the CPU (mean difference {difference:.2g}, at "
-            f"most {TOLERANCE} is expected); use --engine openvino, and report the model"
-        )
+    turned = (image, image[..., ::-1], image[..., ::-1, :], 1 - image)
+    most = max(session.largest_batch for session in sessions)
+    images = np.concatenate([turned[index % len(turned)] for index in range(most)])
+    expected = [reference(np.ascontiguousarray(one[None])) for one in images[: len(turned)]]
+    for session in sessions:
+        found = _infer_most(session, images[: session.largest_batch])
+        for index, fields in enumerate(found):
+            wanted = expected[index % len(turned)][0]
+            difference = np.abs(fields - wanted).mean(axis=(1, 2, 3)).max()
+            if not difference <= TOLERANCE:
+                raise EngineError(
+                    f"{name} computes something else than the CPU (mean difference "
+                    f"{difference:.2g}, at most {TOLERANCE} is expected); use --engine openvino, "
+                    "and report the model"
+                )
+
+
+def _infer_most(session: DeviceSession, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Fields of as many tiles as there is device memory for."""
+    while True:
+        try:
+            return session.infer(images)
+        except DeviceMemoryError:
+            if len(images) == 1:
+                raise
+            images = images[: len(images) // 2]
 
 
 class TensorRTSession(DeviceSession):
@@ -236,10 +348,13 @@ class TensorRTSession(DeviceSession):
     ----------
     library : TensorRT
     engine : bytes
-        Serialised; it is machine code, so only from the cache or straight from the builder.
+        Serialised; it is machine code, so only from the user's cache or bundle, where its hash is
+        recorded, or straight from the builder.
     gpu : Device
     precision, name : str
         For the run record: the graph's precision, the GPU's name.
+    kernels : Path, optional
+        Where what TensorRT-RTX compiles for this GPU is kept, so that no later process compiles it.
 
     Raises
     ------
@@ -248,7 +363,13 @@ class TensorRTSession(DeviceSession):
     """
 
     def __init__(
-        self, library: TensorRT, engine: bytes, gpu: Device, precision: str, name: str
+        self,
+        library: TensorRT,
+        engine: bytes,
+        gpu: Device,
+        precision: str,
+        name: str,
+        kernels: Path | None = None,
     ) -> None:
         self.gpu = gpu
         self.device = name
@@ -256,9 +377,8 @@ class TensorRTSession(DeviceSession):
         self.stream = gpu.stream()
         self._library = library
         trt = library.api
-        library.logger.errors = []
+        self._runtime = library.start("Runtime")
         with no_collection():
-            self._runtime = trt.Runtime(library.logger)
             self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
             raise EngineError(
@@ -274,8 +394,9 @@ class TensorRTSession(DeviceSession):
         self.largest_batch = int(largest[0])
         # Its working memory is ours, as large as the batch needs and no larger.
         strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        with memory_errors():
-            self._context = self._engine.create_execution_context(_settings(self._engine, strategy))
+        self._kernels, how = _settings(self._engine, strategy, kernels)
+        with memory_errors(), no_collection():
+            self._context = self._engine.create_execution_context(how)
         if self._context is None:
             raise EngineError(
                 f"{library.flavour.name} {library.version} cannot run the engine: "
@@ -283,6 +404,14 @@ class TensorRTSession(DeviceSession):
             )
         self._workspace: Any = None
         self._shape: tuple[int, ...] = ()
+        self._shapes: set[tuple[int, ...]] = set()
+        self._compiled = True
+
+    def finish(self) -> None:
+        """Say that an image is done: what was compiled for it is kept for the next process."""
+        if self._kernels is not None and self._compiled:
+            self._kernels.keep()
+        self._compiled = False
 
     def reserve(self, batch: int, tile: Shape) -> None:
         """See `DeviceSession`."""
@@ -300,6 +429,8 @@ class TensorRTSession(DeviceSession):
             self._workspace = self.gpu.empty((max(size, 256),), np.uint8, self.stream)
         self._context.set_device_memory(address(self._workspace), self._workspace.size)
         self._shape = shape
+        self._compiled |= shape not in self._shapes
+        self._shapes.add(shape)
 
     def enqueue(self, image: Any, fields: Any) -> None:
         """See `DeviceSession`."""
@@ -313,10 +444,15 @@ class TensorRTSession(DeviceSession):
             )
 
 
-def _settings(engine: Any, strategy: Any) -> Any:
-    """How to create a context: TensorRT takes a strategy, TensorRT-RTX a configuration."""
+def _settings(engine: Any, strategy: Any, kernels: Path | None) -> tuple[KeptKernels | None, Any]:
+    """How to create a context: a configuration where there are such, else the strategy alone.
+
+    TensorRT has configurations from 10.11 on, and TensorRT-RTX keeps compiled kernels in them.
+    """
     if not hasattr(engine, "create_runtime_config"):
-        return strategy
-    config = engine.create_runtime_config()
-    config.set_execution_context_allocation_strategy(strategy)
-    return config
+        return None, strategy
+    settings = engine.create_runtime_config()
+    settings.set_execution_context_allocation_strategy(strategy)
+    if kernels is None or not hasattr(settings, "create_runtime_cache"):
+        return None, settings
+    return KeptKernels(settings, kernels), settings

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from cellrt.errors import EngineError, UsageError
-from cellrt.runtime.machine.hardware import Gpu
+from cellrt.runtime.machine.driver import Gpu
 from cellrt.runtime.model.file import bundled_models, open_model
 from cellrt.runtime.network.engines.tensorrt import build, provide
 from cellrt.runtime.network.engines.tensorrt.build import Profile, build_engine
@@ -114,6 +114,60 @@ def test_the_order_of_targets_does_not_matter(library):
     assert first.targets == ("sm89", "sm120")
 
 
+def card(name, capability):
+    return Gpu(name, "80 GiB", "580.95", capability)
+
+
+@pytest.mark.parametrize(
+    ("capability", "runs"),
+    [
+        *((known, True) for known in ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1", "")),
+        *((other, False) for other in ("6.1", "7.0", "8.7", "9.0", "10.0", "11.0")),
+    ],
+)
+def test_tensorrt_rtx_takes_the_gpus_that_it_has_kernels_for(library, capability, runs):
+    gpu = card("NVIDIA card", capability)
+    if runs:
+        library.refuse_gpu(gpu)
+        return
+    with pytest.raises(EngineError, match=r"it knows compute capability 7.5, .*12.0") as raised:
+        library.refuse_gpu(gpu)
+    assert capability in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("version", "capability", "runs"),
+    [
+        ("10.3.0", "7.0", True),
+        ("10.7.0", "7.0", False),
+        ("11.4.0.106", "6.1", False),
+        ("10.3.0", "6.1", False),
+        ("10.3.0", "8.7", True),
+        ("11.4.0.106", "9.0", True),
+        ("11.4.0.106", "7.5", True),
+    ],
+)
+def test_tensorrt_takes_volta_until_10_5_and_newer_gpus_always(version, capability, runs):
+    tensorrt = TensorRT(FLAVOURS["tensorrt"], None, version)
+    if runs:
+        tensorrt.refuse_gpu(card("NVIDIA card", capability))
+        return
+    with pytest.raises(EngineError, match="and newer, and this one has"):
+        tensorrt.refuse_gpu(card("NVIDIA card", capability))
+
+
+@pytest.mark.parametrize("targets", [("sm75",), ("sm75", "sm89")])
+def test_turing_is_refused_what_it_has_no_kernels_for_and_told_what_it_has(
+    library, tmp_path, targets
+):
+    builder, cache = choose_builder("tensorrt-rtx", targets), EngineCache(tmp_path)
+    with pytest.raises(EngineError, match="precision fp16"):
+        obtain_engine(open_model("nuclei"), builder, cache)
+    with pytest.raises(EngineError, match="none in int8"):
+        obtain_engine(open_model("nuclei"), builder, cache, precision="int8")
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_engine_is_built_once_and_again_for_another_target(library, tmp_path):
     model, cache, notes = open_model("nuclei"), EngineCache(tmp_path), []
     sm89 = choose_builder("tensorrt-rtx", ["sm89"])
@@ -156,7 +210,7 @@ class Refusing:
 
     def set_timing_cache(self, cache, ignore_mismatch):
         assert not ignore_mismatch
-        if cache is None:
+        if cache is None or self.way == "takes none":
             raise TypeError("incompatible function arguments")
         if cache:
             return False
@@ -176,6 +230,13 @@ def test_timings_that_are_rejected_are_left_out_with_one_line(tmp_path, way):
     (note,) = notes
     assert "left out" in note
     assert "\n" not in note
+
+
+def test_a_builder_that_takes_no_timings_at_all_builds_without(tmp_path):
+    file, notes = tmp_path / "some.timings", []
+    file.write_bytes(b"of another GPU")
+    build._take_timings(Refusing("takes none"), file, notes.append)
+    assert len(notes) == 1
 
 
 @pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX")
@@ -253,7 +314,7 @@ def fake_tensorrt(monkeypatch, version):
     monkeypatch.setitem(sys.modules, "tensorrt", module)
 
 
-@pytest.mark.parametrize("version", ["10.12.0.36", "10.13.3", "11.4.0"])
+@pytest.mark.parametrize("version", ["10.3.0", "10.13.3", "11.4.0"])
 def test_tensorrt_on_a_gpu_is_taken_first(monkeypatch, version):
     fake_tensorrt(monkeypatch, version)
     monkeypatch.setattr(provide, "nvidia_gpus", lambda: ((ORIN,), ""))
@@ -264,11 +325,31 @@ def test_tensorrt_on_a_gpu_is_taken_first(monkeypatch, version):
     assert key.library == f"tensorrt {version}"
 
 
-@pytest.mark.parametrize("version", ["8.6.1", "10.11.0", "12.0.0"])
+@pytest.mark.parametrize("version", ["8.6.1", "10.2.0", "12.0.0"])
 def test_a_version_that_is_not_known_to_work_is_refused(monkeypatch, version):
     fake_tensorrt(monkeypatch, version)
-    with pytest.raises(EngineError, match=rf"tensorrt {version} is installed, and 10.12 to 11"):
+    with pytest.raises(EngineError, match=rf"tensorrt {version} is installed, and 10.3 to 11"):
         open_library("tensorrt")
+
+
+def test_tensorrt_builds_for_the_device_that_segment_opens(monkeypatch, stub_driver):
+    fake_tensorrt(monkeypatch, "10.3.0")
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "")  # which is put back afterwards
+    monkeypatch.delenv("CUDA_DEVICE_ORDER")
+    stub_driver.says(CUDA=12060, DRIVER="540.4", GPUS="Orin/8.7/16/62000;RTX/8.9/40/20000")
+    builder = choose_builder("tensorrt")
+    # Before CUDA starts, so that its first device is the first of the list, and not the fastest.
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    key = engine_key(open_model("nuclei"), builder, PROFILE, "fp16")
+    assert (key.gpu, key.multiprocessors) == ("Orin", "16")
+
+
+@pytest.mark.parametrize("capability", ["6.1", "5.3"])
+def test_tensorrt_builds_for_no_gpu_that_it_has_no_kernels_for(monkeypatch, capability):
+    fake_tensorrt(monkeypatch, "10.13.3")
+    monkeypatch.setattr(provide, "nvidia_gpus", lambda: ((card("old", capability),), ""))
+    with pytest.raises(EngineError, match="does not run on old"):
+        choose_builder("tensorrt")
 
 
 def test_tensorrt_without_a_gpu_says_why_and_what_else_to_do(monkeypatch):

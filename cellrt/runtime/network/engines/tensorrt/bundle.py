@@ -1,0 +1,284 @@
+"""An engine with its model in one file, for a machine without a network or a builder.
+
+An engine is machine code, so whoever makes a bundle can run programs as whoever uses it. The hashes
+in a bundle show damage, not its maker: a bundle is to be trusted as a program is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cellrt.errors import EngineError, InputError, first_line
+from cellrt.files import atomic_outputs, refuse_special
+from cellrt.geometry import Shape
+from cellrt.runtime.machine.driver import Gpu, nvidia_gpus
+from cellrt.runtime.machine.gpu import open_device
+from cellrt.runtime.model.file import ModelFile, open_model
+from cellrt.runtime.network.engines.base import PRECISIONS, EngineSpec, Session
+from cellrt.runtime.network.engines.ladder import EngineChoice
+from cellrt.runtime.network.engines.tensorrt.cache import EngineKey
+from cellrt.runtime.network.engines.tensorrt.library import FLAVOURS, TensorRT, open_runtime
+from cellrt.runtime.network.engines.tensorrt.provide import this_system
+from cellrt.runtime.network.engines.tensorrt.session import open_engine, runs_older
+
+FORMAT = 1
+_RECORD, _MODEL, _ENGINE = "record.json", "model.onnx", "engine"
+# More than any record, and than any model or engine of ours: what is larger is something else.
+_LARGEST_RECORD, _LARGEST = 1 << 20, 4 << 30
+
+
+def write_bundle(
+    path: Path, model: ModelFile, engine: bytes, key: EngineKey, *, overwrite: bool = False
+) -> str:
+    """Write an engine, the model that it is of, and what both depend on, into one file.
+
+    Returns
+    -------
+    str
+        SHA-256 of the file.
+
+    Raises
+    ------
+    InputError, ResourceError
+        As :func:`cellrt.files.atomic_outputs`.
+    """
+    content = model.path.read_bytes()
+    record = {
+        "format": FORMAT,
+        "key": asdict(key),
+        "engine_sha256": hashlib.sha256(engine).hexdigest(),
+        "model_sha256": hashlib.sha256(content).hexdigest(),
+    }
+    parts = {_RECORD: json.dumps(record, indent=1).encode(), _MODEL: content, _ENGINE: engine}
+    size = sum(map(len, parts.values()))
+    with atomic_outputs(
+        {"bundle": path}, overwrite=overwrite, needed_bytes=size, inputs=[model.path]
+    ) as temporary:
+        with zipfile.ZipFile(temporary["bundle"], "w") as archive:
+            for name, data in parts.items():
+                archive.writestr(zipfile.ZipInfo(name), data)  # the same bytes on every day
+        digest = hashlib.sha256(temporary["bundle"].read_bytes()).hexdigest()
+    return digest
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that is open: its model is a file for as long as that lasts.
+
+    Parameters
+    ----------
+    path : Path
+    sha256 : str
+        Of the file.
+    key : EngineKey
+        What the engine was built from and for.
+    model : ModelFile
+    """
+
+    path: Path
+    sha256: str
+    key: EngineKey
+    model: ModelFile
+
+    def choose(self) -> EngineChoice:
+        """The engine in the bundle as the one that the user asked for.
+
+        Raises
+        ------
+        EngineError
+            It does not fit this machine; the message says why.
+        """
+        flavour = self.key.library.partition(" ")[0]
+        engine = BundledEngine(self.path, self.sha256, self.key, self.model.sha256)
+        detail = engine.available(asked=True)
+        spec = EngineSpec(flavour, "", "nvidia", True, frozenset(PRECISIONS))
+        return EngineChoice(spec, detail, True, own=engine)
+
+
+@contextmanager
+def open_bundle(path: str | Path) -> Iterator[Bundle]:
+    """Check a bundle, and put its model where it can be opened.
+
+    Raises
+    ------
+    InputError
+        It is no bundle, or damaged.
+    """
+    path = Path(path)
+    refuse_special(path, "give a file that `cellrt build -o` wrote")
+    if not path.is_file():
+        raise InputError(f"there is no file {path}; give one that `cellrt build -o` wrote")
+    key, parts = _read(path)
+    with TemporaryDirectory(prefix="cellrt-bundle-") as folder:
+        file = Path(folder) / f"{Path(key.model).name}.onnx"
+        file.write_bytes(parts[_MODEL])
+        yield Bundle(path, hashlib.sha256(path.read_bytes()).hexdigest(), key, open_model(file))
+
+
+def _read(path: Path) -> tuple[EngineKey, dict[str, bytes]]:
+    """What an engine was built from and for, and the contents of its bundle, checked."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = {}
+            for name, most in ((_RECORD, _LARGEST_RECORD), (_MODEL, _LARGEST), (_ENGINE, _LARGEST)):
+                if archive.getinfo(name).file_size > most:
+                    raise ValueError(f"{name} is too large")
+                parts[name] = archive.read(name)
+        record: dict[str, Any] = json.loads(parts[_RECORD])
+        if record["format"] != FORMAT:
+            raise InputError(
+                f"{path.name} is a bundle of format {record['format']!r}, and this version of "
+                f"cellrt reads {FORMAT}; build it again with this version"
+            )
+        key = EngineKey.of_record(record["key"])
+        expected = {_ENGINE: record["engine_sha256"], _MODEL: record["model_sha256"]}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path.name} is no bundle of an engine, or damaged ({first_line(error)}); give a file "
+            "that `cellrt build -o` wrote, or copy it again"
+        ) from error
+    for name, digest in expected.items():
+        if hashlib.sha256(parts[name]).hexdigest() != digest:
+            raise InputError(
+                f"{path.name} is damaged: its {name} is not the one whose hash was recorded when "
+                "it was built; copy it again"
+            )
+    return key, parts
+
+
+@dataclass(frozen=True)
+class BundledEngine:
+    """The engine of a bundle, as the ladder has engines; read when it is loaded.
+
+    Parameters
+    ----------
+    path : Path
+    sha256 : str
+        Of the file when it was checked.
+    key : EngineKey
+    model_sha256 : str
+    """
+
+    path: Path
+    sha256: str
+    key: EngineKey
+    model_sha256: str
+
+    def available(self, *, asked: bool = True) -> str:
+        """Return library, GPU and bundle.
+
+        Raises
+        ------
+        EngineError
+            The engine does not fit the library, the GPU or the system.
+        """
+        library, gpu = self._library()
+        misfits = list(_misfits(self.key, library, gpu))
+        if misfits:
+            raise EngineError(
+                f"{self.path.name} does not fit this machine: {'; '.join(misfits)}; build it on a "
+                "machine like this one, or leave --engine-file out"
+            )
+        open_device()
+        return (
+            f"{library.flavour.name} {library.version} on {gpu.name}, from {self.path.name}, "
+            f"sha256 {self.sha256[:16]}"
+        )
+
+    def check(self, model: ModelFile, tile: Shape, precision: str) -> None:
+        """Refuse another model, tile or precision than the engine's.
+
+        Raises
+        ------
+        EngineError
+        """
+        own = self.key.profile.tile
+        if model.sha256 != self.model_sha256:
+            raise EngineError(
+                f"{self.path.name} is an engine of {self.key.model} and brings its model along; "
+                "leave --model out"
+            )
+        if tile != own:
+            raise EngineError(
+                f"the engine in {self.path.name} takes tiles of {'x'.join(map(str, own))} voxels; "
+                "leave --tile out"
+            )
+        if precision not in ("auto", self.key.precision):
+            raise EngineError(
+                f"the engine in {self.path.name} computes in {self.key.precision}; leave "
+                "--precision out"
+            )
+
+    def tile(self, model: ModelFile, precision: str) -> Shape:
+        """The tile (z, y, x) that the engine takes."""
+        return self.key.profile.tile
+
+    def load(
+        self,
+        model: ModelFile,
+        tile: Shape,
+        *,
+        precision: str = "auto",
+        note: Callable[[str], None] = lambda text: None,
+    ) -> Session:
+        """Load the engine and compare it with the CPU, once on this machine.
+
+        Raises
+        ------
+        EngineError, ResourceError
+            As :func:`~cellrt.runtime.network.engines.tensorrt.session.open_engine`.
+        InputError
+            The file has changed since it was checked.
+        """
+        if hashlib.sha256(self.path.read_bytes()).hexdigest() != self.sha256:
+            raise InputError(f"{self.path} has changed since it was checked; start again")
+        _, parts = _read(self.path)
+        library, _ = self._library()
+        return open_engine(library, parts[_ENGINE], self.key.precision, model, tile, note)
+
+    def _library(self) -> tuple[TensorRT, Gpu]:
+        flavour = self.key.library.partition(" ")[0]
+        if flavour not in FLAVOURS:
+            raise EngineError(
+                f"{self.path.name} is for {flavour}, which this version of cellrt does not know"
+            )
+        gpus, reason = nvidia_gpus()
+        if not gpus:
+            raise EngineError(reason)
+        return open_runtime(flavour), gpus[0]
+
+
+def _misfits(key: EngineKey, library: TensorRT, gpu: Gpu) -> Iterator[str]:
+    """Everything by which an engine does not fit a machine, in words."""
+    here = f"{library.flavour.name} {library.version}"
+    if key.library != here and not (key.profile.lean and runs_older(library, key.library)):
+        lean = " with --lean, which it was not," if library.flavour.name == "tensorrt-lean" else ""
+        yield f"it was built with {key.library}{lean} and {here} is here"
+    if key.system not in ("any", this_system()):
+        yield f"it is for {key.system}, and this is {this_system()}"
+    if library.flavour.ahead_of_time:
+        family = "sm{}{}".format(*gpu.capability)
+        # Engines without a target run from compute capability 8 on.
+        runs = (
+            gpu.capability >= (8, 0)
+            if key.compute_capability == "any"
+            else (family in key.compute_capability.split("+"))
+        )
+        if not runs:
+            targets = key.compute_capability.replace("any", "compute capability 8.0 and newer")
+            yield f"it is for {targets}, and {gpu.name} is {family}"
+        return
+    found = (gpu.name, gpu.compute_capability, str(gpu.multiprocessors))
+    if found != (key.gpu, key.compute_capability, key.multiprocessors):
+        yield (
+            f"it is for {key.gpu} ({key.compute_capability}, {key.multiprocessors} "
+            "multiprocessors), and this is {} ({}, {} multiprocessors)".format(*found)
+        )
