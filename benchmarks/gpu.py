@@ -63,7 +63,7 @@ from cellrt.runtime.network.engines.ladder import choose_engine
 from cellrt.runtime.network.engines.tensorrt.cache import FOLDER_VARIABLE
 from cellrt.simulation import simulate_nuclei
 
-PHASES = ("check", "network", "end", "large")
+PHASES = ("check", "network", "large", "end")
 ON_GPU = Sizes(MEMBRANES, (512, 512, 512), tiles=LARGEST_BATCH, calls=10, repeats=5)
 ON_CPU = Sizes((48, 96, 96), (64, 128, 128), tiles=1, calls=1, repeats=3)
 
