@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.geometry import Shape
+from cellrt.geometry import Box, Shape
 from cellrt.runtime.grid.defects import Defects, FloatArray, computable, find_defects, no_defects
 from cellrt.runtime.grid.hot_pixels import without_hot_pixels
 from cellrt.runtime.image.source import Voxels
@@ -26,12 +27,15 @@ class MendedImage:
         Of the whole image.
     start, stop : (int, int, int)
         The box.
+    near : (box, ndarray), optional
+        Voxels of the source that are in memory already, see :meth:`held`.
     """
 
     source: Voxels
     defects: Defects
     start: Shape
     stop: Shape
+    near: tuple[Box, NDArray[Any]] | None = None
 
     @property
     def shape(self) -> Shape:
@@ -55,6 +59,22 @@ class MendedImage:
             return voxels, None
         none = np.zeros(voxels.shape[1:], np.bool_)
         return voxels, np.stack([none if mask is None else mask for _, mask in planes])
+
+    def held(self, start: Shape, stop: Shape) -> MendedImage:
+        """The same image, of whose stored chunks a box is read now and at once.
+
+        Slice by slice, and in threads, each chunk would be unpacked for each slice again.
+        """
+        chunks = getattr(self.source, "chunks", None)
+        if chunks is None or chunks[0] == 1:
+            return self
+        z, y, x = (
+            slice(max(0, s + a - edge), min(n, s + b + edge))  # hot pixels are told by neighbours
+            for s, a, b, n, edge in zip(
+                self.start, start, stop, self.source.shape, (0, 1, 1), strict=True
+            )
+        )
+        return replace(self, near=((z, y, x), np.asarray(self.source[z, y, x])))
 
     def sample(self, per_axis: int) -> FloatArray:
         """Voxels from all over the box that are no fill, about so many along each axis; 1D."""
@@ -85,7 +105,9 @@ class MendedImage:
             mean = np.mean([part for part, _ in parts], axis=0, dtype=np.float32)
             return np.asarray(mean), np.logical_or.reduce(masks) if masks else None
         if defects.hot_above == np.inf:
-            raw = computable(self.source[z, low[0] : high[0], low[1] : high[1]], defects.base)
+            raw = computable(
+                self._raw(z, slice(low[0], high[0]), slice(low[1], high[1])), defects.base
+            )
             result = raw.astype(np.float32)
         else:
             # Hot pixels are told by their neighbours, beyond the box too.
@@ -94,7 +116,7 @@ class MendedImage:
                 for a, b, n in zip(low, high, self.source.shape[1:], strict=True)
             ]
             (y0, y1), (x0, x1) = near
-            wider = computable(self.source[z, y0:y1, x0:x1], defects.base)
+            wider = computable(self._raw(z, slice(y0, y1), slice(x0, x1)), defects.base)
             inner = (slice(low[0] - y0, high[0] - y0), slice(low[1] - x0, high[1] - x0))
             clamped = without_hot_pixels(wider, defects.hot_in(z))
             raw, result = wider[inner], clamped[inner]
@@ -104,6 +126,22 @@ class MendedImage:
             return result, None
         mask = raw == defects.fill
         return result, mask if mask.any() else None
+
+    def _raw(self, z: int, y: slice, x: slice) -> NDArray[Any]:
+        """Voxels of a slice of the source, from memory where they are there."""
+        if self.near is not None:
+            (planes, rows, columns), voxels = self.near
+            if (
+                planes.start <= z < planes.stop
+                and rows.start <= y.start <= y.stop <= rows.stop
+                and columns.start <= x.start <= x.stop <= columns.stop
+            ):
+                plane: NDArray[Any] = voxels[z - planes.start]
+                return plane[
+                    y.start - rows.start : y.stop - rows.start,
+                    x.start - columns.start : x.stop - columns.start,
+                ]
+        return self.source[z, y, x]
 
 
 def mended(image: Voxels) -> MendedImage:

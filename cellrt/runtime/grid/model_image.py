@@ -79,6 +79,7 @@ class ModelImage:
         result = np.empty(shape, np.float32) if into is None else into
         z, y, x = (min(b, n) for b, n in zip(stop, self.shape, strict=True))
         inside = result[: z - start[0], : y - start[1], : x - start[2]]
+        source = self.source if self.ready is not None else self.source.held(start, (z, y, x))
 
         def part(first: int, last: int) -> None:
             low = (start[0] + first, start[1], start[2])
@@ -86,7 +87,7 @@ class ModelImage:
                 box = tuple(slice(a, b) for a, b in zip(low, (start[0] + last, y, x), strict=True))
                 inside[first:last] = self.ready[box]
             else:
-                voxels, fill = self.source.read(low, (start[0] + last, y, x))
+                voxels, fill = source.read(low, (start[0] + last, y, x))
                 inside[first:last] = self.scale.normalise(voxels, low, fill)
 
         in_threads(len(inside), part, voxels=inside.size)
