@@ -28,7 +28,7 @@ from cellrt.runtime.grid.brightness_kernels import (
     NODE_STEP,
     add_plane,
     mark_peaks,
-    normalise_plane,
+    normalise_planes,
     window_quantiles,
 )
 from cellrt.runtime.grid.intensity import IntensityRange
@@ -62,6 +62,7 @@ PULL_NODES = 1.5
 # The contrast is at least so many times the noise of blocks (white noise of a voxel is eight times
 # that of a block of 4 x 4 x 4), and in an image without any peak twice that.
 NOISE_FLOOR = 10.0
+PLANES_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -117,12 +118,15 @@ class Brightness:
             _between(np.arange(first, first + length), self.step, nodes)
             for first, length, nodes in zip(start, image.shape, self.background.shape, strict=True)
         )
-        for z, plane in enumerate(image):
+        # Background and contrast of some planes at a time: they are small, and calls take longer.
+        for first in range(0, len(image), PLANES_AT_ONCE):
+            part = slice(first, first + PLANES_AT_ONCE)
             dark, bright = (
-                _of_rows(nodes, z, layers, rows).astype(np.float32)
+                _of_rows(nodes, part, layers, rows).astype(np.float32)
                 for nodes in (self.background, self.contrast)
             )
-            normalise_plane(plane.astype(np.float32, copy=False), dark, bright, *columns, result[z])
+            planes = image[part].astype(np.float32, copy=False)
+            normalise_planes(planes, dark, bright, *columns, result[part])
         if fill is not None:
             result[fill] = 0
         return result
@@ -300,7 +304,7 @@ def _above(means: FloatArray, background: FloatArray) -> FloatArray:
     above = np.empty(means.shape, np.float32)
     # Plane by plane: there may be as many blocks as fit into memory.
     for z, plane in enumerate(means):
-        above[z] = plane - _of_rows(nodes, z, layers, rows)
+        above[z] = plane - _of_rows(nodes, slice(z, z + 1), layers, rows)[0]
     return above
 
 
@@ -311,13 +315,16 @@ def _between(places: Indices, step: int, nodes: int) -> Between:
     return low, np.minimum(low + 1, nodes - 1), (at - low).astype(np.float32)
 
 
-def _of_rows(nodes: NDArray[Any], z: int, layers: Between, rows: Between) -> NDArray[np.float64]:
-    """Values at the rows of plane `z`, for what nodes there are along x."""
+def _of_rows(
+    nodes: NDArray[Any], planes: slice, layers: Between, rows: Between
+) -> NDArray[np.float64]:
+    """Values at the rows of some planes, for what nodes there are along x."""
     low, high, weight = rows
     before, after = (
-        _mixed(nodes[at[z], low], nodes[at[z], high], weight[:, None]) for at in layers[:2]
+        _mixed(nodes[at[planes][:, None], low], nodes[at[planes][:, None], high], weight[:, None])
+        for at in layers[:2]
     )
-    return _mixed(before, after, layers[2][z, None])
+    return _mixed(before, after, layers[2][planes, None, None])
 
 
 def _mixed(first: NDArray[Any], second: NDArray[Any], weight: FloatArray) -> NDArray[np.float64]:

@@ -173,15 +173,16 @@ def _is_highest(above, z, y, x, value):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def normalise_plane(plane, dark, bright, low, high, weight, out):  # type: ignore[no-untyped-def]
-    """Normalise one plane, given background and contrast of each row at the nodes along x."""
-    for y in range(plane.shape[0]):
-        for x in range(plane.shape[1]):
-            i, h, s = low[x], high[x], weight[x]
-            value = plane[y, x] - (dark[y, i] * (1 - s) + dark[y, h] * s)
-            value /= bright[y, i] * (1 - s) + bright[y, h] * s
-            if value > 1:
-                value = 1 + math.log(value)
-            elif value < DARKEST:
-                value = DARKEST
-            out[y, x] = value
+def normalise_planes(image, dark, bright, low, high, weight, out):  # type: ignore[no-untyped-def]
+    """Normalise planes, given background and contrast of each row at the nodes along x."""
+    for z in range(image.shape[0]):
+        for y in range(image.shape[1]):
+            for x in range(image.shape[2]):
+                i, h, s = low[x], high[x], weight[x]
+                value = image[z, y, x] - (dark[z, y, i] * (1 - s) + dark[z, y, h] * s)
+                value /= bright[z, y, i] * (1 - s) + bright[z, y, h] * s
+                if value > 1:
+                    value = 1 + math.log(value)
+                elif value < DARKEST:
+                    value = DARKEST
+                out[z, y, x] = value

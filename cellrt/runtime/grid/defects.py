@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from cellrt.runtime.grid.hot_pixels import HOT_QUANTILE
 from cellrt.runtime.image.source import Voxels
+from cellrt.threads import in_threads
 
 FloatArray = NDArray[np.float32]
 
@@ -30,6 +31,8 @@ ALL_PIXELS = 2_000_000
 # Grey values up to here, and the steps between them, are kept well by float32; beyond, the smallest
 # is taken off. Of images that are taken as they are so many planes are asked.
 LARGEST_EXACT = 2.0**20
+# Finding quantiles of a pixel takes as long as a simple pass over so many voxels.
+WORK_PER_PIXEL = 16
 BASE_PLANES = 8
 # Fill makes up at least this share of the sample. Between it and the darkest tenth of the image lie
 # at least so many steps of grey, and in the darker half of that gap no more than this share of the
@@ -199,20 +202,25 @@ def _find_slices(
     gains = np.ones(depth, np.float32)
     levels, targets = np.zeros(depth, np.float32), np.zeros(depth, np.float32)
     level, contrast, noise = np.full((3, depth), np.nan)
-    lost = []
-    for z, pairs in enumerate(samples):
-        kept = pairs if fill is None else pairs[(pairs != fill).all(axis=1)]
-        if len(kept) < 20:
-            if not len(kept):
-                lost.append(z)
-            continue
-        values = kept.astype(np.float64)
-        low, middle, high = np.quantile(values, [0.1, 0.5, 0.95])
-        if values.min() == values.max():
-            lost.append(z)
-            continue
-        level[z], contrast[z] = middle, high - low
-        noise[z] = np.quantile(np.abs(values[:, 1] - values[:, 0]), 0.4)
+    empty = np.zeros(depth, np.bool_)
+
+    def measure(first: int, last: int) -> None:
+        for z in range(first, last):
+            pairs = samples[z]
+            kept = pairs if fill is None else pairs[(pairs != fill).all(axis=1)]
+            if len(kept) < 20:
+                empty[z] = not len(kept)
+                continue
+            values = kept.astype(np.float64)
+            low, middle, high = np.quantile(values, [0.1, 0.5, 0.95])
+            if values.min() == values.max():
+                empty[z] = True
+                continue
+            level[z], contrast[z] = middle, high - low
+            noise[z] = np.quantile(np.abs(values[:, 1] - values[:, 0]), 0.4)
+
+    in_threads(depth, measure, voxels=WORK_PER_PIXEL * sum(pairs.size for pairs in samples))
+    lost = np.flatnonzero(empty).tolist()
     if depth < LEAST_SLICES or np.isfinite(level).sum() < LEAST_SLICES:
         return gains, levels, targets, ()
     for z in np.flatnonzero(np.isfinite(level)).tolist():
