@@ -160,6 +160,7 @@ def make_plan(
             multiple=card.multiple,
             max_voxels=max_voxels,
             tile=tile,
+            layers="few" if on_host else "many",  # several GPUs share them
         )
         working = BASE_BYTES + _working_bytes(shape, grid, decoder, card, on_host)
         if working + image_bytes <= 0.95 * promised:

@@ -72,6 +72,7 @@ def test_a_gpu_takes_larger_tiles_whose_activations_are_not_in_the_hosts_memory(
     assert host.overhead > 1.6
     assert gpu.overhead < 1.45
     assert gpu.memory_bytes <= host.memory_bytes
+    assert len(gpu.grid.axes[0].starts) >= len(gpu.grid.axes[2].starts)  # for several to share
     # Where the host has too little memory, a tile that nobody asked for is not to blame.
     monkeypatch.setattr(plans, "free_memory", lambda: Memory(10**9, 2 * 10**9, "SLURM"))
     with pytest.raises(ResourceError, match="this stack needs about"):

@@ -8,8 +8,9 @@ Three streams, each in order by itself, wait for one another through events::
     download                    row 0 in pieces
     store                         row 0 in pieces
 
-One thread of the host queues the work of the device and does nothing else; another fills one of two
-pinned buffers with the next tiles, and a third stores the pieces of a row that is finished.
+One thread of the host queues the network and the merging and does nothing else; another fills one
+of two pinned buffers with the next tiles and queues their copy, and a third stores the pieces of a
+row that is finished. Engines may keep the first waiting: neither of the others waits for it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ WORK_BYTES_PER_VOXEL = 360
 # Share of the free memory to fill; the screen and other programs need some.
 MEMORY_SHARE = 0.8
 # Values of a piece that goes to the host: enough for the bus, few enough to store one meanwhile.
-PIECE_VALUES = 1 << 23
+PIECE_VALUES = 1 << 22
 
 
 def device_fields(
@@ -221,20 +222,16 @@ class _Run:
     def _predict(self) -> Iterator[tuple[Tile, Any]]:
         """Queue the network batch by batch; the fields of a tile are valid until the next."""
         gpu, stream = self.session.gpu, self.session.stream
-        with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
+        with ThreadPoolExecutor(1, "read", gpu.activate) as reader:
             filling = reader.submit(self._fill, self.uploads[0], self.batches[0])
             for turn, batch in enumerate(self.batches):
                 upload = self.uploads[turn % 2]
                 filling.result()
-                count = len(batch)
-                upload.used.wait(self.up)
-                upload.image[:count].copy_to_device(upload.host[:count], stream=self.up)
-                upload.copied.record(self.up)
-                upload.copied.wait(stream)
                 if turn + 1 < len(self.batches):
                     other = self.uploads[(turn + 1) % 2]
-                    other.copied.synchronize()
                     filling = reader.submit(self._fill, other, self.batches[turn + 1])
+                count = len(batch)
+                upload.copied.wait(stream)
                 begin, end = gpu.event(), gpu.event()
                 begin.record(stream)
                 self.session.enqueue(upload.image[:count], self.fields[:count])
@@ -251,8 +248,14 @@ class _Run:
         return copy
 
     def _fill(self, upload: _Upload, batch: Sequence[Tile]) -> None:
+        """Read tiles and queue their way to the device."""
+        upload.copied.synchronize()
         for index, tile in enumerate(batch):
             self.read(tile, upload.host[index, 0])
+        upload.used.wait(self.up)
+        count = len(batch)
+        upload.image[:count].copy_to_device(upload.host[:count], stream=self.up)
+        upload.copied.record(self.up)
 
     def _fetch(self, block: Block, row: _Row, store: Executor) -> None:
         """Queue the way of a finished block out of the sums, and have it stored."""

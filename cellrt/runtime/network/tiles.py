@@ -156,6 +156,7 @@ def plan_tiles(
     max_voxels: int = 1 << 20,
     tile: Shape | None = None,
     weighting: Weighting = "distance",
+    layers: Literal["few", "many"] = "few",
 ) -> TileGrid:
     """Choose the tiles of a volume.
 
@@ -178,6 +179,9 @@ def plan_tiles(
         Fixed tile, for engines built for one shape.
     weighting : {"distance", "gaussian", "constant"}
         See :class:`AxisTiles`.
+    layers : {"few", "many"}
+        Of tilings that compute the same, the one with the fewest or the most layers of tiles along
+        z. Few keep less of the volume in flight; many are finished in smaller pieces.
 
     Raises
     ------
@@ -202,8 +206,7 @@ def plan_tiles(
         if math.prod(edges) > max_voxels:
             continue
         cost = math.prod(edges) * math.prod(count for _, count in combination)
-        # On a tie fewer rows of tiles along z keep less of the volume in flight.
-        key = cost + 1e-6 * combination[0][1]
+        key = cost + (1e-6 if layers == "few" else -1e-6) * combination[0][1]
         if best is None or key < best[0]:
             best = (key, edges)
     if best is None:
