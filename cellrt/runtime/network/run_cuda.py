@@ -190,21 +190,30 @@ class _Run:
         self.read, self.grid, self.session, self.out = read, grid, session, out
         self.up, self.down = gpu.stream(), gpu.stream()
         session.reserve(batch, grid.tile)
-        shape = (batch, 1, *grid.tile)
-        self.uploads = [_Upload(gpu, shape, session.stream) for _ in range(2)]
-        channels = session.output_channels
-        self.fields = gpu.empty((batch, channels, *grid.tile), np.float32, session.stream)
+        self.batch = batch
         depth, height, _ = grid.tile
-        plane = out.channels(channels) * height * grid.axes[2].length
-        self.planes = max(1, min(depth, PIECE_VALUES // plane))  # of a piece
-        self.rows = [_Row(gpu, depth * plane, session.stream) for _ in range(2)]
-        self.landings = [_Landing(gpu, self.planes * plane) for _ in range(2)]
+        self.plane = out.channels(session.output_channels) * height * grid.axes[2].length
+        self.planes = max(1, min(depth, PIECE_VALUES // self.plane))  # of a piece
+        self.uploads = [self._upload()]
         carried = None if on_device else lambda shape: gpu.in_host_memory(shape, np.float32)
         self.sums = DeviceSums(gpu, session.stream, carried)
         self.marks: list[tuple[Any, Any]] = []
         since, self.first, stop = band
         tiles = [tile for tile in grid if since <= tile.index[0] < stop]
         self.batches = [tiles[i : i + batch] for i in range(0, len(tiles), batch)]
+
+    def _upload(self) -> _Upload:
+        shape = (self.batch, 1, *self.grid.tile)
+        return _Upload(self.session.gpu, shape, self.session.stream)
+
+    def _make_room(self) -> None:
+        """Take the rest of the memory, which takes about as long as reading the first tiles."""
+        gpu, stream, tile = self.session.gpu, self.session.stream, self.grid.tile
+        self.uploads.append(self._upload())
+        shape = (self.batch, self.session.output_channels, *tile)
+        self.fields = gpu.empty(shape, np.float32, stream)
+        self.rows = [_Row(gpu, tile[0] * self.plane, stream) for _ in range(2)]
+        self.landings = [_Landing(gpu, self.planes * self.plane) for _ in range(2)]
 
     def go(self) -> float:
         """Run everything; returns the seconds of the network."""
@@ -224,6 +233,7 @@ class _Run:
         gpu, stream = self.session.gpu, self.session.stream
         with ThreadPoolExecutor(1, "read", gpu.activate) as reader:
             filling = reader.submit(self._fill, self.uploads[0], self.batches[0])
+            self._make_room()
             for turn, batch in enumerate(self.batches):
                 upload = self.uploads[turn % 2]
                 filling.result()
