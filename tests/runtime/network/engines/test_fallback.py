@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import tifffile
 from cellrt.cli.main import _run
 from cellrt.errors import EngineError, ResourceError
 from cellrt.evaluation import engine_runs
+from cellrt.runtime import plan as plans
 from cellrt.runtime.machine.gpu import DeviceMemoryError
 from cellrt.runtime.model.file import open_model
 from cellrt.runtime.network.engines import check as engine_check
@@ -88,6 +90,25 @@ def test_the_next_engine_goes_on_and_record_and_terminal_say_so(card, stack, cap
     assert "the driver is too old" in warning
     assert warning in " ".join(told.split())
     assert "the driver is too old" in record["engine"]["skipped"]["card"]
+
+
+def test_the_tiles_are_those_of_the_engine_that_goes_on(card, stack, capfd, monkeypatch):
+    """A GPU's are larger: the CPU would need more memory for them than a run promises."""
+    image = np.tile(tifffile.imread(stack), (1, 4, 4))
+    tifffile.imwrite(stack, image, imagej=True, metadata={"axes": "ZYX"})
+    card.device_voxels = lambda model: 10**7
+    monkeypatch.setattr(plans, "TILE_VOXELS", (8 * 64 * 64,))
+    monkeypatch.setattr(
+        engine_module,
+        "_ladder",
+        tuple(replace(s, fixed_tile=False) if s.name == "card" else s for s in ladder()),
+    )
+    code, told, record = segment(stack, capfd)
+    assert code == 0, told
+    assert record["engine"]["name"] == "openvino"
+    assert np.prod(record["tiles"]["shape_zyx"]) <= 8 * 64 * 64
+    code, _, failed = segment(stack, capfd)  # which never loads the card
+    assert record["tiles"] == failed["tiles"]
 
 
 def test_the_next_run_does_not_pay_again_and_says_so_too(card, stack, capfd):
