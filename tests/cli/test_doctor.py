@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import sys
+import types
 
 import pytest
 
@@ -16,6 +17,8 @@ from cellrt.runtime.machine.driver import nvidia_driver
 from cellrt.runtime.machine.preflight import preflight
 from cellrt.runtime.model.file import ModelFile, open_model
 from cellrt.runtime.network.engines import check as engine_check
+from cellrt.runtime.network.engines import ladder as ladder_module
+from cellrt.runtime.network.engines.base import EngineSpec
 
 
 def test_it_names_the_machine_and_the_engine_that_will_run(cellrt):
@@ -176,28 +179,35 @@ def test_the_power_mode_of_a_jetson_is_said(
     assert "the CPU uses" in found["memory"].detail
 
 
-def test_an_engine_that_is_not_built_is_not_built_unasked(monkeypatch):
+def test_an_engine_that_is_not_built_is_not_built_unasked(cellrt, monkeypatch):
     built = []
 
-    class Choice:
-        detail = "TensorRT 11.4.0 on a GPU"
-        spec = None
+    class Engine:
+        """One whose engines are built once and kept; none is."""
 
-        def fixed_tile(self, model):
-            return model.card.tile
+        def available(self, *, asked):
+            return "TensorRT 99 on a card"
 
         def build_seconds(self, model, tile, precision):
             return None
 
-        def load(self, *arguments):
+        def load(self, *arguments, **options):
             built.append(arguments)
-            raise EngineError("no GPU here")
+            raise EngineError("the card is too old")
 
-    monkeypatch.setattr(engine_check, "choose_engine", lambda name: Choice())
-    check = engine_check._check("tensorrt", open_model("nuclei"))
-    assert (check.works, check.tried, built) == (True, False, [])
-    assert "cellrt build nuclei --engine tensorrt" in check.detail
-    assert engine_check._check("tensorrt", open_model("nuclei"), build=True).detail == "no GPU here"
+    module = types.ModuleType("card_engine")
+    module.ENGINE = Engine()
+    monkeypatch.setitem(sys.modules, "card_engine", module)
+    monkeypatch.setattr(ladder_module, "_ladder", ladder_module.ladder())
+    spec = EngineSpec("card", "card_engine:ENGINE", fixed_tile=True)
+    ladder_module.register_engine(spec, ladder_module.ladder()[0].name)
+    done = cellrt("doctor")
+    assert "cellrt build nuclei --engine card" in done.out
+    assert "`cellrt segment` will use card, and build its engine first." in done.out
+    assert built == []
+    done = cellrt("doctor", "--build")
+    assert "the card is too old" in done.out
+    assert "`cellrt segment` will use openvino." in done.out
     assert built
 
 

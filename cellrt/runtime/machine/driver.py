@@ -24,6 +24,7 @@ _WINDOWS = sys.platform == "win32"
 _LIBRARY = "nvcuda.dll" if _WINDOWS else "libcuda.so.1"
 _MANAGEMENT = "nvml.dll" if _WINDOWS else "libnvidia-ml.so.1"
 _KERNEL_MODULE = Path("/proc/driver/nvidia/version")
+_JETSON = Path("/etc/nv_tegra_release")
 _PCI = Path("/sys/bus/pci/devices")
 _VENDOR, _DISPLAY = "0x10de", "0x03"  # NVIDIA's number, and the class of what draws or computes
 
@@ -33,6 +34,8 @@ _LOWEST_CAPABILITY = {13: (7, 5), 12: (5, 0)}
 
 
 def _how_to_install() -> str:
+    if _JETSON.exists():
+        return "with JetPack: `sudo apt install nvidia-jetpack`"
     if shutil.which("apt"):
         return f"`sudo apt install nvidia-driver-{NEEDS_DRIVER[13]}`"
     return "from https://www.nvidia.com/drivers"
@@ -241,6 +244,11 @@ def nvidia_gpus() -> tuple[tuple[Gpu, ...], str]:
     """GPUs that this process may use; the second is why there are none, and what to do."""
     driver = nvidia_driver()
     return driver.gpus, "; ".join(filter(None, (driver.problem, driver.remedy)))
+
+
+def on_jetson() -> bool:
+    """Whether driver, CUDA and TensorRT belong to the system, as on NVIDIA's small boards."""
+    return _JETSON.exists()
 
 
 def free_memory_bytes(index: int = 0) -> int:

@@ -7,15 +7,10 @@ from dataclasses import dataclass
 from cellrt.errors import CellrtError, EngineError, first_line
 from cellrt.runtime.machine.apart import call_apart
 from cellrt.runtime.machine.driver import nvidia_gpus
-from cellrt.runtime.model.file import ModelFile
+from cellrt.runtime.model.file import ModelFile, bundled_models
 from cellrt.runtime.model.golden import golden_difference
 from cellrt.runtime.network.engines.base import EngineSpec
-from cellrt.runtime.network.engines.ladder import (
-    EngineChoice,
-    choose_engine,
-    ladder,
-    register_engine,
-)
+from cellrt.runtime.network.engines.ladder import choose_engine, ladder, register_engine
 from cellrt.runtime.network.engines.speed import probe_tile, session_speed
 from cellrt.runtime.network.engines.tensorrt.library import FLAVOURS
 from cellrt.runtime.network.engines.tensorrt.provide import choose_builder
@@ -105,15 +100,17 @@ def check_builders() -> list[EngineCheck]:
 
 def _check(name: str, model: ModelFile, *, build: bool = False) -> EngineCheck:
     try:
-        choice = choose_engine(name)
-        if not build and _is_missing(choice, model):
-            detail = f"{choice.detail} loads; an engine of {model.card.name} is not built yet: "
-            advice = f"run `cellrt build {model.path.stem} --engine {name}`, or `segment` will"
-            return EngineCheck(name, True, detail + advice, tried=False)
+        choice = choose_engine(name, model)
+        tile = choice.fixed_tile(model)
+        if not build and tile is not None and choice.builds_first(model, tile, "auto"):
+            bundled = bundled_models().get(model.card.name) == model.path
+            command = f"cellrt build {model.card.name if bundled else model.path} --engine {name}"
+            detail = f"{choice.detail} loads; there is no engine of {model.card.name} yet: run "
+            return EngineCheck(name, True, f"{detail}`{command}`, or `segment` will", tried=False)
         golden = model.card.golden
         difference = 0.0
         # An engine for one tile is compared with the CPU on that tile, when it is first loaded.
-        if golden is not None and choice.fixed_tile(model) is None:
+        if golden is not None and tile is None:
             session = choice.load(model, golden.shape, "fp32")
             difference = golden_difference(golden, session.infer)
             if not difference <= golden.tolerance:
@@ -125,18 +122,12 @@ def _check(name: str, model: ModelFile, *, build: bool = False) -> EngineCheck:
                     "reinstall it, or use another --engine",
                     difference=difference,
                 )
-        tile = choice.fixed_tile(model) or probe_tile(model)
+        tile = tile or probe_tile(model)
         session = choice.load(model, tile, "auto")
         speed = session_speed(session, tile)
     except Exception as error:  # one engine that breaks says nothing of the others
         return EngineCheck(name, False, _words(error))
     return EngineCheck(name, True, choice.detail, session.precision, difference, speed)
-
-
-def _is_missing(choice: EngineChoice, model: ModelFile) -> bool:
-    """Whether an engine has to be built first, which nobody asked for."""
-    tile = choice.fixed_tile(model)
-    return tile is not None and choice.build_seconds(model, tile, "auto") is None
 
 
 def _words(error: Exception) -> str:

@@ -213,6 +213,11 @@ class EngineChoice:
         with _own_errors(self.spec):
             return cast("float | None", build_seconds(model, tile, precision))
 
+    def builds_first(self, model: ModelFile, tile: Shape, precision: str) -> bool:
+        """Whether `load` would have to build an engine, as none is kept."""
+        kept = getattr(_engine(self.spec), "build_seconds", None) is not None
+        return kept and self.build_seconds(model, tile, precision) is None
+
 
 def choose_engine(
     requested: str | None = None,

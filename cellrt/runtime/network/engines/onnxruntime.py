@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from cellrt.errors import EngineError, first_line
 from cellrt.geometry import Shape
 from cellrt.limits import usable_cores
+from cellrt.runtime.machine.driver import install
 from cellrt.runtime.model.file import ModelFile
+
+_COMMAND = install("onnxruntime")
 
 
 def available(*, asked: bool = False) -> str:
@@ -22,7 +25,7 @@ def available(*, asked: bool = False) -> str:
     EngineError
         ONNX Runtime is not installed or does not load.
     """
-    return f"ONNX Runtime {import_library('onnxruntime').__version__} on CPU"
+    return f"ONNX Runtime {import_library(_COMMAND).__version__} on CPU"
 
 
 def load(
@@ -48,7 +51,7 @@ def load(
             f"ONNX Runtime has no bf16 convolutions on the CPU and cannot run {model.path.name}; "
             "use --engine openvino, or the fp32 model"
         )
-    library = import_library("onnxruntime")
+    library = import_library(_COMMAND)
     options = library.SessionOptions()
     options.log_severity_level = 3
     # The arena keeps every tile's peak for good; without it memory goes back between tiles.
@@ -83,8 +86,8 @@ class OnnxRuntimeSession:
         return result
 
 
-def import_library(extra: str) -> Any:
-    """Import ONNX Runtime, or say which extra of cellrt brings it.
+def import_library(command: str) -> Any:
+    """Import ONNX Runtime, or say which command brings it.
 
     Raises
     ------
@@ -94,7 +97,5 @@ def import_library(extra: str) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise EngineError(
-            f"onnxruntime does not load ({error}); run `pip install 'cellrt[{extra}]'`"
-        ) from None
+        raise EngineError(f"onnxruntime does not load ({error}); run `{command}`") from None
     return onnxruntime

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -40,6 +41,7 @@ _SMALLEST_GRAPH = base64.b64decode(
 )
 # The package for GPUs is for CUDA 13 from this release on, and for CUDA 12 before.
 _FIRST_FOR_CUDA_13 = [1, 27]
+_ALWAYS_CUDA_12 = sys.version_info < (3, 11)  # for which there is no newer one
 # With TF32 a product keeps 10 bits of each factor; the means over a tile agree far better.
 _TF32_TOLERANCE = 5e-3
 # Tiles in a batch may be computed by another kernel than alone, which rounds otherwise.
@@ -58,11 +60,11 @@ def available(*, asked: bool = False) -> str:
     gpus, reason = nvidia_gpus()
     if not gpus:
         raise EngineError(reason)
-    library = import_library("cuda")
+    library = import_library(_command())
     if PROVIDER not in library.get_available_providers():
         raise EngineError(
             "the onnxruntime that is installed is the one for CPUs; run `pip uninstall "
-            "onnxruntime`, then `pip install 'cellrt[cuda]'`"
+            f"-y onnxruntime && {_command()}`"
         )
     _create(library, _SMALLEST_GRAPH, {})
     return f"ONNX Runtime {library.__version__} on {gpus[0].name}"
@@ -111,7 +113,7 @@ def load(
         # Channels last: 586 instead of 431 million voxels a second in fp16 on an H100.
         "prefer_nhwc": "1",
     }
-    library, path = import_library("cuda"), str(model.path)
+    library, path = import_library(_command()), str(model.path)
     loaded: DeviceSession | SpreadSession | HostMergedSession
     try:
         gpus = [open_device(index) for index in devices_alike()]
@@ -270,10 +272,11 @@ def _advice(library: Any) -> str:
     """What to do where the provider does not load: fit the driver, or bring what is missing."""
     numbers = [int(part) for part in str(library.__version__).split(".")[:2]]
     major = 13 if numbers >= _FIRST_FOR_CUDA_13 else 12
-    return nvidia_driver().misfit(major, _other_cuda) or f"run `{install('cuda')}`"
+    return nvidia_driver().misfit(major, _command) or f"run `{_command()}`"
 
 
-def _other_cuda(extra: str) -> str:
-    if extra == "cu13":
-        return install("cuda")
-    return f"{install(extra)} 'onnxruntime-gpu[cuda,cudnn]<1.27'"
+def _command(extra: str = "") -> str:
+    """How this machine gets the package for GPUs, for the CUDA of an extra or the driver's own."""
+    if (extra or nvidia_driver().extra) == "cu12" and not _ALWAYS_CUDA_12:
+        return f"{install('cu12')} 'onnxruntime-gpu[cuda,cudnn]<1.27'"
+    return install("cuda")

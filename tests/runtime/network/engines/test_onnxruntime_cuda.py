@@ -5,6 +5,7 @@ The binding runs on the CPU provider here; on a GPU only the name of the device 
 
 from __future__ import annotations
 
+import sys
 import types
 
 import numpy as np
@@ -45,7 +46,7 @@ def library(providers, session=None, error=None):
 
 
 def use(monkeypatch, fake):
-    monkeypatch.setattr(onnxruntime_cuda, "import_library", lambda extra: fake)
+    monkeypatch.setattr(onnxruntime_cuda, "import_library", lambda command: fake)
 
 
 def test_without_a_gpu_the_driver_is_named(monkeypatch):
@@ -88,7 +89,7 @@ def test_a_provider_that_is_listed_but_does_not_load_is_skipped_with_the_reason(
     ("version", "cuda", "mends"),
     [
         ("1.31.1", 12040, r"driver 580.*cellrt\[cu12\]' 'onnxruntime-gpu\[cuda,cudnn\]<1.27'"),
-        ("1.26.0", 12040, r"pip install 'cellrt\[cuda\]'"),
+        ("1.26.0", 12040, r"cellrt\[cu12\]' 'onnxruntime-gpu\[cuda,cudnn\]<1.27'"),
         ("1.23.2", 11080, "driver 525"),
         ("1.31.1", 13000, r"pip install 'cellrt\[cuda\]'"),
     ],
@@ -96,11 +97,29 @@ def test_a_provider_that_is_listed_but_does_not_load_is_skipped_with_the_reason(
 def test_what_mends_a_provider_follows_from_the_driver(
     gpu, monkeypatch, stub_driver, version, cuda, mends
 ):
+    monkeypatch.setattr(onnxruntime_cuda, "_ALWAYS_CUDA_12", False)
     fake = library(["CUDAExecutionProvider"], error=RuntimeError("libcudart: cannot open"))
     fake.__version__ = version
     use(monkeypatch, fake)
     stub_driver.says(CUDA=cuda, DRIVER="1.0", GPUS="NVIDIA RTX A4000/8.6/48/16376")
     with pytest.raises(EngineError, match=mends):
+        choose_engine("onnxruntime-cuda")
+
+
+@pytest.mark.parametrize("cuda", [12040, 13000])
+def test_the_package_to_install_follows_from_the_driver(gpu, monkeypatch, stub_driver, cuda):
+    stub_driver.says(CUDA=cuda, DRIVER="1.0", GPUS="NVIDIA RTX A4000/8.6/48/16376")
+    wanted = r"cellrt\[cu12\]' 'onnxruntime-gpu\[cuda,cudnn\]<1.27'"
+    monkeypatch.setattr(onnxruntime_cuda, "_ALWAYS_CUDA_12", False)
+    for missing in (True, False):
+        if missing:
+            monkeypatch.setitem(sys.modules, "onnxruntime", None)
+        else:
+            use(monkeypatch, library(["CPUExecutionProvider"]))
+        with pytest.raises(EngineError, match=wanted if cuda < 13000 else r"'cellrt\[cuda\]'"):
+            choose_engine("onnxruntime-cuda")
+    monkeypatch.setattr(onnxruntime_cuda, "_ALWAYS_CUDA_12", True)
+    with pytest.raises(EngineError, match=r"'cellrt\[cuda\]'"):
         choose_engine("onnxruntime-cuda")
 
 

@@ -17,7 +17,7 @@ from importlib import metadata
 from typing import Any
 
 from cellrt.errors import EngineError, UsageError, first_line
-from cellrt.runtime.machine.driver import NEEDS_DRIVER, Gpu, install, nvidia_driver
+from cellrt.runtime.machine.driver import NEEDS_DRIVER, Gpu, install, nvidia_driver, on_jetson
 
 
 @dataclass(frozen=True)
@@ -232,8 +232,20 @@ def _refuse_driver(library: TensorRT) -> None:
         raise EngineError(f"{library.flavour.name} {library.version} does not run here: {misfit}")
 
 
+def _how_to_get(flavour: Flavour) -> str:
+    """How this machine gets a library: it follows from the driver, and a Jetson has its own."""
+    if on_jetson() and not flavour.ahead_of_time:
+        return (
+            "on a Jetson it comes with JetPack: run `sudo apt install nvidia-jetpack`, and make "
+            "the environment with `python3 -m venv --system-site-packages`"
+        )
+    if nvidia_driver().extra == "cu12":
+        return f"run `{install('cu12')} {flavour.name}-cu12`"
+    return f"run `{install(flavour.name)}`"
+
+
 def _open(flavour: Flavour) -> TensorRT:
-    advice = f"run `pip install 'cellrt[{flavour.name}]'`"
+    advice = _how_to_get(flavour)
     try:
         api = importlib.import_module(flavour.module)
     except ModuleNotFoundError as error:

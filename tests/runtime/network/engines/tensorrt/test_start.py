@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from importlib import metadata
 
 import pytest
 
 from cellrt.errors import EngineError
+from cellrt.runtime.machine import driver
 from cellrt.runtime.network.engines.tensorrt import library as library_module
 from cellrt.runtime.network.engines.tensorrt.build import Profile, build_engine
 from cellrt.runtime.network.engines.tensorrt.library import (
@@ -143,3 +145,21 @@ def test_the_library_of_a_jetson_fits_the_driver_beside_it(stub_driver, installe
     library = TensorRT(FLAVOURS["tensorrt"], None, "10.13.0")
     monkeypatch.setattr(library_module, "_open", lambda flavour: library)
     assert open_runtime("tensorrt") is library
+
+
+@pytest.mark.parametrize(
+    ("cuda", "jetson", "mends"),
+    [
+        (13000, False, r"`pip install 'cellrt\[tensorrt\]'`"),
+        (12040, False, r"`pip install 'cellrt\[cu12\]' tensorrt-cu12`"),
+        (12060, True, "--system-site-packages"),
+    ],
+)
+def test_how_to_get_a_library_follows_from_the_machine(
+    stub_driver, monkeypatch, tmp_path, cuda, jetson, mends
+):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr(driver, "_JETSON", tmp_path if jetson else tmp_path / "none")
+    stub_driver.says(CUDA=cuda, GPUS=CARD)
+    with pytest.raises(EngineError, match=mends):
+        open_library("tensorrt")
