@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from cellrt.compile_ahead import compile_ahead
 from cellrt.compiled import announced
 from cellrt.errors import InputError, UsageError
+from cellrt.geometry import Shape
 from cellrt.limits import check_process_limits
 from cellrt.runtime.cell_size_search import refine_scale
 from cellrt.runtime.decoding.base import Decoded, Decoder, Mode, Place
@@ -28,7 +29,7 @@ from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.grid.findings import findings
 from cellrt.runtime.grid.intensity import IntensityRange
 from cellrt.runtime.grid.model_image import look_at, measure_intensity, prepare_image
-from cellrt.runtime.grid.scale import UNKNOWN_SPACING, known_scale, slab_planes
+from cellrt.runtime.grid.scale import UNKNOWN_SPACING, CellScale, known_scale, slab_planes
 from cellrt.runtime.image.volume import Volume
 from cellrt.runtime.image.voxel_size import doubts_about_anisotropy
 from cellrt.runtime.job import Job, Options
@@ -37,7 +38,7 @@ from cellrt.runtime.network.engines.base import PRECISIONS
 from cellrt.runtime.network.engines.ladder import EngineChoice, choose_engine
 from cellrt.runtime.network.loaded import LoadedModel
 from cellrt.runtime.network.run import network_fields
-from cellrt.runtime.plan import check_halo, make_plan
+from cellrt.runtime.plan import Plan, check_halo, make_plan
 from cellrt.runtime.progress import StageClock
 
 if TYPE_CHECKING:
@@ -184,19 +185,7 @@ def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stag
     if volume.is_2d:
         # One slice is shown to the network as a slab of equal slices as thick as a cell.
         model_shape = (slab_planes(card.diameter_voxels), *model_shape[1:])
-    plan = make_plan(
-        volume.shape,
-        model_shape,
-        card,
-        decoder,
-        scale=scale.words(),
-        image_bytes=volume.nbytes,
-        resident_bytes=volume.nbytes_resident,
-        tile=options.tile or network.fixed_tile,
-        halo=options.halo,
-        device_voxels=network.device_voxels,
-    )
-    plan.check_memory()
+    plan = _plan(volume, model_shape, network, decoder, options, scale)
     with clock.stage("intensity"):
         intensity = measure_intensity(image, model_shape, card.normalisation, chosen)
         local = isinstance(card.normalisation, LocalBrightness)
@@ -215,6 +204,31 @@ def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stag
         found,
         (*warnings, *found.warnings()),
     )
+
+
+def _plan(
+    volume: Volume,
+    model_shape: Shape,
+    network: LoadedModel,
+    decoder: Decoder,
+    options: Options,
+    scale: CellScale,
+) -> Plan:
+    """Lay out tiles for the engine there is, and check the memory that they take."""
+    plan = make_plan(
+        volume.shape,
+        model_shape,
+        network.model.card,
+        decoder,
+        scale=scale.words(),
+        image_bytes=volume.nbytes,
+        resident_bytes=volume.nbytes_resident,
+        tile=options.tile or network.fixed_tile,
+        halo=options.halo,
+        device_voxels=network.device_voxels,
+    )
+    plan.check_memory()
+    return plan
 
 
 def make_decoder(network: LoadedModel, options: Options) -> Decoder:
@@ -258,6 +272,9 @@ def predict(job: Job, clock: StageClock) -> Fields:
         image = prepare_image(job.image, shape, job.network.model.card.normalisation, job.intensity)
     with job.network.in_use:
         with clock.stage("load"):
+            while not job.network.settle(job.plan.grid.tile, note):  # another engine, other tiles
+                plan = _plan(job.volume, shape, job.network, job.decoder, job.options, job.scale)
+                job = replace(job, plan=plan)
             session = job.network.session(job.plan.grid.tile, note)
         with clock.stage("network", job.plan.model_voxels, "voxels"):
             kept, seconds = network_fields(

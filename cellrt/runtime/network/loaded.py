@@ -90,24 +90,40 @@ class LoadedModel:
         ResourceError
             There is too little memory.
         """
-        refuse_forked()
-        if tile not in self._sessions:
-            # A former one gives its memory back before this one takes its own.
-            while len(self._sessions) >= max(1, self.keep):
-                self._sessions.popitem(last=False)
-            self._sessions[tile] = self._load(tile, note)
+        while not self.settle(tile, note):
+            pass
         self._sessions.move_to_end(tile)
         return self._sessions[tile]
 
-    def _load(self, tile: Shape, note: Callable[[str], None]) -> Session:
-        while True:
-            try:
-                return self.choice.load(self.model, tile, self.precision, note)
-            except CellrtError as error:
-                former = self.choice
-                self.choice = former.instead(error, self.model, tile, self.precision)
-                self._sessions.clear()  # an image is computed by one engine
-                note(f"engine {former.name} failed; going on with {self.choice.name}")
+    def settle(self, tile: Shape, note: Callable[[str], None] = lambda text: None) -> bool:
+        """Load the session for a tile, or put the next engine in the place of one that fails.
+
+        Returns
+        -------
+        bool
+            False where another engine has been chosen: nothing is loaded, and it may be that other
+            tiles suit it.
+
+        Raises
+        ------
+        EngineError, ResourceError
+            As `session`.
+        """
+        refuse_forked()
+        if tile in self._sessions:
+            return True
+        # A former one gives its memory back before this one takes its own.
+        while len(self._sessions) >= max(1, self.keep):
+            self._sessions.popitem(last=False)
+        try:
+            self._sessions[tile] = self.choice.load(self.model, tile, self.precision, note)
+        except CellrtError as error:
+            former = self.choice
+            self.choice = former.instead(error, self.model, tile, self.precision)
+            self._sessions.clear()  # an image is computed by one engine
+            note(f"engine {former.name} failed; going on with {self.choice.name}")
+            return False
+        return True
 
     def finish(self) -> None:
         """Say that an image is done: what comes after the network needs the memory."""

@@ -106,14 +106,18 @@ def check_builders() -> list[EngineCheck]:
 def _check(name: str, model: ModelFile, *, build: bool = False) -> EngineCheck:
     try:
         choice = choose_engine(name)
+        tile = choice.fixed_tile(model)
         if not build and _is_missing(choice, model):
+            if former := choice.former_failure(model, tile):
+                advice = "`cellrt doctor --build` tries it again"
+                return EngineCheck(name, False, f"{choice.detail}: {former}; {advice}")
             detail = f"{choice.detail} loads; an engine of {model.card.name} is not built yet: "
             advice = f"run `cellrt build {model.path.stem} --engine {name}`, or `segment` will"
             return EngineCheck(name, True, detail + advice, tried=False)
         golden = model.card.golden
         difference = 0.0
         # An engine for one tile is compared with the CPU on that tile, when it is first loaded.
-        if golden is not None and choice.fixed_tile(model) is None:
+        if golden is not None and tile is None:
             session = choice.load(model, golden.shape, "fp32")
             difference = golden_difference(golden, session.infer)
             if not difference <= golden.tolerance:
@@ -125,7 +129,7 @@ def _check(name: str, model: ModelFile, *, build: bool = False) -> EngineCheck:
                     "reinstall it, or use another --engine",
                     difference=difference,
                 )
-        tile = choice.fixed_tile(model) or probe_tile(model)
+        tile = tile or probe_tile(model)
         session = choice.load(model, tile, "auto")
         speed = session_speed(session, tile)
     except Exception as error:  # one engine that breaks says nothing of the others
@@ -136,7 +140,9 @@ def _check(name: str, model: ModelFile, *, build: bool = False) -> EngineCheck:
 def _is_missing(choice: EngineChoice, model: ModelFile) -> bool:
     """Whether an engine has to be built first, which nobody asked for."""
     tile = choice.fixed_tile(model)
-    return tile is not None and choice.build_seconds(model, tile, "auto") is None
+    if tile is None or not hasattr(choice.engine, "build_seconds"):
+        return False
+    return choice.build_seconds(model, tile, "auto") is None
 
 
 def _words(error: Exception) -> str:

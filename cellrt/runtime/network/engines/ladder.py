@@ -205,6 +205,12 @@ class EngineChoice:
             reasons = "; ".join(failed.warnings)
             raise EngineError(f"no engine loads {model.card.name} here: {reasons}") from error
 
+    def former_failure(
+        self, model: ModelFile, tile: Shape | None, precision: str = "auto"
+    ) -> str | None:
+        """When and why the engine failed to load a model; None where that is not remembered."""
+        return recall("failed", *_facts(self.spec, self.detail, model, tile, precision))
+
     def build_seconds(self, model: ModelFile, tile: Shape, precision: str) -> float | None:
         """How long the engine took to build that `load` would take; None where none is kept."""
         build_seconds = getattr(self.engine, "build_seconds", None)
@@ -281,10 +287,10 @@ def _first(
         except CellrtError as error:
             refused, why = True, error.message
         else:
-            former = recall("failed", *_facts(spec, detail, model, taken, precision))
+            former = choice.former_failure(model, taken, precision)
             if former is None:
                 return choice
-            why = f"{former}; `cellrt doctor` tries it again"
+            why = f"{former}; `cellrt doctor --build` tries it again"
         skipped.append((spec.name, why))
         if spec.needs:
             warnings.append(f"engine {spec.name} is not taken: {why}")

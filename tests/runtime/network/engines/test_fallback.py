@@ -97,7 +97,7 @@ def test_the_next_run_does_not_pay_again_and_says_so_too(card, stack, capfd):
     assert (code, card.loads) == (0, 1)
     (warning,) = [text for text in record["warnings"] if "engine card" in text]
     assert "it failed on 2" in warning
-    assert "cellrt doctor" in warning
+    assert "cellrt doctor --build" in warning
 
 
 @pytest.mark.parametrize("what", ["version", "clear", "doctor", "asked"])
@@ -234,3 +234,25 @@ def test_a_benchmark_goes_on_where_the_first_engine_fails(card, stack, monkeypat
     )
     assert {run.engine for run in runs} == {"openvino"}
     assert any("card" in text and "signal 11" in text for text in told)
+
+
+def test_the_next_engine_gets_tiles_of_its_own(card, stack, capfd, monkeypatch):
+    # Those for a GPU may take more memory than there is beside it.
+    monkeypatch.setattr(type(card), "tile", lambda *_: (8, 32, 400), raising=False)
+    first = segment(stack, capfd)[2]
+    again = segment(stack, capfd)[2]
+    assert card.loads == 1
+    assert first["tiles"] == again["tiles"]
+    assert first["tiles"]["shape_zyx"] != [8, 32, 400]
+
+
+def test_doctor_says_what_failed_before_and_tries_it_again_when_told_to(card, stack, capfd):
+    card.build_seconds = lambda *_: None  # nothing is built
+    segment(stack, capfd)
+    card.error = None
+    check = engine_check._check("card", open_model("nuclei"))
+    assert not check.works
+    assert "it failed on 2" in check.detail
+    assert card.loads == 1
+    assert engine_check._check("card", open_model("nuclei"), build=True).works
+    assert segment(stack, capfd)[2]["engine"]["name"] == "card"
