@@ -231,6 +231,13 @@ def _plan(
     return plan
 
 
+def _planned_anew(job: Job) -> Job:
+    """The same job for another engine, which other tiles may suit."""
+    shape = job.plan.grid.shape
+    plan = _plan(job.volume, shape, job.network, job.decoder, job.options, job.scale)
+    return replace(job, plan=plan)
+
+
 def make_decoder(network: LoadedModel, options: Options) -> Decoder:
     """The decoder a model's card or the user asks for.
 
@@ -271,15 +278,21 @@ def predict(job: Job, clock: StageClock) -> Fields:
     with clock.stage("prepare image"):
         image = prepare_image(job.image, shape, job.network.model.card.normalisation, job.intensity)
     with job.network.in_use:
-        with clock.stage("load"):
-            while not job.network.settle(job.plan.grid.tile, note):  # another engine, other tiles
-                plan = _plan(job.volume, shape, job.network, job.decoder, job.options, job.scale)
-                job = replace(job, plan=plan)
-            session = job.network.session(job.plan.grid.tile, note)
-        with clock.stage("network", job.plan.model_voxels, "voxels"):
-            kept, seconds = network_fields(
-                image, job.plan.grid, session, job.decoder, clock.progress.advance, note
-            )
+        while True:
+            with clock.stage("load"):
+                while not job.network.settle(job.plan.grid.tile, note):
+                    job = _planned_anew(job)
+                session = job.network.session(job.plan.grid.tile, note)
+            try:
+                with clock.stage("network", job.plan.model_voxels, "voxels"):
+                    kept, seconds = network_fields(
+                        image, job.plan.grid, session, job.decoder, clock.progress.advance, note
+                    )
+                break
+            except Exception as error:
+                del session  # its memory goes to the one that takes its place
+                job.network.replace(error, job.plan.grid.tile, note)
+                job = _planned_anew(job)
     precision, device = session.precision, session.device
     del session
     job.network.finish()

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cellrt.errors import CellrtError, EngineError
+from cellrt.errors import CellrtError, EngineError, first_line
 from cellrt.geometry import Shape
+from cellrt.limits import means_no_memory
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.base import Session
 from cellrt.runtime.network.engines.ladder import EngineChoice
@@ -118,12 +119,34 @@ class LoadedModel:
         try:
             self._sessions[tile] = self.choice.load(self.model, tile, self.precision, note)
         except CellrtError as error:
-            former = self.choice
-            self.choice = former.instead(error, self.model, tile, self.precision)
-            self._sessions.clear()  # an image is computed by one engine
-            note(f"engine {former.name} failed; going on with {self.choice.name}")
+            self._replace(error, tile, note, remembered=True)
             return False
         return True
+
+    def replace(
+        self, error: Exception, tile: Shape, note: Callable[[str], None] = lambda text: None
+    ) -> None:
+        """Put the next engine in the place of one for a GPU that failed while it computed an image.
+
+        Raises
+        ------
+        Exception
+            `error`, where the user asked for the engine, it computes on the CPU, or too little of
+            the CPU's memory is to blame, of which no other engine would need less.
+        """
+        if self.choice.requested or not self.choice.spec.needs or means_no_memory(error):
+            raise error
+        if not isinstance(error, CellrtError):
+            error = EngineError(f"{self.choice.name} fails ({first_line(error)})")
+        self._replace(error, tile, note, remembered=False)
+
+    def _replace(
+        self, error: CellrtError, tile: Shape, note: Callable[[str], None], *, remembered: bool
+    ) -> None:
+        former = self.choice
+        self.choice = former.instead(error, self.model, tile, self.precision, remembered=remembered)
+        self._sessions.clear()  # an image is computed by one engine
+        note(f"engine {former.name} failed; going on with {self.choice.name}")
 
     def finish(self) -> None:
         """Say that an image is done: what comes after the network needs the memory."""

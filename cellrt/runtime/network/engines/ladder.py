@@ -168,12 +168,18 @@ class EngineChoice:
         return session
 
     def instead(
-        self, error: CellrtError, model: ModelFile, tile: Shape, precision: str
+        self,
+        error: CellrtError,
+        model: ModelFile,
+        tile: Shape,
+        precision: str,
+        *,
+        remembered: bool = True,
     ) -> EngineChoice:
         """Choose the next engine, as this one failed to load a model, and remember that.
 
         What has failed for want of memory, or on the CPU, where trying again costs little, is not
-        remembered.
+        remembered; nor what the caller says may be the fault of one image.
 
         Raises
         ------
@@ -185,7 +191,7 @@ class EngineChoice:
             raise error
         if isinstance(error, ResourceError) and not self.spec.needs:
             raise error
-        if isinstance(error, EngineError) and self.spec.needs:
+        if remembered and isinstance(error, EngineError) and self.spec.needs:
             remember(
                 "failed",
                 *_facts(self.spec, self.detail, model, tile, precision),

@@ -256,3 +256,46 @@ def test_doctor_says_what_failed_before_and_tries_it_again_when_told_to(card, st
     assert card.loads == 1
     assert engine_check._check("card", open_model("nuclei"), build=True).works
     assert segment(stack, capfd)[2]["engine"]["name"] == "card"
+
+
+class Failing:
+    """A session that computes some tiles and then fails."""
+
+    device, precision = "GPU", "fp16"
+
+    def __init__(self, error):
+        self.error = error
+
+    def infer(self, image):
+        raise self.error
+
+
+FAILURES = [
+    EngineError("the device was lost"),
+    RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS"),
+    DeviceMemoryError("too little device memory"),
+]
+
+
+@pytest.mark.parametrize("error", FAILURES)
+def test_an_engine_that_fails_in_the_midst_of_an_image_is_replaced_for_this_one(
+    card, stack, capfd, monkeypatch, error
+):
+    expected = segment(stack, capfd, "--engine", "openvino")[2]["cells"]
+    card.error = None
+    real = Card.load
+    monkeypatch.setattr(Card, "load", lambda *_, **__: Failing(error))
+    code, _, record = segment(stack, capfd)
+    assert (code, record["engine"]["name"], record["cells"]) == (0, "openvino", expected)
+    assert any(str(error) in text for text in record["warnings"])
+    monkeypatch.setattr(Card, "load", real)
+    assert segment(stack, capfd)[2]["engine"]["name"] == "card"
+
+
+@pytest.mark.parametrize("error", [*FAILURES, MemoryError()])
+def test_one_that_was_asked_for_or_has_no_memory_of_the_cpu_is_not(
+    card, stack, capfd, monkeypatch, error
+):
+    monkeypatch.setattr(Card, "load", lambda *_, **__: Failing(error))
+    words = [] if isinstance(error, MemoryError) else ["--engine", "card"]
+    assert segment(stack, capfd, *words)[0] != 0
