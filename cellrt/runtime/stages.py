@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ from cellrt.runtime.image.volume import Volume
 from cellrt.runtime.image.voxel_size import doubts_about_anisotropy
 from cellrt.runtime.job import Job, Options
 from cellrt.runtime.model.card import LocalBrightness
-from cellrt.runtime.network.engines.base import PRECISIONS, Session
+from cellrt.runtime.network.engines.base import PRECISIONS
 from cellrt.runtime.network.engines.ladder import EngineChoice, choose_engine
 from cellrt.runtime.network.loaded import LoadedModel
 from cellrt.runtime.network.run import network_fields
@@ -185,7 +185,7 @@ def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stag
     if volume.is_2d:
         # One slice is shown to the network as a slab of equal slices as thick as a cell.
         model_shape = (slab_planes(card.diameter_voxels), *model_shape[1:])
-    plan = _plan(volume, model_shape, network, options, decoder, scale)
+    plan = _plan(volume, model_shape, network, decoder, options, scale)
     with clock.stage("intensity"):
         intensity = measure_intensity(image, model_shape, card.normalisation, chosen)
         local = isinstance(card.normalisation, LocalBrightness)
@@ -204,6 +204,38 @@ def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stag
         found,
         (*warnings, *found.warnings()),
     )
+
+
+def _plan(
+    volume: Volume,
+    model_shape: Shape,
+    network: LoadedModel,
+    decoder: Decoder,
+    options: Options,
+    scale: CellScale,
+) -> Plan:
+    """Lay out tiles for the engine there is, and check the memory that they take."""
+    plan = make_plan(
+        volume.shape,
+        model_shape,
+        network.model.card,
+        decoder,
+        scale=scale.words(),
+        image_bytes=volume.nbytes,
+        resident_bytes=volume.nbytes_resident,
+        tile=options.tile or network.fixed_tile,
+        halo=options.halo,
+        device_voxels=network.device_voxels,
+    )
+    plan.check_memory()
+    return plan
+
+
+def _planned_anew(job: Job) -> Job:
+    """The same job for another engine, which other tiles may suit."""
+    shape = job.plan.grid.shape
+    plan = _plan(job.volume, shape, job.network, job.decoder, job.options, job.scale)
+    return replace(job, plan=plan)
 
 
 def make_decoder(network: LoadedModel, options: Options) -> Decoder:
@@ -246,54 +278,25 @@ def predict(job: Job, clock: StageClock) -> Fields:
     with clock.stage("prepare image"):
         image = prepare_image(job.image, shape, job.network.model.card.normalisation, job.intensity)
     with job.network.in_use:
-        with clock.stage("load"):
-            job, session = _loaded(job, note)
-        with clock.stage("network", job.plan.model_voxels, "voxels"):
-            kept, seconds = network_fields(
-                image, job.plan.grid, session, job.decoder, clock.progress.advance, note
-            )
+        while True:
+            with clock.stage("load"):
+                while not job.network.settle(job.plan.grid.tile, note):
+                    job = _planned_anew(job)
+                session = job.network.session(job.plan.grid.tile, note)
+            try:
+                with clock.stage("network", job.plan.model_voxels, "voxels"):
+                    kept, seconds = network_fields(
+                        image, job.plan.grid, session, job.decoder, clock.progress.advance, note
+                    )
+                break
+            except Exception as error:
+                del session  # its memory goes to the one that takes its place
+                job.network.replace(error, job.plan.grid.tile, note)
+                job = _planned_anew(job)
     precision, device = session.precision, session.device
     del session
     job.network.finish()
     return Fields(job, kept, precision, device, seconds, dict(clock.seconds))
-
-
-def _plan(
-    volume: Volume,
-    model_shape: Shape,
-    network: LoadedModel,
-    options: Options,
-    decoder: Decoder,
-    scale: CellScale,
-) -> Plan:
-    """Tiles and memory for the engine that is chosen, which fit."""
-    plan = make_plan(
-        volume.shape,
-        model_shape,
-        network.model.card,
-        decoder,
-        scale=scale.words(),
-        image_bytes=volume.nbytes,
-        resident_bytes=volume.nbytes_resident,
-        tile=options.tile or network.fixed_tile,
-        halo=options.halo,
-        device_voxels=network.device_voxels,
-    )
-    plan.check_memory()
-    return plan
-
-
-def _loaded(job: Job, note: Callable[[str], None]) -> tuple[Job, Session]:
-    """Load the network, and plan anew for the engine that takes the place of one that fails."""
-    while True:
-        choice, tile = job.network.choice, job.plan.grid.tile
-        session = job.network.session(tile, note)
-        if job.network.choice is not choice:
-            shape = job.plan.grid.shape
-            plan = _plan(job.volume, shape, job.network, job.options, job.decoder, job.scale)
-            job = replace(job, plan=plan)
-        if job.plan.grid.tile == tile:
-            return job, session
 
 
 def decode(fields: Fields, decoder: Decoder | None = None, mode: Mode | None = None) -> Decoded:

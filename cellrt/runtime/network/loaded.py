@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cellrt.errors import CellrtError, EngineError
+from cellrt.errors import CellrtError, EngineError, first_line
 from cellrt.geometry import Shape
+from cellrt.limits import means_no_memory
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.base import Session
 from cellrt.runtime.network.engines.ladder import EngineChoice
@@ -90,24 +91,62 @@ class LoadedModel:
         ResourceError
             There is too little memory.
         """
-        refuse_forked()
-        if tile not in self._sessions:
-            # A former one gives its memory back before this one takes its own.
-            while len(self._sessions) >= max(1, self.keep):
-                self._sessions.popitem(last=False)
-            self._sessions[tile] = self._load(tile, note)
+        while not self.settle(tile, note):
+            pass
         self._sessions.move_to_end(tile)
         return self._sessions[tile]
 
-    def _load(self, tile: Shape, note: Callable[[str], None]) -> Session:
-        while True:
-            try:
-                return self.choice.load(self.model, tile, self.precision, note)
-            except CellrtError as error:
-                former = self.choice
-                self.choice = former.instead(error, self.model, tile, self.precision)
-                self._sessions.clear()  # an image is computed by one engine
-                note(f"engine {former.name} failed; going on with {self.choice.name}")
+    def settle(self, tile: Shape, note: Callable[[str], None] = lambda text: None) -> bool:
+        """Load the session for a tile, or put the next engine in the place of one that fails.
+
+        Returns
+        -------
+        bool
+            False where another engine has been chosen: nothing is loaded, and it may be that other
+            tiles suit it.
+
+        Raises
+        ------
+        EngineError, ResourceError
+            As `session`.
+        """
+        refuse_forked()
+        if tile in self._sessions:
+            return True
+        # A former one gives its memory back before this one takes its own.
+        while len(self._sessions) >= max(1, self.keep):
+            self._sessions.popitem(last=False)
+        try:
+            self._sessions[tile] = self.choice.load(self.model, tile, self.precision, note)
+        except CellrtError as error:
+            self._replace(error, tile, note, remembered=True)
+            return False
+        return True
+
+    def replace(
+        self, error: Exception, tile: Shape, note: Callable[[str], None] = lambda text: None
+    ) -> None:
+        """Put the next engine in the place of one for a GPU that failed while it computed an image.
+
+        Raises
+        ------
+        Exception
+            `error`, where the user asked for the engine, it computes on the CPU, or too little of
+            the CPU's memory is to blame, of which no other engine would need less.
+        """
+        if self.choice.requested or not self.choice.spec.needs or means_no_memory(error):
+            raise error
+        if not isinstance(error, CellrtError):
+            error = EngineError(f"{self.choice.name} fails ({first_line(error)})")
+        self._replace(error, tile, note, remembered=False)
+
+    def _replace(
+        self, error: CellrtError, tile: Shape, note: Callable[[str], None], *, remembered: bool
+    ) -> None:
+        former = self.choice
+        self.choice = former.instead(error, self.model, tile, self.precision, remembered=remembered)
+        self._sessions.clear()  # an image is computed by one engine
+        note(f"engine {former.name} failed; going on with {self.choice.name}")
 
     def finish(self) -> None:
         """Say that an image is done: what comes after the network needs the memory."""

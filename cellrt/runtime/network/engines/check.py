@@ -103,6 +103,9 @@ def _check(name: str, model: ModelFile, *, build: bool = False) -> EngineCheck:
         choice = choose_engine(name, model)
         tile = choice.fixed_tile(model)
         if not build and tile is not None and choice.builds_first(model, tile, "auto"):
+            if former := choice.former_failure(model, tile):
+                advice = "`cellrt doctor --build` tries it again"
+                return EngineCheck(name, False, f"{choice.detail}: {former}; {advice}")
             bundled = bundled_models().get(model.card.name) == model.path
             command = f"cellrt build {model.card.name if bundled else model.path} --engine {name}"
             detail = f"{choice.detail} loads; there is no engine of {model.card.name} yet: run "

@@ -168,12 +168,18 @@ class EngineChoice:
         return session
 
     def instead(
-        self, error: CellrtError, model: ModelFile, tile: Shape, precision: str
+        self,
+        error: CellrtError,
+        model: ModelFile,
+        tile: Shape,
+        precision: str,
+        *,
+        remembered: bool = True,
     ) -> EngineChoice:
         """Choose the next engine, as this one failed to load a model, and remember that.
 
         What has failed for want of memory, or on the CPU, where trying again costs little, is not
-        remembered.
+        remembered; nor what the caller says may be the fault of one image.
 
         Raises
         ------
@@ -185,7 +191,7 @@ class EngineChoice:
             raise error
         if isinstance(error, ResourceError) and not self.spec.needs:
             raise error
-        if isinstance(error, EngineError) and self.spec.needs:
+        if remembered and isinstance(error, EngineError) and self.spec.needs:
             remember(
                 "failed",
                 *_facts(self.spec, self.detail, model, tile, precision),
@@ -204,6 +210,12 @@ class EngineChoice:
                 raise error from None
             reasons = "; ".join(failed.warnings)
             raise EngineError(f"no engine loads {model.card.name} here: {reasons}") from error
+
+    def former_failure(
+        self, model: ModelFile, tile: Shape | None, precision: str = "auto"
+    ) -> str | None:
+        """When and why the engine failed to load a model; None where that is not remembered."""
+        return recall("failed", *_facts(self.spec, self.detail, model, tile, precision))
 
     def build_seconds(self, model: ModelFile, tile: Shape, precision: str) -> float | None:
         """How long the engine took to build that `load` would take; None where none is kept."""
@@ -286,10 +298,10 @@ def _first(
         except CellrtError as error:
             refused, why = True, error.message
         else:
-            former = recall("failed", *_facts(spec, detail, model, taken, precision))
+            former = choice.former_failure(model, taken, precision)
             if former is None:
                 return choice
-            why = f"{former}; `cellrt doctor` tries it again"
+            why = f"{former}; `cellrt doctor --build` tries it again"
         skipped.append((spec.name, why))
         if spec.needs:
             warnings.append(f"engine {spec.name} is not taken: {why}")

@@ -118,7 +118,7 @@ def test_the_next_run_does_not_pay_again_and_says_so_too(card, stack, capfd):
     assert (code, card.loads) == (0, 1)
     (warning,) = [text for text in record["warnings"] if "engine card" in text]
     assert "it failed on 2" in warning
-    assert "cellrt doctor" in warning
+    assert "cellrt doctor --build" in warning
 
 
 @pytest.mark.parametrize("what", ["version", "clear", "doctor", "asked"])
@@ -255,3 +255,68 @@ def test_a_benchmark_goes_on_where_the_first_engine_fails(card, stack, monkeypat
     )
     assert {run.engine for run in runs} == {"openvino"}
     assert any("card" in text and "signal 11" in text for text in told)
+
+
+def test_the_next_engine_gets_tiles_of_its_own(card, stack, capfd, monkeypatch):
+    # Those for a GPU may take more memory than there is beside it.
+    monkeypatch.setattr(type(card), "tile", lambda *_: (8, 32, 400), raising=False)
+    first = segment(stack, capfd)[2]
+    again = segment(stack, capfd)[2]
+    assert card.loads == 1
+    assert first["tiles"] == again["tiles"]
+    assert first["tiles"]["shape_zyx"] != [8, 32, 400]
+
+
+def test_doctor_says_what_failed_before_and_tries_it_again_when_told_to(card, stack, capfd):
+    card.build_seconds = lambda *_: None  # nothing is built
+    segment(stack, capfd)
+    card.error = None
+    check = engine_check._check("card", open_model("nuclei"))
+    assert not check.works
+    assert "it failed on 2" in check.detail
+    assert card.loads == 1
+    assert engine_check._check("card", open_model("nuclei"), build=True).works
+    assert segment(stack, capfd)[2]["engine"]["name"] == "card"
+
+
+class Failing:
+    """A session that computes some tiles and then fails."""
+
+    device, precision = "GPU", "fp16"
+
+    def __init__(self, error):
+        self.error = error
+
+    def infer(self, image):
+        raise self.error
+
+
+FAILURES = [
+    EngineError("the device was lost"),
+    RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS"),
+    DeviceMemoryError("too little device memory"),
+]
+
+
+@pytest.mark.parametrize("error", FAILURES)
+def test_an_engine_that_fails_in_the_midst_of_an_image_is_replaced_for_this_one(
+    card, stack, capfd, monkeypatch, error
+):
+    expected = segment(stack, capfd, "--engine", "openvino")[2]["cells"]
+    card.error = None
+    real = Card.load
+    monkeypatch.setattr(Card, "load", lambda *_, **__: Failing(error))
+    code, _, record = segment(stack, capfd)
+    assert (code, record["engine"]["name"], record["cells"]) == (0, "openvino", expected)
+    assert any(str(error) in text for text in record["warnings"])
+    monkeypatch.setattr(Card, "load", real)
+    assert segment(stack, capfd)[2]["engine"]["name"] == "card"
+
+
+@pytest.mark.parametrize("error", [*FAILURES, MemoryError()])
+def test_one_that_was_asked_for_or_has_no_memory_of_the_cpu_is_not(
+    card, stack, capfd, monkeypatch, error
+):
+    monkeypatch.setattr(Card, "load", lambda *_, **__: Failing(error))
+    words = [] if isinstance(error, MemoryError) else ["--engine", "card"]
+    assert segment(stack, capfd, *words)[0] != 0
