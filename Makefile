@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: demo test test-slow resolve lint types docs wheel-check benchmarks clean
+.PHONY: demo half test test-slow resolve lint types docs wheel-check benchmarks clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +30,12 @@ demo: $(VENV)/.lean
 	@echo "Open demo/nuclei_000.preview.png to see the cells, demo/nuclei_000.labels.tif in Fiji or napari,"
 	@echo "demo/nuclei_000.cells.csv for one row per cell. How well it did against the simulated truth:"
 	@$(BIN)/cellrt evaluate demo/nuclei_000.labels.tif demo/nuclei_000.truth.tif
+
+# After the weights of a bundled model changed: its fp16 file anew, if it finds the same cells.
+half: $(VENV)/.dev
+	for model in $(filter-out %.fp16.onnx,$(wildcard cellrt/zoo/*.onnx)); do \
+	  $(BIN)/cellrt export $$model --precision fp16 --overwrite || exit; \
+	done
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest

@@ -53,7 +53,6 @@ from stacks import MEMBRANE_DIAMETER, MEMBRANES, membranes, mirrored
 import cellrt
 from cellrt.errors import CellrtError
 from cellrt.evaluation.engine_runs import IOU, working_engines
-from cellrt.export.precision_variant import write_variant
 from cellrt.runtime.grid.model_image import prepare_image
 from cellrt.runtime.machine.driver import nvidia_gpus
 from cellrt.runtime.model.file import ModelFile, open_model
@@ -84,25 +83,28 @@ def check_engines(engines: list[str], pairs: list[tuple[ModelFile, ModelFile]]) 
         fields = choose_engine("openvino").load(full, full.card.tile, "fp32").infer(tile)
         for engine in engines:
             for file in (full, half):
+                asked = _asked(engine, file)
                 try:
-                    session = choose_engine(engine).load(file, full.card.tile, "auto")
+                    session = choose_engine(engine).load(file, full.card.tile, asked)
                     difference = np.abs(session.infer(tile) - fields).mean(axis=(0, 2, 3, 4)).max()
                     computes = session.precision
                     del session
-                    result = cellrt.segment(image, model=file.path, engine=engine, **settings)
+                    result = cellrt.segment(
+                        image, model=file.path, engine=engine, precision=asked, **settings
+                    )
                 except CellrtError as error:
-                    found.append(Check(engine, file.card.name, str(error)))
+                    found.append(Check(engine, file.path.stem, str(error)))
                     continue
                 scores = cellrt.evaluate(result.labels, labels, thresholds=(IOU,)).at(IOU)
                 found.append(
                     Check(
                         engine,
-                        file.card.name,
+                        file.path.stem,
                         computes,
                         scores.average_precision,
                         float(difference),
                         len(result.table),
-                        choose_engine(engine).build_seconds(file, full.card.tile, "auto"),
+                        choose_engine(engine).build_seconds(file, full.card.tile, asked),
                     )
                 )
     return found
@@ -128,9 +130,9 @@ def network_rates(
     torch.cuda.empty_cache()  # cellrt decides from the free memory how much to do at once
     for engine in engines:
         for file in files:
-            session = choose_engine(engine).load(file, tile, "auto")
+            session = choose_engine(engine).load(file, tile, _asked(engine, file))
             work, wait = _queue(session, tiles)
-            rates[f"{engine}, {session.precision}, {file.card.name}"] = tiles.size / _seconds(
+            rates[f"{engine}, {session.precision}, {file.path.stem}"] = tiles.size / _seconds(
                 work, wait, sizes
             )
             del session, work, wait
@@ -227,15 +229,20 @@ def large_stack(engines: list[str], half: ModelFile, sizes: Sizes) -> dict[str, 
     return found
 
 
-def models(folder: Path) -> list[tuple[ModelFile, ModelFile]]:
-    """Each model as it is, and in fp16, which is made where the folder has none."""
+def models() -> list[tuple[ModelFile, ModelFile]]:
+    """Each model as it is, and in fp16."""
     found = []
-    for name in ("nuclei", "membranes"):
-        half = folder / f"{name}-fp16.onnx"
-        if not half.exists():
-            write_variant(name, half, "fp16")
-        found.append((open_model(name), open_model(half)))
+    for model in map(open_model, ("nuclei", "membranes")):
+        half = model.variant("fp16")
+        assert half is not None
+        found.append((model, half))
     return found
+
+
+def _asked(engine: str, file: ModelFile) -> str:
+    """The precision in which an engine takes this file, and not the one in fp16 beside it."""
+    has_tf32 = "tf32" in choose_engine(engine).spec.own_precisions
+    return "tf32" if has_tf32 and file.card.precision == "fp32" else "auto"
 
 
 def measure(
@@ -276,7 +283,7 @@ def main() -> None:
     arguments.add_argument(
         "--keep",
         type=Path,
-        help="folder for each phase's figures, written when it ends, and for model files in fp16",
+        help="folder for each phase's figures, written when it ends",
     )
     options = arguments.parse_args()
     gpu = torch.cuda.is_available() and not options.cpu
@@ -298,7 +305,7 @@ def main() -> None:
                 sys.exit("no engine, or not every one, works on this device; run `cellrt doctor`")
             built = stack.enter_context(tempfile.TemporaryDirectory())
             os.environ[FOLDER_VARIABLE] = built  # none that was built before
-            pairs = models(folder)
+            pairs = models()
         for phase in wanted:
             device = torch.device("cuda" if gpu else "cpu")
             found = measure(phase, engines, pairs, device, sizes)

@@ -36,7 +36,7 @@ from cellrt.training.initial_weights import read_onnx_weights
 Cells = Callable[[np.ndarray, ModelCard, torch.device], np.ndarray]
 
 WINDOWS_AT_ONCE = {"cpu": 1, "cuda": 4}
-AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,13 @@ def network_of(model: ModelFile, device: torch.device) -> torch.nn.Module:
 
 
 def precisions(device: torch.device) -> tuple[str, ...]:
-    """What PyTorch computes in: 32 bits, and the 16 that the device has instructions for."""
+    """What PyTorch computes in: 32 bits, and the 16 that the device has instructions for.
+
+    Its convolutions are in TF32 by default where a GPU has that.
+    """
     if device.type == "cuda":
-        return "fp32", "fp16"
+        has_tf32 = torch.cuda.get_device_capability(device) >= (8, 0)
+        return "tf32" if has_tf32 and torch.backends.cudnn.allow_tf32 else "fp32", "fp16"
     return ("fp32", "bf16") if cpu_has_bf16() else ("fp32",)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -19,8 +18,8 @@ def build(
         str | None, typer.Argument(help="Bundled model or an exported .onnx file.")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32, fp16, bf16 or int8; the model's own by default.")
-    ] = None,
+        str, typer.Option(help="auto, fp32, tf32, fp16, bf16 or int8, as for `cellrt segment`.")
+    ] = "auto",
     engine: Annotated[
         str | None,
         typer.Option(help="tensorrt or tensorrt-rtx; the first that can be had by default."),
@@ -89,16 +88,22 @@ def build(
 
     from cellrt.files import foresee_outputs
     from cellrt.runtime.model.file import open_model
+    from cellrt.runtime.network.engines.base import PRECISIONS
+    from cellrt.runtime.network.engines.ladder import engine_named
+    from cellrt.runtime.network.engines.precision import file_for
     from cellrt.runtime.network.engines.tensorrt.provide import choose_builder, obtain_engine
 
+    if precision not in PRECISIONS:
+        raise UsageError(f"no precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
     assert model is not None
-    file = open_model(model)
-    shape = _checked_tile(file, tile)
+    opened = open_model(model)
+    shape = _checked_tile(opened, tile)
     if output is not None:  # refused before anything is built
-        foresee_outputs({"bundle": Path(output)}, overwrite=overwrite, inputs=[file.path])
-    convert = _converter(file, precision) if precision not in (None, file.card.precision) else None
+        foresee_outputs({"bundle": Path(output)}, overwrite=overwrite, inputs=[opened.path])
     terminal = Terminal(quiet=quiet)
     builder = choose_builder(engine, target or ())
+    spec = engine_named(builder.library.flavour.name)
+    file = file_for(opened, spec, precision, terminal.note)
     terminal.note(f"{builder.library.flavour.name} {builder.library.version}, for {builder.words}")
     try:
         data, key = obtain_engine(
@@ -107,7 +112,6 @@ def build(
             cache,
             tile=shape,
             precision=precision,
-            convert=convert,
             largest_batch=batch,
             workspace_bytes=None if workspace is None else round(workspace * 1e9),
             lean=lean,
@@ -143,17 +147,3 @@ def _checked_tile(model: ModelFile, tile: tuple[int, int, int] | None) -> tuple[
             f"{model.card.name!r}"
         )
     return tile
-
-
-def _converter(model: ModelFile, precision: str | None) -> Callable[[], bytes]:
-    """What converts a model's graph and puts it through the gate, once an engine is built."""
-    from cellrt.cli.export import variant_tools
-    from cellrt.errors import UsageError
-
-    if precision not in ("fp16", "bf16", "int8"):
-        raise UsageError(
-            f"model {model.card.name!r} is {model.card.precision}, and no engine of it can be "
-            f"{precision}; choose {model.card.precision}, or fp16, bf16 or int8 for an fp32 model"
-        )
-    tools = variant_tools()
-    return lambda: bytes(tools.make_variant(model, precision).graph.SerializeToString())

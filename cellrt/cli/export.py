@@ -24,7 +24,15 @@ def export(
             "of a bundled model.",
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The .onnx file to write [with --precision of a model file: mine.fp16.onnx "
+            "beside mine.onnx, where engines look for it].",
+        ),
+    ] = None,
     precision: Annotated[
         str, typer.Option(help="fp32, fp16, bf16 or int8; written into the file.")
     ] = "fp32",
@@ -55,11 +63,16 @@ def export(
 
     from cellrt.errors import UsageError
     from cellrt.files import check_outputs
-    from cellrt.runtime.model.file import bundled_models
+    from cellrt.runtime.model.file import bundled_models, open_model
 
-    is_model = source.suffix == ".onnx" or str(source) in bundled_models()
+    bundled = str(source) in bundled_models()
+    is_model = bundled or source.suffix == ".onnx"
     if precision not in ("fp32", "fp16", "bf16", "int8"):
         raise UsageError(f"no precision {precision!r}; choose fp32, fp16, bf16 or int8")
+    if output is None:
+        if precision == "fp32" or bundled or not is_model:
+            raise UsageError("--output is missing; say which .onnx file to write")
+        output = open_model(source).variant_path(precision)
     if precision == "fp32":
         if is_model:
             raise UsageError(f"{source} is exported already; give --precision to convert it")
@@ -110,12 +123,13 @@ def _export_checkpoint(
     _print_parity(exported.parity)
     if announce:
         print(f"{exported.path}: {exported.size_bytes / 1e6:.1f} MB")
+        print(f"`cellrt export {exported.path} --precision fp16` makes the file that GPUs take")
 
 
 def _export_variant(
     model: Path, output: Path, precision: str, stacks: list[str], *, overwrite: bool
 ) -> None:
-    tools = variant_tools()
+    tools = _variant_tools()
     if precision == "int8" and not stacks:
         print("no --calibrate stack given: calibrating on simulated stacks", file=sys.stderr)
     variant = tools.write_variant(model, output, precision, stacks=stacks, overwrite=overwrite)
@@ -123,20 +137,28 @@ def _export_variant(
     print(f"{output}: {precision}, {output.stat().st_size / 1e6:.1f} MB, {variant.tiles}")
 
 
-def variant_tools() -> ModuleType:
-    """Import what makes variants, or say which extras bring it."""
+def _variant_tools() -> ModuleType:
+    """Import what makes variants, or say which extras bring what is missing.
+
+    Only that: the extra onnxruntime overwrites the ONNX Runtime for GPUs, which does as well.
+    """
+    from importlib import import_module
+
     from cellrt.errors import UsageError
 
-    try:
-        import onnxruntime  # noqa: F401
-
-        from cellrt.export import precision_variant
-    except ImportError as error:
+    missing = []
+    for package, extra in (("onnx", "precision"), ("onnxruntime", "onnxruntime")):
+        try:
+            import_module(package)
+        except ImportError:
+            missing.append((package, extra))
+    if missing:
+        packages, extras = zip(*missing, strict=True)
         raise UsageError(
-            f"--precision needs packages that are not installed ({error.name}); "
-            "install them with: pip install 'cellrt[precision,onnxruntime]'"
-        ) from error
-    return precision_variant
+            f"--precision needs packages that are not installed ({', '.join(packages)}); "
+            f"install them with: pip install 'cellrt[{','.join(extras)}]'"
+        )
+    return import_module("cellrt.export.precision_variant")
 
 
 def _print_parity(rows: tuple[Parity, ...]) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+
+if TYPE_CHECKING:
+    from cellrt.runtime.model.file import ModelFile
 
 
 def models(
@@ -22,12 +25,13 @@ def models(
 
     files = [open_model(name)] if name else [open_model(n) for n in bundled_models()]
     if json:
-        cards = [dataclasses.asdict(file.card) for file in files]
+        cards = [dataclasses.asdict(file.card) | {"files": _files(file)} for file in files]
         print(json_text.dumps(cards[0] if name else cards, indent=1, sort_keys=True))
         return
     for file in files:
         card = file.card
-        print(f"{card.name}  ({file.path.stat().st_size / 1e6:.1f} MB, {card.precision})")
+        sizes = [f"{f.path.stat().st_size / 1e6:.1f} MB" for f in (file, *file.variants())]
+        print(f"{card.name}  ({', '.join(map(' '.join, zip(_files(file), sizes, strict=True)))})")
         print(f"  {card.summary}")
         print(
             f"  cells of about {card.diameter_voxels:g} voxels in its grid "
@@ -43,3 +47,8 @@ def models(
                 print(f"  {data.name}: {data.source}")
             print(f"  recipe {card.recipe}, sha256 {file.sha256}")
         print()
+
+
+def _files(model: ModelFile) -> dict[str, str]:
+    """A model's file and those beside it, by precision."""
+    return {file.card.precision: file.path.name for file in (model, *model.variants())}

@@ -87,7 +87,7 @@ def segment(
             "only what you or people you trust have built.",
         ),
     ] = None,
-    precision: Annotated[str, typer.Option(help="auto, fp32, fp16, bf16 or int8.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, tf32, fp16, bf16 or int8.")] = "auto",
     decoder: Annotated[
         Text, typer.Option(help="Another decoder that fits the model, by its name [the model's].")
     ] = None,
@@ -293,8 +293,8 @@ def _print_plan(job: Job, labels: Path, events: JsonEvents | Terminal) -> None:
     from cellrt.errors import one_line
     from cellrt.runtime.plan import estimate_seconds
 
-    seconds = estimate_seconds(job.plan, job.network)
-    grid, model = job.plan.grid, job.network.model
+    seconds, precision = estimate_seconds(job.plan, job.network)
+    grid, model = job.plan.grid, job.network.file
     plan = {
         "input": f"{job.volume.shape} voxels (z, y, x), {job.volume.dtype}",
         "axes": f"{job.volume.file_axes}, {job.volume.axes_source}",
@@ -303,12 +303,13 @@ def _print_plan(job: Job, labels: Path, events: JsonEvents | Terminal) -> None:
         "time point": f"{job.volume.time} of {job.volume.times}",
         "voxel size": f"{job.volume.voxel_size_um or 'unknown'} µm, {job.volume.voxel_size_source}",
         "cell diameter": f"{job.scale.diameter_pixels:.3g} pixels, {job.scale.diameter_origin}",
-        "model": f"{model.card.name}, sha256 {model.sha256[:12]}",
+        "model": f"{model.card.name} ({model.path.name}), sha256 {model.sha256[:12]}",
         "intensity": job.findings.line(),
         "decoder": job.decoder.name,
         "model grid": f"{grid.shape} voxels",
         "tiles": f"{len(grid)} of {grid.tile}, {job.plan.overhead:.2f} voxels computed per voxel",
         "engine": job.network.choice.reason,
+        "precision": precision,
         "memory": f"about {job.plan.memory_bytes / 1e9:.1f} GB at the peak",
         "time": f"about {seconds:.0f} s",
         "results": f"{one_line(str(labels))} and beside it",

@@ -21,7 +21,12 @@ from cellrt.evaluation.scores import evaluate
 from cellrt.runtime.image.reading import read_array
 from cellrt.runtime.machine.hardware import gpu_memory_bytes
 from cellrt.runtime.model.file import ModelFile
-from cellrt.runtime.network.engines.ladder import EngineChoice, choose_engine, ladder
+from cellrt.runtime.network.engines.ladder import (
+    EngineChoice,
+    choose_engine,
+    engine_named,
+    ladder,
+)
 
 IOU = 0.75
 
@@ -124,7 +129,11 @@ def compare_engines(
     for model in models:
         for engine in engines:
             seen: set[str] = set()
-            for precision in ("fp32", "auto"):
+            # A file in another precision is computed as it says.
+            asked = ("fp32", "tf32", "auto") if model.card.precision == "fp32" else ("auto",)
+            for precision in asked:
+                if precision == "tf32" and precision not in engine_named(engine).own_precisions:
+                    continue
                 words = ["--precision", precision, *arguments]
                 try:
                     run, labels = _measure(stack, model, choose_engine(engine), words, repeats)
@@ -135,7 +144,7 @@ def compare_engines(
                     where = f"{model.card.name} in {engine} with --precision {precision}"
                     tell(f"{where}: {error.message}")
                     continue
-                if run.precision in seen:  # `auto` is fp32 here
+                if run.precision in seen:  # `auto` is one of the others here
                     continue
                 seen.add(run.precision)
                 if reference is None:

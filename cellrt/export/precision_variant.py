@@ -76,7 +76,10 @@ def write_variant(
     stacks: Sequence[str | Path] = (),
     overwrite: bool = False,
 ) -> Variant:
-    """Write a model file in another precision; its stem becomes the model's name.
+    """Write a model file in another precision.
+
+    Where engines look for it, as ``mine.fp16.onnx`` beside ``mine.onnx``, it keeps the model's
+    name; elsewhere its stem becomes its name.
 
     Parameters
     ----------
@@ -109,7 +112,9 @@ def write_variant(
     source = open_model(model)
     inputs = [source.path, *(parse_address(stack)[0] for stack in stacks)]
     with atomic_outputs({"model": output}, overwrite=overwrite, inputs=inputs) as temporary:
-        variant = make_variant(source, precision, stacks=stacks, name=output.stem)
+        found = output.resolve() == source.variant_path(precision).resolve()
+        name = source.card.name if found else output.stem
+        variant = make_variant(source, precision, stacks=stacks, name=name)
         write_graph(variant.graph, temporary["model"])
     return variant
 
@@ -147,7 +152,7 @@ def make_variant(
         graph = convert(exact, precision, calibration=calibration, exact_last=LAST_BLOCK)
         parity = check_variant(exact, graph, model.card, precision, gate)
         words = f"the last {LAST_BLOCK} convolutions kept in fp32, {words}"
-    card = _describe(model.card, exact, graph, precision, parity, words, name)
+    card = _describe(model, exact, graph, precision, parity, words, name)
     embed_card(graph, card)
     return Variant(graph, card, tuple(parity), words)
 
@@ -253,7 +258,7 @@ def _tiles(
 
 
 def _describe(
-    card: ModelCard,
+    model: ModelFile,
     exact: onnx.ModelProto,
     graph: onnx.ModelProto,
     precision: Precision,
@@ -262,12 +267,12 @@ def _describe(
     name: str | None,
 ) -> ModelCard:
     """Write the variant's card: its own golden output, and whose scores the others are."""
-    golden = None
+    card, golden = model.card, None
     if card.golden is not None:
         image = golden_input(card.golden.shape)
         # ONNX Runtime has no bf16, and computes fp16 less like a GPU than the rounded graph does.
-        model = graph if precision == "int8" else rounded(exact, precision)
-        fields = onnxruntime_infer(model.SerializeToString())(image)
+        computed = graph if precision == "int8" else rounded(exact, precision)
+        fields = onnxruntime_infer(computed.SerializeToString())(image)
         golden = Golden(
             shape=card.golden.shape,
             input_sha256=card.golden.input_sha256,
@@ -282,6 +287,7 @@ def _describe(
         card,
         name=name or card.name,
         precision=precision,
+        made_from=model.sha256,
         unquantised=unquantised(card) if precision == "int8" else "auto",
         golden=golden,
         scores=(own, *inherited),

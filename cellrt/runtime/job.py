@@ -35,8 +35,9 @@ class Options:
         Grey values of background and of a typical cell, instead of what would be measured.
     engine : str, optional
         Obeyed or refused; see :func:`cellrt.runtime.network.engines.ladder.choose_engine`.
-    precision : {"auto", "fp32", "fp16", "bf16", "int8"}
-        Obeyed or refused by the engine.
+    precision : {"auto", "fp32", "tf32", "fp16", "bf16", "int8"}
+        Obeyed or refused by the engine; see
+        :func:`cellrt.runtime.network.engines.precision.file_for`.
     mode : {"fast", "exact"}
         Decoder mode.
     tile : (int, int, int), optional

@@ -204,14 +204,15 @@ def _buffer_bytes(grid: TileGrid) -> int:
     return 4 * x * (depth * min(height, y) + carried * y)
 
 
-def estimate_seconds(plan: Plan, network: LoadedModel) -> float:
+def estimate_seconds(plan: Plan, network: LoadedModel) -> tuple[float, str]:
     """Time the network on one small tile and scale up to the plan.
 
     Returns
     -------
-    float
-        Seconds of the network stage, and a tenth for everything around it.
+    (float, str)
+        Seconds of the network stage, and a tenth for everything around it; and what is computed in.
     """
     tile = network.fixed_tile or probe_tile(network.model)
-    speed = session_speed(network.session(tile), tile)
-    return 1.1 * plan.grid.computed_voxels / speed
+    session = network.session(tile)
+    speed = session_speed(session, tile)
+    return 1.1 * plan.grid.computed_voxels / speed, session.precision

@@ -86,7 +86,10 @@ def load(
     UsageError
         An engine or a precision that is not known.
     EngineError
-        The engine asked for cannot be had here, or cannot run this model, or none can.
+        The engine asked for cannot be had here, or cannot run this model, also not in this
+        precision, or none can.
+    InputError
+        The file beside the model that the engine would take is not of this model.
     ResourceError
         The limits of this process leave it too little memory.
     """

@@ -14,7 +14,8 @@ import tifffile
 from cellrt.cli.benchmark import _row
 from cellrt.evaluation import engine_runs as module
 from cellrt.runtime.machine.hardware import gpu_memory_bytes
-from cellrt.runtime.network.engines.ladder import choose_engine
+from cellrt.runtime.model.file import open_model
+from cellrt.runtime.network.engines.ladder import EngineChoice, choose_engine, engine_named
 from cellrt.simulation import simulate_nuclei
 
 
@@ -46,7 +47,6 @@ def test_every_working_engine_has_a_row_with_figures(cellrt, stack):
 
 def test_an_engine_that_cannot_run_a_model_has_no_row(stack, monkeypatch):
     from cellrt.errors import CellrtError
-    from cellrt.runtime.model.file import open_model
 
     pytest.importorskip("onnxruntime", reason="onnxruntime is an extra")
 
@@ -61,6 +61,29 @@ def test_an_engine_that_cannot_run_a_model_has_no_row(stack, monkeypatch):
     assert [run.engine for run in runs] == ["openvino"]
     with pytest.raises(CellrtError, match="cannot run"):
         module.compare_engines(stack, [open_model("nuclei")], ["onnxruntime"])
+
+
+def test_tf32_is_measured_beside_fp32_and_a_file_in_fp16_as_it_is(stack, monkeypatch):
+    asked = []
+
+    def measure(stack, model, choice, words, repeats):
+        precision = words[1]
+        asked.append((model.path.name, choice.name, precision))
+        computed = "fp16" if precision == "auto" else precision
+        run = module.EngineRun("nuclei", choice.name, computed, "GPU", 2.0, 1.0, {}, 1, 0)
+        return run, np.zeros((4, 4, 4), np.int32)
+
+    monkeypatch.setattr(
+        module, "choose_engine", lambda name: EngineChoice(engine_named(name), "a stand-in", True)
+    )
+    monkeypatch.setattr(module, "_measure", measure)
+    model = open_model("nuclei")
+    runs = module.compare_engines(stack, [model, model.variant("fp16")], ["onnxruntime-cuda"])
+    assert [run.precision for run in runs] == ["fp32", "tf32", "fp16", "fp16"]
+    assert asked[-1] == ("nuclei.fp16.onnx", "onnxruntime-cuda", "auto")
+    asked.clear()
+    module.compare_engines(stack, [model], ["openvino"])
+    assert [precision for _, _, precision in asked] == ["fp32", "auto"]
 
 
 def test_a_stack_that_cannot_be_read_ends_with_its_message(cellrt, tmp_path):
@@ -91,7 +114,6 @@ ON_LINUX = pytest.mark.skipif(not Path("/proc/self").exists(), reason="lists pro
 def test_the_peak_of_the_device_memory_is_that_of_the_process_and_not_of_others(
     stack, fake_driver, tmp_path, monkeypatch
 ):
-    from cellrt.runtime.model.file import open_model
 
     # Every process there is holds 100 MiB on one GPU; on the other one 200, then 500, then 300.
     fake_driver(f"""
@@ -132,7 +154,6 @@ def test_the_build_time_is_that_of_the_engine_which_the_gpu_would_load(
 ):
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is an extra")
     from cellrt.runtime.machine.driver import Gpu
-    from cellrt.runtime.model.file import open_model
     from cellrt.runtime.network.engines.tensorrt import session
     from cellrt.runtime.network.engines.tensorrt.cache import FOLDER_VARIABLE, default_cache
 
@@ -142,10 +163,10 @@ def test_the_build_time_is_that_of_the_engine_which_the_gpu_would_load(
     for target in ("sm86", "sm89"):
         assert cellrt("build", "nuclei", "--target", target, "--quiet").code == 0
     built = {entry.key.compute_capability: entry for entry in default_cache().entries()}
-    model = open_model("nuclei")
+    model = open_model("nuclei").variant("fp16")
     tile, engine = model.card.tile, session.TENSORRT_RTX
     assert engine.build_seconds(model, tile, "auto") == built["sm89"].build_seconds > 0
-    assert engine.build_seconds(model, tile, "fp16") is None
+    assert engine.build_seconds(open_model("nuclei"), tile, "fp32") is None
     assert engine.build_seconds(model, (32, 32, 32), "auto") is None
 
 

@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 
-from cellrt.runtime.model.file import open_model
+from cellrt.runtime.model.file import bundled_models, open_model
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def test_it_builds_lists_finds_again_and_clears(cellrt, tmp_path):
     assert again.out == done.out
 
     listed = cellrt("build", "--list")
-    assert "nuclei fp32, tensorrt-rtx" in listed.out
+    assert "nuclei fp16, tensorrt-rtx" in listed.out
     assert "sm89+sm120" in listed.out
     assert "1 engine in" in listed.out
 
@@ -40,35 +40,34 @@ def test_it_builds_lists_finds_again_and_clears(cellrt, tmp_path):
     assert "0 engines in" in cellrt("build", "--list").out
 
 
-def test_another_precision_is_converted_judged_and_kept_apart(cellrt, tmp_path):
+def test_each_precision_is_an_engine_of_its_own_and_tf32_is_not_called_fp32(cellrt, tmp_path):
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is an extra")
-    pytest.importorskip("onnx", reason="onnx is an extra")
-    pytest.importorskip("onnxruntime", reason="onnxruntime is an extra")
-    assert cellrt("build", "nuclei", "--target", "sm89").code == 0
-    done = cellrt("build", "nuclei", "--target", "sm89", "--precision", "fp16")
-    assert done.code == 0, done.err
-    assert "precision was fp32, is fp16" in done.err
+    for words in ((), ("--precision", "tf32"), ("--precision", "fp32")):
+        done = cellrt("build", "nuclei", "--target", "sm89", *words)
+        assert done.code == 0, done.err
+    assert "precision was tf32, is fp32" in done.err
+    assert "model file" not in done.err
     sizes = {p.name.split("-")[1]: p.stat().st_size for p in tmp_path.glob("engines/*.engine")}
+    assert set(sizes) == {"fp16", "tf32", "fp32"}
     assert sizes["fp16"] < 0.6 * sizes["fp32"]
-    listed = cellrt("build", "--list").out
-    assert "nuclei fp16" in listed
-    assert "nuclei fp32" in listed
 
 
-def test_a_variant_that_fails_the_gate_is_not_built(cellrt, tmp_path, monkeypatch):
+def test_a_precision_that_nobody_has_made_is_refused_with_the_command(cellrt, tmp_path):
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is an extra")
-    pytest.importorskip("onnx", reason="onnx is an extra")
-    from cellrt.export import precision_variant
-    from cellrt.export.gate.compare import GateError
-
-    def refuse(*args, **kwargs):
-        raise GateError("the fp16 variant fails the parity gate")
-
-    monkeypatch.setattr(precision_variant, "make_variant", refuse)
-    done = cellrt("build", "nuclei", "--precision", "fp16")
-    assert done.code == 3
-    assert "parity gate" in done.err
+    done = cellrt("build", "nuclei", "--precision", "int8")
+    assert done.code == 4
+    assert "run `cellrt export nuclei --precision int8 -o nuclei-int8.onnx`" in done.err
     assert not list(tmp_path.glob("engines/*.engine"))
+
+
+def test_a_model_without_an_fp16_file_is_built_in_tf32_and_the_command_said(cellrt, tmp_path):
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is an extra")
+    mine = tmp_path / "mine.onnx"
+    mine.write_bytes(bundled_models()["nuclei"].read_bytes())
+    done = cellrt("build", mine)
+    assert done.code == 0, done.err
+    assert f"run `cellrt export {mine} --precision fp16`" in done.err
+    assert "in tf32: there is none yet" in done.err
 
 
 def test_a_bundle_has_the_engine_its_model_and_their_hashes(cellrt, tmp_path):
@@ -82,7 +81,7 @@ def test_a_bundle_has_the_engine_its_model_and_their_hashes(cellrt, tmp_path):
         (engine,) = tmp_path.glob("engines/*.engine")
         assert archive.read("engine") == engine.read_bytes()
         assert record["engine_sha256"] == hashlib.sha256(engine.read_bytes()).hexdigest()
-        assert archive.read("model.onnx") == open_model("nuclei").path.read_bytes()
+        assert archive.read("model.onnx") == open_model("nuclei").variant("fp16").path.read_bytes()
     assert record["key"]["compute_capability"] == "sm89"
     first = bundle.read_bytes()
     again = cellrt("build", "nuclei", "--target", "sm120", "-o", bundle)
@@ -169,7 +168,7 @@ def test_quiet_prints_nothing(cellrt):
         (("--list", "--clear"), 2, "give a model to build"),
         (("nuclei", "--engine", "openvino"), 2, "choose from tensorrt, tensorrt-rtx"),
         (("nuclei", "--batch", "0"), 2, "batch"),
-        (("nuclei", "--precision", "int4"), 2, "choose fp32, or fp16, bf16 or int8"),
+        (("nuclei", "--precision", "int4"), 2, "choose one of auto, fp32, tf32, fp16"),
         (("no_such_model",), 3, "no model"),
         (("nuclei", "--tile", "64", "96", "90"), 2, "multiples of 8"),
         (("nuclei", "--tile", "0", "96", "96"), 2, "multiples of 8"),

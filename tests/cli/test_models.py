@@ -8,7 +8,13 @@ import json
 def test_every_bundled_model_is_listed_with_scores_and_data(cellrt):
     done = cellrt("models")
     assert done.code == 0, done.err
-    for word in ("nuclei", "membranes", "trained on", "CC-BY"):
+    for word in (
+        "nuclei",
+        "membranes",
+        "trained on",
+        "CC-BY",
+        "nuclei  (fp32 5.6 MB, fp16 2.8 MB)",
+    ):
         assert word in done.out
 
 
@@ -17,7 +23,13 @@ def test_json_is_the_card_itself(cellrt):
     assert {card["name"] for card in cards} >= {"nuclei", "membranes"}
     one = json.loads(cellrt("models", "nuclei", "--json").out)
     assert one["name"] == "nuclei"
+    assert one["files"] == {"fp32": "nuclei.onnx", "fp16": "nuclei.fp16.onnx"}
     assert one["schema_version"] == 1
+
+
+def test_a_file_in_another_precision_is_no_model_of_its_own(cellrt):
+    assert len(json.loads(cellrt("models", "--json").out)) == 3
+    assert cellrt("models", "nuclei.fp16").code == 3
 
 
 def test_one_model_in_full_shows_hash_recipe_and_sources(cellrt):

@@ -108,7 +108,17 @@ def test_a_dry_run_plans_and_writes_nothing(cellrt, stack):
     assert done.code == 0, done.err
     for word in ("tiles", "memory", "engine", "time", "OpenVINO", "openvino"):
         assert word in done.out
+    # As much as one knows of a run: what is computed in, with which file.
+    assert re.search(r"^precision +(fp32|bf16)$", done.out, re.MULTILINE)
+    assert "nuclei (nuclei.onnx), sha256" in done.out
     assert [p.name for p in stack.parent.iterdir()] == ["stack.tif"]
+
+
+def test_a_precision_that_cannot_be_had_is_refused_before_the_stack_is_read(cellrt, tmp_path):
+    for precision in ("fp16", "tf32"):
+        done = cellrt("segment", tmp_path / "none.tif", "--precision", precision)
+        assert (done.code, done.err.count("\n")) == (4, 1)
+        assert f"does not compute nuclei.onnx in {precision}" in done.err
 
 
 def test_existing_results_are_kept_unless_told_otherwise(cellrt, stack):

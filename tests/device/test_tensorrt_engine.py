@@ -191,10 +191,18 @@ def test_segmenting_builds_verifies_and_runs_an_engine_once(gpu, stack):
     expected, _ = segment(stack, engine="onnxruntime")
     np.testing.assert_array_equal(first.labels, expected.labels)
     assert first.labels.max() > 2
-    assert any("building an engine of nuclei in fp32: there is none yet" in n for n in notes)
+    assert any("building an engine of nuclei in fp16: there is none yet" in n for n in notes)
     assert any("comparing the new engine" in note for note in notes)
     engine = first.record["engine"]
     assert (engine["name"], engine["device"]) == ("tensorrt-rtx", "NVIDIA RTX 4000 Ada")
+    # What was computed, with which file, is what the record says.
+    half = open_model("nuclei").variant("fp16")
+    assert engine["precision"] == "fp16"
+    assert (first.record["model"]["file"], first.record["model"]["sha256"]) == (
+        "nuclei.fp16.onnx",
+        half.sha256,
+    )
+    assert expected.record["model"]["file"] == "nuclei.onnx"
     assert max(gpu.runs) > 1  # in batches
 
     again, notes = segment(stack)
@@ -214,28 +222,50 @@ def test_an_engine_that_was_tampered_with_is_built_again_and_the_reason_said(gpu
     assert all(data[-1:] != b"?" or data == genuine for data in gpu.loaded)
 
 
-def test_a_precision_that_was_not_built_is_refused_with_the_command(gpu):
-    with pytest.raises(EngineError, match="cellrt build nuclei --engine tensorrt-rtx --precision"):
-        choose_engine("tensorrt-rtx").load(open_model("nuclei"), TILE, "fp16")
+def test_a_precision_that_was_not_made_is_refused_with_the_command(gpu):
+    with pytest.raises(EngineError, match="cellrt export nuclei --precision int8 -o"):
+        choose_engine("tensorrt-rtx").load(open_model("nuclei"), TILE, "int8")
 
 
-def test_an_fp16_engine_that_was_built_is_taken(gpu):
-    model = open_model("nuclei")
-    builder = choose_builder("tensorrt-rtx")
-    obtain_engine(
-        model, builder, default_cache(), tile=TILE, precision="fp16", convert=model.path.read_bytes
-    )
-    load = choose_engine("tensorrt-rtx").load
-    assert load(model, TILE, "auto").precision == "fp16"
-    assert load(model, TILE, "fp16").precision == "fp16"
+def test_a_user_learns_before_the_image_is_read_that_a_precision_cannot_be_had(gpu):
+    with pytest.raises(EngineError, match="cellrt export nuclei --precision int8 -o"):
+        cellrt.Segmenter("nuclei", engine="tensorrt-rtx", precision="int8")
+
+
+def test_every_precision_is_an_engine_of_its_own_and_fp32_is_not_tf32(gpu, monkeypatch):
+    asked = []
+
+    def build(library, graph, profile, *, tf32, **rest):
+        asked.append(tf32)
+        return f"engine {len(asked)}".encode()
+
+    monkeypatch.setattr(provide, "build_engine", build)
+    model, load = open_model("nuclei"), choose_engine("tensorrt-rtx").load
+    for precision in ("auto", "fp16"):
+        assert load(model, TILE, precision).precision == "fp16"
     assert load(model, TILE, "fp32").precision == "fp32"
+    assert load(model, TILE, "tf32").precision == "tf32"
+    assert asked == [True, False, True]
+    assert sorted(entry.key.precision for entry in default_cache().entries()) == [
+        *("fp16", "fp32", "tf32")
+    ]
+
+
+def test_an_own_model_without_an_fp16_file_runs_in_tf32_and_the_command_is_said(gpu, tmp_path):
+    mine, notes = tmp_path / "mine.onnx", []
+    mine.write_bytes(open_model("nuclei").path.read_bytes())
+    session = choose_engine("tensorrt-rtx").load(open_model(mine), TILE, "auto", notes.append)
+    assert session.precision == "tf32"
+    assert f"no fp16 file of mine.onnx for GPUs; run `cellrt export {mine} --precision fp16`" in (
+        notes
+    )
 
 
 @pytest.mark.parametrize(("targets", "found"), [(("sm89", "sm120"), True), (("sm86",), False)])
 def test_an_engine_built_ahead_of_time_is_found_by_the_gpus_it_is_for(gpu, targets, found):
     model, notes = open_model("nuclei"), []
     builder = choose_builder("tensorrt-rtx", targets)
-    data, _ = obtain_engine(model, builder, default_cache(), tile=TILE)
+    data, _ = obtain_engine(model.variant("fp16"), builder, default_cache(), tile=TILE)
     choose_engine("tensorrt-rtx").load(model, TILE, "auto", notes.append)
     assert (gpu.loaded == [data]) is found
     assert any("building" in note for note in notes) is not found
@@ -252,21 +282,23 @@ def test_a_gpu_without_kernels_is_passed_over_with_the_reason(gpu, monkeypatch, 
     assert gpu.loaded == []
 
 
-def test_turing_runs_fp16_and_is_passed_over_for_others_with_the_command(gpu, monkeypatch):
+def test_turing_runs_the_fp16_file_and_is_passed_over_without_one_with_the_command(
+    gpu, monkeypatch, tmp_path
+):
     with_gpu(monkeypatch, other("7.5"))
-    model = open_model("nuclei")
-    choice = choose_engine(None, model, tile=TILE)
+    model, mine = open_model("nuclei"), tmp_path / "mine.onnx"
+    mine.write_bytes(model.path.read_bytes())
+    choice = choose_engine(None, open_model(mine), tile=TILE)
     assert choice.name != "tensorrt-rtx"
     assert any("--precision fp16" in text for text in choice.warnings)
     assert not default_cache().folder.exists()  # nothing was tried
-    builder = choose_builder("tensorrt-rtx", ["sm75"])
-    profile = Profile(TILE, LARGEST_BATCH)
-    default_cache().store(engine_key(model, builder, profile, "fp16"), b"an engine", 1.0)
     choice = choose_engine(None, model, tile=TILE)
     assert choice.name == "tensorrt-rtx"
     assert choice.load(model, TILE, "auto").precision == "fp16"
-    with pytest.raises(EngineError, match="only in fp16"):
-        choice.load(model, TILE, "fp32")
+    assert [entry.key.compute_capability for entry in default_cache().entries()] == ["sm75"]
+    for precision, why in (("fp32", "only in fp16"), ("tf32", "no TF32")):
+        with pytest.raises(EngineError, match=why):
+            choice.load(model, TILE, precision)
 
 
 def test_an_engine_that_computes_nonsense_is_replaced_where_nobody_asked_for_it(gpu, stack):
@@ -325,7 +357,7 @@ def test_orins_with_other_numbers_of_multiprocessors_have_engines_of_their_own(g
     for number in (8, 16):
         orin = Gpu("Orin", "64 GiB", "540.4", "8.7", multiprocessors=number)
         builder = Builder(TensorRT(FLAVOURS["tensorrt"], REAL.api, "10.3.0"), orin, ())
-        keys.append(engine_key(model, builder, profile, "fp32"))
+        keys.append(engine_key(model, builder, profile, "tf32"))
         default_cache().store(keys[-1], str(number).encode(), 1.0)
     assert keys[0].stem != keys[1].stem
     found = tensorrt_session._entries(model, builder, TILE, "auto", default_cache(), builder.gpu)
@@ -435,7 +467,7 @@ def test_a_bundle_runs_without_a_builder_and_says_where_it_came_from(
     assert code == 0
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.labels.tif"), expected.labels)
     assert "engine.bundle, sha256" in record["engine"]["reason"]
-    assert record["model"]["sha256"] == open_model("nuclei").sha256
+    assert record["model"]["sha256"] == open_model("nuclei").variant("fp16").sha256
     assert record["tiles"]["shape_zyx"] == list(TILE)
     with zipfile.ZipFile(bundle) as archive:
         assert set(gpu.loaded) == {archive.read("engine")}
@@ -445,7 +477,7 @@ def test_a_bundle_runs_without_a_builder_and_says_where_it_came_from(
     ("gpu_here", "words", "reason"),
     [
         (other("8.6"), (), "it is for sm89, and NVIDIA other is sm86"),
-        (ADA, ("--precision", "fp16"), "leave --precision out"),
+        (ADA, ("--precision", "tf32"), "leave --precision out"),
         (ADA, ("--tile", "32", "32", "32"), "leave --tile out"),
     ],
 )
@@ -546,14 +578,15 @@ def test_the_lean_runtime_takes_engines_that_were_built_for_it(
     model, profile = open_model("nuclei"), Profile(TILE, LARGEST_BATCH, lean=True)
     full = Builder(TensorRT(FLAVOURS["tensorrt"], REAL.api, built_with), ADA, ())
     cache = default_cache()
-    cache.store(engine_key(model, full, profile, "fp32"), b"an engine", 1.0)
+    half = model.variant("fp16")
+    cache.store(engine_key(half, full, profile, "fp16"), b"an engine", 1.0)
     # One that is not for the lean runtime is never tried.
-    cache.store(engine_key(model, full, Profile(TILE, LARGEST_BATCH), "fp16"), b"another", 1.0)
+    cache.store(engine_key(half, full, Profile(TILE, LARGEST_BATCH), "fp16"), b"another", 1.0)
     lean = TensorRT(LEAN, Api(gpu), runtime)
     monkeypatch.setattr(tensorrt_session, "open_runtime", lambda name: lean)
     load = choose_engine("tensorrt").load
     if found:
-        assert load(model, TILE, "auto").precision == "fp32"
+        assert load(model, TILE, "auto").precision == "fp16"
         assert gpu.loaded == [b"an engine"]
     else:
         with pytest.raises(EngineError, match="cellrt build --lean"):

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from cellrt.errors import CellrtError, EngineError, InputError, UsageError  # no
 from cellrt.export import precision_variant as module  # noqa: E402
 from cellrt.export.gate.compare import GateError  # noqa: E402
 from cellrt.export.gate.tiles import simulated_tiles, stack_tiles  # noqa: E402
+from cellrt.export.gate.tolerances import TOLERANCES  # noqa: E402
 from cellrt.graph.file import embedded_card, write_graph  # noqa: E402
 from cellrt.graph.fp16_weights import load_exact  # noqa: E402
 from cellrt.graph.precision import convert, rounded  # noqa: E402
@@ -85,6 +87,29 @@ def test_what_a_user_of_the_graph_sees_stays(exact, variants, precision) -> None
     assert card.precision == precision
     assert card.decoder_parameters == embedded_card(exact).decoder_parameters
     assert embedded_card(exact).precision == "fp32"
+
+
+def test_the_fp16_file_that_ships_is_the_fp32_file_in_fp16(name, exact) -> None:
+    """After new weights run `make half`, which makes these files anew and judges them."""
+    model = open_model(name)
+    half = model.variant("fp16")  # refuses one that was made of another file
+    assert half is not None
+    shipped, made = onnx.load(str(half.path)), convert(exact, "fp16")
+    assert shipped.graph == made.graph
+    assert shipped.opset_import == made.opset_import
+    own, *inherited = half.card.scores
+    assert own.metric == "AP at IoU 0.75"
+    assert own.data.startswith("cells of the fp32 model")
+    assert own.value >= TOLERANCES["fp16"].instances
+    assert [(s.metric, s.value) for s in inherited] == [
+        (s.metric, s.value) for s in model.card.scores
+    ]
+    differing = {"precision": "fp16", "made_from": model.sha256}
+    same = replace(model.card, golden=half.card.golden, scores=half.card.scores, **differing)
+    assert half.card == same
+    golden = model.card.golden
+    assert half.card.golden.shape == golden.shape
+    np.testing.assert_allclose(half.card.golden.output_mean, golden.output_mean, atol=1e-3)
 
 
 def test_weights_shrink(exact, variants) -> None:
@@ -271,6 +296,41 @@ def test_export_and_segment_as_a_user_does(name, small, tmp_path, capsys) -> Non
     code, _, err = run(capsys, "export", output, "-o", tmp_path / "b.onnx", "--precision", "fp16")
     assert code == 2
     assert "int8 already" in err
+
+
+def test_a_users_own_model_gets_its_fp16_file_beside_it(small, tmp_path, capsys) -> None:
+    mine = tmp_path / "mine.onnx"
+    mine.write_bytes(bundled_models()["nuclei"].read_bytes())
+    code, _, err = run(capsys, "export", mine, "--precision", "fp16")
+    assert code == 0, err
+    model = open_model(mine)
+    half = model.variant("fp16")
+    assert half is not None
+    assert (half.path.name, half.card.name) == ("mine.fp16.onnx", model.card.name)
+    code, _, err = run(capsys, "export", mine, "--precision", "fp16")
+    assert code == 3
+    assert "--overwrite" in err
+
+
+@pytest.mark.parametrize(
+    "words", [("nuclei", "--precision", "fp16"), ("a.ckpt",), ("a.ckpt", "--precision", "fp16")]
+)
+def test_what_has_no_place_of_its_own_needs_an_output(words, tmp_path, capsys) -> None:
+    code, _, err = run(capsys, "export", *words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--output is missing" in err
+
+
+def test_only_what_is_missing_is_advised_as_the_runtime_for_cpus_breaks_that_for_gpus(
+    tmp_path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    words = ("export", "nuclei", "-o", tmp_path / "a.onnx", "--precision", "fp16")
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert "pip install 'cellrt[precision]'" in err
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert "pip install 'cellrt[precision,onnxruntime]'" in run(capsys, *words)[2]
 
 
 def test_a_failing_gate_writes_nothing(small, tmp_path, monkeypatch) -> None:

@@ -118,6 +118,11 @@ class Gpu:
         found = re.fullmatch(r"(\d+)\.(\d+)", self.compute_capability)
         return (int(found[1]), int(found[2])) if found else (0, 0)
 
+    @property
+    def has_tf32(self) -> bool:
+        """Whether it has matrix instructions for TF32, which came with Ampere."""
+        return self.capability >= (8, 0)
+
 
 def install(extra: str) -> str:
     """The command that brings an extra of cellrt."""

@@ -148,6 +148,8 @@ class ModelCard:
         Default voxels dropped at inner tile faces, and width of the weighted transition.
     tile : (int, int, int)
         Tile (z, y, x) for engines that are built for one shape.
+    made_from : str
+        SHA-256 of the fp32 file that a file in another precision was made from; else empty.
     unquantised : {"auto", "fp32"}
         Of an int8 file, how the layers are computed that are not int8: as fast as the CPU can, in
         bf16 where it has it, or in fp32 because their rounding would change cells.
@@ -177,6 +179,7 @@ class ModelCard:
     blend: int = 8
     tile: tuple[int, int, int] = (64, 96, 96)
     precision: str = "fp32"
+    made_from: str = ""
     unquantised: str = "auto"
     confidence: Confidence | None = None
     training_data: tuple[TrainingData, ...] = ()

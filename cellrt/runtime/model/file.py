@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cellrt.errors import InputError
 from cellrt.files import refuse_special
-from cellrt.runtime.model.card import METADATA_KEY, ModelCard
+from cellrt.runtime.model.card import METADATA_KEY, PRECISIONS, ModelCard
 from cellrt.runtime.model.onnx_metadata import read_metadata
 
 ZOO = Path(__file__).resolve().parents[2] / "zoo"
@@ -31,10 +31,43 @@ class ModelFile:
                 digest.update(chunk)
         return digest.hexdigest()
 
+    @property
+    def is_bundled(self) -> bool:
+        """Whether it ships with cellrt."""
+        return bundled_models().get(self.card.name) == self.path
+
+    def variant_path(self, precision: str) -> Path:
+        """Where the same model in another precision is, if it is anywhere: beside this file."""
+        return self.path.with_name(f"{self.path.stem}.{precision}.onnx")
+
+    def variant(self, precision: str) -> ModelFile | None:
+        """The same model in another precision; None where there is none beside this file.
+
+        Raises
+        ------
+        InputError
+            The file there cannot be read, or is not what `cellrt export` made of this one.
+        """
+        path = self.variant_path(precision)
+        if not path.is_file():
+            return None
+        found = open_model(path)
+        if (found.card.made_from, found.card.precision) != (self.sha256, precision):
+            raise InputError(
+                f"{path.name} is not the {precision} file of {self.path.name} as it is now; run "
+                f"`cellrt export {self.path} --precision {precision} --overwrite`, or remove it"
+            )
+        return found
+
+    def variants(self) -> list[ModelFile]:
+        """The same model in other precisions, as far as there are files beside this one."""
+        found = (self.variant(name) for name in PRECISIONS if name != self.card.precision)
+        return [file for file in found if file is not None]
+
 
 def bundled_models() -> dict[str, Path]:
-    """Names and paths of the models that ship with cellrt."""
-    return {path.stem: path for path in sorted(ZOO.glob("*.onnx"))}
+    """Names and paths of the models that ship with cellrt, in fp32."""
+    return {path.stem: path for path in sorted(ZOO.glob("*.onnx")) if "." not in path.stem}
 
 
 def open_model(name_or_path: str | Path) -> ModelFile:

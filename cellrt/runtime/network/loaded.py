@@ -50,7 +50,7 @@ class LoadedModel:
     model : ModelFile
     choice : EngineChoice
         Replaced by the next one where nobody asked for it and it fails to load the model.
-    precision : {"auto", "fp32", "fp16", "bf16", "int8"}
+    precision : {"auto", "fp32", "tf32", "fp16", "bf16", "int8"}
     keep : int
         Sessions that stay loaded from one image to the next.
     in_use : lock
@@ -80,6 +80,11 @@ class LoadedModel:
     def device_voxels(self) -> int | None:
         """Voxels of the largest tile where the network runs in a GPU's memory; None elsewhere."""
         return self.choice.device_voxels(self.model)
+
+    @property
+    def file(self) -> ModelFile:
+        """The file that the engine takes: the model's, or the one beside it in half precision."""
+        return self.choice.file(self.model, self.precision)
 
     def session(self, tile: Shape, note: Callable[[str], None] = lambda text: None) -> Session:
         """Session for tiles of a shape (z, y, x), compiled where there is none yet.

@@ -61,7 +61,7 @@ def run_record(
     dict
         JSON-ready.
     """
-    model, choice = job.network.model, job.network.choice
+    model, choice = job.network.file, job.network.choice
     cores, memory = usable_cores(), free_memory()
     card, volume, grid = model.card, job.volume, job.plan.grid
     seconds = {name: round(value, 4) for name, value in seconds.items()}

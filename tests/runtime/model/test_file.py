@@ -44,6 +44,7 @@ def test_bundled_models_open_and_say_what_they_are():
         model = open_model(name)
         assert model.card.name == name
         assert path.stat().st_size <= 8_000_000
+        assert model.variant("fp16") is not None
         assert model.card.training_data
         assert model.card.scores
         assert len(model.sha256) == 64
@@ -76,6 +77,42 @@ def test_a_truncated_model_is_refused(tmp_path):
 def test_an_unknown_name_lists_the_bundled_ones():
     with pytest.raises(InputError, match="nuclei"):
         open_model("no-such-model")
+
+
+def copied(folder):
+    """A user's own model: the file of a bundled one with its fp16 file, under another name."""
+    nuclei = open_model("nuclei")
+    mine = folder / "mine.onnx"
+    mine.write_bytes(nuclei.path.read_bytes())
+    (folder / "mine.fp16.onnx").write_bytes(nuclei.variant("fp16").path.read_bytes())
+    return mine
+
+
+def test_the_fp16_file_of_a_model_is_found_beside_it(tmp_path):
+    model = open_model(copied(tmp_path))
+    assert model.variant("fp16").path.name == "mine.fp16.onnx"
+    assert model.variant("int8") is None
+    assert [file.card.precision for file in model.variants()] == ["fp16"]
+
+
+def test_an_fp16_file_of_another_model_is_not_taken_for_this_ones(tmp_path):
+    mine = copied(tmp_path)
+    mine.write_bytes(bundled_models()["membranes"].read_bytes())
+    again = rf"mine\.fp16\.onnx is not the fp16 file.*cellrt export {mine} --precision fp16 --overw"
+    with pytest.raises(InputError, match=again):
+        open_model(mine).variant("fp16")
+
+
+@pytest.mark.parametrize("content", ["mine.onnx", "bf16"])
+def test_a_file_that_is_not_in_the_precision_its_name_says_is_refused(tmp_path, content):
+    mine = copied(tmp_path)
+    half = tmp_path / "mine.fp16.onnx"
+    if content == "bf16":  # of the right model, but in another precision than the name says
+        half = half.rename(tmp_path / "mine.bf16.onnx")
+    else:
+        half.write_bytes(mine.read_bytes())
+    with pytest.raises(InputError, match=half.name):
+        open_model(mine).variant(half.name.split(".")[1])
 
 
 def test_the_golden_input_is_fixed_and_exact():

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cellrt.geometry import Shape
 from cellrt.runtime.model.file import ModelFile
 
-PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
+PRECISIONS = ("auto", "fp32", "tf32", "fp16", "bf16", "int8")
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,12 @@ class EngineSpec:
     fixed_tile : bool
         It takes tiles of one shape, that of the model's card.
     own_precisions : frozenset of str
-        Those in which it computes any model, or of which it says itself why it does not. In others
-        than these, ``auto`` and ``fp32`` it runs only models whose file is in that precision.
+        Those besides ``fp32`` in which it computes an fp32 file, or of which it says itself why it
+        does not.
+    file_precisions : frozenset of str
+        Those in which it computes what a file in that precision says. It takes the fp16 file beside
+        an fp32 one by itself if fp16 is among them. Files in others it computes as if they were
+        fp32.
     """
 
     name: str
@@ -43,6 +47,7 @@ class EngineSpec:
     needs: Literal["", "nvidia", "intel"] = ""
     fixed_tile: bool = False
     own_precisions: frozenset[str] = frozenset()
+    file_precisions: frozenset[str] = frozenset()
 
 
 class Session(Protocol):
@@ -69,7 +74,7 @@ class Engine(Protocol):
     - ``tile(model, precision)``, of one that takes tiles of one shape, is the shape where it is not
       that of the model's card, or None;
     - ``build_seconds(model, tile, precision)``, of one whose engines are built once and kept, says
-      how long that took for the engine `load` would take, or None.
+      how long that took for the engine `load` would take, or None;
     - ``device_voxels(model)``, of one that computes in the memory of a GPU, is the size of the
       largest tile for that.
     """
@@ -84,8 +89,10 @@ class Engine(Protocol):
     def load(
         self, model: ModelFile, tile: Shape, *, precision: str, note: Callable[[str], None]
     ) -> Session:
-        """Load a model for tiles (z, y, x); ``precision`` is one of `PRECISIONS`.
+        """Load a model for tiles (z, y, x).
 
+        ``precision`` is ``auto``, ``fp32`` or one of its ``own_precisions``, and ``auto`` for files
+        in one of its ``file_precisions``. The session says what it really computes in.
         ``note`` is told what takes long.
         """
         ...

@@ -33,7 +33,7 @@ class EngineCheck:
     precision : str
         What ``auto`` computes in; empty where the engine does not work.
     difference : float
-        Largest difference between a channel's mean and the card's, in fp32.
+        Largest difference between a channel's mean and the card's, in fp32 where the file is.
     voxels_per_second : float
         Network alone, with ``auto``, on a small tile.
     tried : bool
@@ -114,7 +114,8 @@ def _check(name: str, model: ModelFile, *, build: bool = False) -> EngineCheck:
         difference = 0.0
         # An engine for one tile is compared with the CPU on that tile, when it is first loaded.
         if golden is not None and tile is None:
-            session = choice.load(model, golden.shape, "fp32")
+            exact = "fp32" if model.card.precision == "fp32" else "auto"
+            session = choice.load(model, golden.shape, exact)
             difference = golden_difference(golden, session.infer)
             if not difference <= golden.tolerance:
                 return EngineCheck(

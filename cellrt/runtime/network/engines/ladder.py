@@ -10,25 +10,41 @@ from datetime import date
 from typing import cast
 
 from cellrt._version import __version__
-from cellrt.errors import CellrtError, EngineError, ResourceError, UsageError, first_line
+from cellrt.errors import (
+    CellrtError,
+    EngineError,
+    InputError,
+    ResourceError,
+    UsageError,
+    first_line,
+)
 from cellrt.geometry import Shape
 from cellrt.limits import means_no_memory, out_of_memory
 from cellrt.runtime.machine.driver import nvidia_gpus
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.base import Engine, EngineSpec, Session
+from cellrt.runtime.network.engines.precision import file_for
 from cellrt.runtime.network.engines.remembered import forget, recall, remember
 
 _ROOM = "cellrt.runtime.network.engines"
-_ANY = frozenset({"fp16", "bf16", "int8"})
-_BF16 = frozenset({"bf16"})
+_TF32, _BF16 = frozenset({"tf32"}), frozenset({"bf16"})
+_HALF, _INT8 = frozenset({"fp16", "bf16"}), frozenset({"int8"})
+_ANY = _HALF | _INT8
 
 # Best first. Measured on CPUs, OpenVINO runs these networks 2 to 10 times faster than ONNX Runtime.
 _ladder: tuple[EngineSpec, ...] = (
-    EngineSpec("tensorrt", f"{_ROOM}.tensorrt.session:TENSORRT", "nvidia", True, _ANY),
-    EngineSpec("tensorrt-rtx", f"{_ROOM}.tensorrt.session:TENSORRT_RTX", "nvidia", True, _ANY),
-    EngineSpec("onnxruntime-cuda", f"{_ROOM}.onnxruntime_cuda", "nvidia", False, _BF16),
-    EngineSpec("openvino-gpu", f"{_ROOM}.openvino:GPU", "intel", False, _BF16 | {"fp16"}),
-    EngineSpec("openvino", f"{_ROOM}.openvino:CPU", own_precisions=_BF16),
+    EngineSpec("tensorrt", f"{_ROOM}.tensorrt.session:TENSORRT", "nvidia", True, _TF32, _ANY),
+    EngineSpec(
+        "tensorrt-rtx",
+        f"{_ROOM}.tensorrt.session:TENSORRT_RTX",
+        "nvidia",
+        True,
+        _TF32,
+        _ANY,
+    ),
+    EngineSpec("onnxruntime-cuda", f"{_ROOM}.onnxruntime_cuda", "nvidia", False, _TF32, _HALF),
+    EngineSpec("openvino-gpu", f"{_ROOM}.openvino:GPU", "intel", False, _HALF, _INT8),
+    EngineSpec("openvino", f"{_ROOM}.openvino:CPU", own_precisions=_BF16, file_precisions=_INT8),
     EngineSpec("onnxruntime", f"{_ROOM}.onnxruntime", own_precisions=_BF16),
 )
 
@@ -36,6 +52,11 @@ _ladder: tuple[EngineSpec, ...] = (
 def ladder() -> tuple[EngineSpec, ...]:
     """All engines, best first."""
     return _ladder
+
+
+def engine_named(name: str) -> EngineSpec:
+    """The engine of a name that is known."""
+    return next(spec for spec in _ladder if spec.name == name)
 
 
 def register_engine(spec: EngineSpec, before: str | None = None) -> None:
@@ -114,8 +135,9 @@ class EngineChoice:
         own = getattr(self.engine, "tile", None)
         if own is None:
             return model.card.tile
+        file, left = self._asked(model, precision)
         with _own_errors(self.spec):
-            return cast("Shape | None", own(model, precision)) or model.card.tile
+            return cast("Shape | None", own(file, left)) or model.card.tile
 
     def device_voxels(self, model: ModelFile) -> int | None:
         """Voxels of the largest tile where the network runs in a GPU's memory; None elsewhere."""
@@ -131,16 +153,18 @@ class EngineChoice:
         Raises
         ------
         EngineError
+        InputError
+            The file beside the model that it would take is not of this model.
         """
-        if precision not in {"auto", "fp32", model.card.precision} | self.spec.own_precisions:
-            raise EngineError(
-                f"{self.name} computes in the precision of the file, {model.card.precision}; "
-                f"export the model with --precision {precision}, or use --precision auto"
-            )
+        file, left = self._asked(model, precision)
         check = getattr(self.engine, "check", None)
         if check is not None:
             with _own_errors(self.spec):
-                check(model, tile, precision)
+                check(file, tile, left)
+
+    def file(self, model: ModelFile, precision: str) -> ModelFile:
+        """The file of a model that the engine takes; see `file_for`, which refuses what it must."""
+        return file_for(model, self.spec, precision)
 
     def load(
         self,
@@ -155,14 +179,15 @@ class EngineChoice:
         ------
         EngineError
             The engine cannot compute in this precision, or cannot load the model.
+        InputError
+            The file beside the model that it would take is not of this model.
         ResourceError
             There is too little memory for it.
         """
+        file, left = self._asked(model, precision, note)
         self.refuse(model, tile, precision)
-        if precision not in ({"auto", "fp32"} | self.spec.own_precisions):
-            precision = "auto"  # the file's own, as it was not refused
         with _own_errors(self.spec):
-            session = self.engine.load(model, tile, precision=precision, note=note)
+            session = self.engine.load(file, tile, precision=left, note=note)
         if self.requested and self.spec.needs:  # no other run has to be spared it any more
             forget("failed", *_facts(self.spec, self.detail, model, tile, precision))
         return session
@@ -222,8 +247,16 @@ class EngineChoice:
         build_seconds = getattr(self.engine, "build_seconds", None)
         if build_seconds is None:
             return None
+        file, left = self._asked(model, precision)
         with _own_errors(self.spec):
-            return cast("float | None", build_seconds(model, tile, precision))
+            return cast("float | None", build_seconds(file, tile, left))
+
+    def _asked(
+        self, model: ModelFile, precision: str, note: Callable[[str], None] = lambda text: None
+    ) -> tuple[ModelFile, str]:
+        """The file that the engine takes, and what is left to ask of it where that does not say."""
+        file = file_for(model, self.spec, precision, note)
+        return file, "auto" if file.card.precision in self.spec.file_precisions else precision
 
     def builds_first(self, model: ModelFile, tile: Shape, precision: str) -> bool:
         """Whether `load` would have to build an engine, as none is kept."""
@@ -295,6 +328,8 @@ def _first(
         try:
             taken = tile or choice.fixed_tile(model, precision)
             choice.refuse(model, taken, precision)
+        except InputError:  # of a file that is the user's to mend
+            raise
         except CellrtError as error:
             refused, why = True, error.message
         else:
@@ -319,7 +354,8 @@ def _facts(
     """Everything that whether an engine loads a model depends on."""
     gpus = [str(gpu) for gpu in nvidia_gpus()[0]] if spec.needs == "nvidia" else []
     of_tile = str(tile) if spec.fixed_tile else ""
-    return (spec.name, detail, *gpus, model.sha256, of_tile, precision, __version__)
+    file = file_for(model, spec, precision)
+    return (spec.name, detail, *gpus, file.sha256, of_tile, precision, __version__)
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from cellrt.runtime.network.engines.gpu_session import (
     tile_voxels,
 )
 from cellrt.runtime.network.engines.onnxruntime import import_library
+from cellrt.runtime.network.engines.precision import of_fp32
 
 PROVIDER = "CUDAExecutionProvider"
 # An ONNX graph of one node, y = Identity(x) of one float: a provider is listed whether or not its
@@ -88,8 +89,9 @@ def load(
 ) -> DeviceSession | SpreadSession | HostMergedSession:
     """Create a session per GPU and check that it computes what the model's card says.
 
-    ``auto`` computes fp32 models with TF32 products, as PyTorch's convolutions do; ``fp32`` does
-    not. Where numba cannot use the GPU, tiles are merged by the CPU.
+    Files are computed in their own types, fp32 ones see `of_fp32`. int8 is computed in fp32, as
+    ONNX Runtime has no int8 convolutions on GPUs. Where numba cannot use the GPU, tiles are merged
+    by the CPU.
 
     Raises
     ------
@@ -98,13 +100,10 @@ def load(
     ResourceError
         Too little device memory for one tile.
     """
-    if precision == "bf16" != model.card.precision:
-        raise EngineError(
-            "ONNX Runtime computes in the model's own precision on a GPU; "
-            "use --precision auto, or export the model with --precision bf16"
-        )
-    tf32 = precision == "auto" and model.card.precision == "fp32"
-    words = "tf32" if tf32 else model.card.precision
+    words = {"int8": "fp32"}.get(model.card.precision, model.card.precision)
+    if model.card.precision == "fp32":
+        words = of_fp32(precision, has_tf32=any(gpu.has_tf32 for gpu in nvidia_gpus()[0]))
+    tf32 = words == "tf32"
     options = {
         "use_tf32": str(int(tf32)),
         # The exhaustive search of the default takes seconds for every new shape.

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 import types
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -188,7 +190,7 @@ def test_what_goes_wrong_on_the_device_is_one_line_with_advice(said, error, advi
     assert "\n" not in str(raised.value)
 
 
-def test_a_gpu_that_computes_nonsense_is_refused(monkeypatch):
+def test_a_gpu_that_computes_nonsense_is_refused(gpu, monkeypatch):
     model = open_model("nuclei")
     other = onnxruntime.InferenceSession(
         str(open_model("membranes").path), providers=["CPUExecutionProvider"]
@@ -208,7 +210,7 @@ def test_a_gpu_that_computes_nonsense_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize("wrong", [[0, 0, 0, 0], [1, 0, 2, 3], [0, 1, 2, 2]])
-def test_a_gpu_that_takes_tiles_of_a_batch_for_one_another_is_refused(monkeypatch, wrong):
+def test_a_gpu_that_takes_tiles_of_a_batch_for_one_another_is_refused(gpu, monkeypatch, wrong):
     model = open_model("nuclei")
     session = onnxruntime.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
 
@@ -225,6 +227,66 @@ def test_a_gpu_that_takes_tiles_of_a_batch_for_one_another_is_refused(monkeypatc
         onnxruntime_cuda.load(model, (16, 16, 16))
 
 
-def test_bf16_of_an_fp32_model_is_refused_with_what_to_do():
-    with pytest.raises(EngineError, match="export the model with precision bf16"):
-        onnxruntime_cuda.load(open_model("nuclei"), (16, 16, 16), precision="bf16")
+@pytest.fixture
+def created(gpu, monkeypatch):
+    """The options of the sessions that were created, which compute on the CPU."""
+    found = []
+
+    def create(library, path, options):
+        found.append((Path(path).name, options["use_tf32"]))
+        return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    session = types.SimpleNamespace(get_providers=lambda: ["CUDAExecutionProvider"])
+    use(monkeypatch, library(["CUDAExecutionProvider"], session=session))
+    choose = choose_engine("onnxruntime-cuda")
+    monkeypatch.setattr(onnxruntime_cuda, "_create", create)
+    monkeypatch.setattr(
+        onnxruntime_cuda,
+        "HostMergedSession",
+        lambda session, device, precision: HostMergedSession(session, "cpu", precision),
+    )
+    return choose, found
+
+
+@pytest.mark.parametrize(
+    ("asked", "file", "tf32", "computed"),
+    [
+        ("auto", "nuclei.fp16.onnx", "0", "fp16"),
+        ("fp16", "nuclei.fp16.onnx", "0", "fp16"),
+        ("tf32", "nuclei.onnx", "1", "tf32"),
+        ("fp32", "nuclei.onnx", "0", "fp32"),
+    ],
+)
+def test_a_gpu_takes_the_fp16_file_that_ships_and_says_what_it_computes_in(
+    created, asked, file, tf32, computed
+):
+    choice, found = created
+    session = choice.load(open_model("nuclei"), (16, 16, 16), asked)
+    assert (session.precision, found) == (computed, [(file, tf32)])
+
+
+def test_a_gpu_without_tf32_is_not_said_to_compute_in_it(created, monkeypatch):
+    choice, found = created
+    turing = replace(CARD, name="Tesla T4", compute_capability="7.5")
+    monkeypatch.setattr(onnxruntime_cuda, "nvidia_gpus", lambda: ((turing,), ""))
+    model = open_model("nuclei")
+    with pytest.raises(EngineError, match=r"no TF32; use precision fp32"):
+        choice.load(model, (16, 16, 16), "tf32")
+    assert onnxruntime_cuda.load(model, (16, 16, 16), precision="auto").precision == "fp32"
+    assert found == [("nuclei.onnx", "0")]
+
+
+def test_int8_files_are_not_said_to_be_computed_in_int8(created):
+    choice, _ = created
+    model = open_model("nuclei")
+    quantised = replace(model, card=replace(model.card, precision="int8"))
+    assert choice.load(quantised, (16, 16, 16), "auto").precision == "fp32"
+    with pytest.raises(EngineError, match="does not compute"):
+        choice.load(quantised, (16, 16, 16), "int8")
+
+
+def test_bf16_of_an_fp32_model_is_refused_with_what_to_do(created):
+    choice, found = created
+    with pytest.raises(EngineError, match=r"cellrt export nuclei --precision bf16 -o"):
+        choice.load(open_model("nuclei"), (16, 16, 16), "bf16")
+    assert not found

@@ -55,6 +55,7 @@ def build_engine(
     *,
     channels: int = 1,
     targets: Sequence[str] = (),
+    tf32: bool = True,
     timings: Path | None = None,
     advance: Advance = lambda phase, share: None,
     note: Callable[[str], None] = lambda text: None,
@@ -72,6 +73,8 @@ def build_engine(
     targets : sequence of str
         GPU families to build for ahead of time, such as ``"sm89"``. Without any, TensorRT
         builds for the GPU in the machine, and TensorRT-RTX leaves the choice to the place of use.
+    tf32 : bool
+        Whether products of fp32 may be computed in TF32, where a GPU has that.
     timings : Path, optional
         File in which TensorRT keeps how long its kernels took, so that it measures each only
         once on a GPU. TensorRT-RTX measures nothing and has none.
@@ -108,6 +111,8 @@ def build_engine(
             f"{'; '.join(problems)}; use another --engine"
         )
     config = builder.create_builder_config()
+    if not tf32:
+        config.clear_flag(trt.BuilderFlag.TF32)
     if profile.workspace_bytes is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, profile.workspace_bytes)
     if profile.lean:

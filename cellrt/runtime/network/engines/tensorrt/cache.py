@@ -37,7 +37,7 @@ class EngineKey:
     cellrt : str
         Version of cellrt, which says how graphs are converted and engines built.
     precision : str
-        Of the graph that is built.
+        What it computes in.
     library : str
         Flavour and full version of TensorRT.
     gpu, compute_capability, multiprocessors, driver : str
@@ -272,6 +272,8 @@ class EngineCache:
             else f"{name.replace('_', ' ')} was {getattr(alike[index], name)}, "
             f"is {getattr(key, name)}"
             for name in changes[index]
+            # Another precision is another file, whether or not the model changed.
+            if (name, "precision" in changes[index]) != ("model_sha256", True)
         ]
         return "; ".join(words) or "its record was damaged"
 

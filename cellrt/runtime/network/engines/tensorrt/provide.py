@@ -12,6 +12,7 @@ from cellrt.geometry import Shape
 from cellrt.runtime.machine.driver import Gpu, nvidia_gpus
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.gpu_session import LARGEST_BATCH
+from cellrt.runtime.network.engines.precision import of_fp32
 from cellrt.runtime.network.engines.tensorrt.build import Advance, Profile, build_engine
 from cellrt.runtime.network.engines.tensorrt.cache import EngineCache, EngineKey
 from cellrt.runtime.network.engines.tensorrt.library import FLAVOURS, TensorRT, open_library
@@ -44,8 +45,8 @@ class Builder:
         if TURING in self.targets and precision != "fp16":
             raise EngineError(
                 f"{self.library.flavour.title} has 3D convolutions only in fp16 for compute "
-                f"capability 7.5, and none in {precision}; run `cellrt build --precision fp16 "
-                f"--engine tensorrt-rtx --target {TURING}` with the fp32 model"
+                f"capability 7.5, and none in {precision}; `cellrt export model.onnx --precision "
+                "fp16` makes a file that it takes"
             )
 
 
@@ -100,6 +101,14 @@ def _builder(flavour: str, targets: Sequence[str]) -> Builder:
     return Builder(library, gpus[0], ())
 
 
+def computed_in(model: ModelFile, builder: Builder, precision: str) -> str:
+    """What an engine of a file computes in: the file's own types, of fp32 see `of_fp32`."""
+    if model.card.precision != "fp32":
+        return model.card.precision
+    gpu = builder.gpu
+    return of_fp32(precision, has_tf32=gpu.has_tf32 if gpu else builder.targets != (TURING,))
+
+
 def this_system() -> str:
     """Operating system and processor architecture."""
     return f"{platform.system()} {platform.machine()}"
@@ -129,8 +138,7 @@ def obtain_engine(
     cache: EngineCache,
     *,
     tile: Shape | None = None,
-    precision: str | None = None,
-    convert: Callable[[], bytes] | None = None,
+    precision: str = "auto",
     largest_batch: int = LARGEST_BATCH,
     workspace_bytes: int | None = None,
     lean: bool = False,
@@ -146,10 +154,8 @@ def obtain_engine(
     cache : EngineCache
     tile : (int, int, int), optional
         The only one the engine will take; the model card's by default.
-    precision : str, optional
-        What `convert` gives; the model's own by default.
-    convert : callable, optional
-        Gives the serialised graph in that precision; called only when an engine is built.
+    precision : {"auto", "fp32", "tf32"}
+        See `computed_in`.
     largest_batch : int
     workspace_bytes : int, optional
     lean : bool
@@ -175,17 +181,19 @@ def obtain_engine(
             f"{builder.library.flavour.name} has no lean runtime; use --engine tensorrt, or leave "
             "--lean out"
         )
-    builder.refuse(precision or model.card.precision)
     profile = Profile(tile or model.card.tile, largest_batch, workspace_bytes, lean)
-    key = engine_key(model, builder, profile, precision or model.card.precision)
+    computes = computed_in(model, builder, precision)
+    builder.refuse(computes)
+    key = engine_key(model, builder, profile, computes)
 
     def build() -> bytes:
         return build_engine(
             builder.library,
-            model.path.read_bytes() if convert is None else convert(),
+            model.path.read_bytes(),
             profile,
             channels=model.card.channels,
             targets=builder.targets,
+            tf32=computes != "fp32",
             timings=cache.timings(key),
             advance=advance,
             note=note,

@@ -23,7 +23,7 @@ from cellrt.runtime.machine.gpu import (
     open_device,
     stream_handle,
 )
-from cellrt.runtime.model.file import ModelFile, bundled_models
+from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.model.golden import golden_input
 from cellrt.runtime.network.engines.gpu_session import (
     DeviceSession,
@@ -48,6 +48,7 @@ from cellrt.runtime.network.engines.tensorrt.library import (
 from cellrt.runtime.network.engines.tensorrt.provide import (
     TURING,
     Builder,
+    computed_in,
     engine_key,
     obtain_engine,
 )
@@ -94,28 +95,19 @@ class TensorRTEngine:
         Raises
         ------
         EngineError
-            No engine in the precision asked for has been built, this GPU has none in the model's,
-            or the library builds none.
+            This GPU has no engine in what is asked for, or the library builds none.
         """
         gpu, library = _gpu(), open_runtime(self.flavour)
         builder = _builder(library, gpu)
         if next(_entries(model, builder, tile, precision, default_cache(), gpu), None):
             return
-        bundled = bundled_models().get(model.card.name) == model.path
-        build = f"cellrt build {model.card.name if bundled else model.path} --engine {self.flavour}"
         if library.flavour is LEAN:
             raise EngineError(
                 f"there is no engine of {model.card.name} for TensorRT's lean runtime, which "
                 "builds none; run `cellrt build --lean` with all of TensorRT on this GPU, or "
                 "`pip install 'cellrt[tensorrt]'`"
             )
-        if precision not in ("auto", model.card.precision):
-            raise EngineError(
-                f"there is no {precision} engine of {model.card.name} for {self.flavour}, this "
-                f"GPU and tiles of {'x'.join(map(str, tile))}; run `{build} --precision "
-                f"{precision}`, or use --precision auto"
-            )
-        builder.refuse(model.card.precision)
+        builder.refuse(computed_in(model, builder, precision))
 
     def load(
         self,
@@ -127,14 +119,13 @@ class TensorRTEngine:
     ) -> DeviceSession | SpreadSession:
         """Take the engine of a model from the cache, or build it, and check what it computes.
 
-        ``auto`` takes an fp16 engine where ``cellrt build --precision fp16`` has made one, else
-        the model's own precision.
+        It computes in the types of the file, of fp32 see `computed_in`.
 
         Raises
         ------
         EngineError
-            As `check`; the engine does not load on this GPU, it computes something else than the
-            CPU does, or the CPU has no engine to compare with.
+            As `check`; the engine cannot be built, does not load on this GPU, computes something
+            else than the CPU does, or the CPU has no engine to compare with.
         ResourceError
             The cache cannot be written, or there is too little device memory.
         """
@@ -143,7 +134,7 @@ class TensorRTEngine:
         builder = _builder(open_runtime(self.flavour), gpu)
         built = _built(model, builder, tile, precision, cache, gpu)
         if built is None:
-            built = obtain_engine(model, builder, cache, tile=tile, note=note)
+            built = obtain_engine(model, builder, cache, tile=tile, precision=precision, note=note)
         engine, key = built
         return open_engine(builder.library, engine, key.precision, model, tile, note)
 
@@ -263,27 +254,26 @@ def _entries(
 ) -> Iterator[Entry]:
     """Engines that this GPU can run, the best first, whatever their batch and workspace.
 
-    Of those in one precision, the one that `cellrt build` was last asked for is the best, and
-    before all that were built on the way.
+    The one that `cellrt build` was last asked for is the best, and before all that were built on
+    the way.
     """
     lean = builder.library.flavour is LEAN
     family = f"sm{gpu.compute_capability.replace('.', '')}"
-    for name in ("fp16", model.card.precision) if precision == "auto" else (precision,):
-        found = []
-        for entry in cache.entries():
-            other = entry.key
-            key = engine_key(model, builder, other.profile, name)
-            same = replace(key, compute_capability=other.compute_capability, library=other.library)
-            here = other.compute_capability == key.compute_capability
-            if (
-                same == other
-                and other.profile.lean == lean
-                and tile in (None, other.profile.tile)
-                and (here or family in other.compute_capability.split("+"))
-                and (other.library == key.library or runs_older(builder.library, other.library))
-            ):
-                found.append(entry)
-        yield from sorted(found, key=lambda entry: (entry.chosen, entry.built), reverse=True)
+    computes, found = computed_in(model, builder, precision), []
+    for entry in cache.entries():
+        other = entry.key
+        key = engine_key(model, builder, other.profile, computes)
+        same = replace(key, compute_capability=other.compute_capability, library=other.library)
+        here = other.compute_capability == key.compute_capability
+        if (
+            same == other
+            and other.profile.lean == lean
+            and tile in (None, other.profile.tile)
+            and (here or family in other.compute_capability.split("+"))
+            and (other.library == key.library or runs_older(builder.library, other.library))
+        ):
+            found.append(entry)
+    yield from sorted(found, key=lambda entry: (entry.chosen, entry.built), reverse=True)
 
 
 def runs_older(library: TensorRT, built_with: str) -> bool:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import types
+from dataclasses import replace
 
 import onnx
 import pytest
@@ -53,10 +54,17 @@ def small_graph(operation="Relu"):
     return helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString()
 
 
+TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
+
+
+def test_every_target_of_the_library_is_among_those_that_are_tried(library):
+    assert set(library.targets) == set(TARGETS)
+
+
 @pytest.mark.parametrize("name", bundled_models())
-@pytest.mark.parametrize("targets", [("sm86",), ("sm89", "sm120"), ()])
-def test_bundled_models_build_ahead_of_time(library, name, targets):
-    model = open_model(name)
+@pytest.mark.parametrize("targets", [*((name,) for name in TARGETS), TARGETS, ()])
+def test_bundled_models_build_ahead_of_time_in_fp16(library, name, targets):
+    model = open_model(name).variant("fp16")
     phases = []
     engine = build_engine(
         library,
@@ -66,9 +74,17 @@ def test_bundled_models_build_ahead_of_time(library, name, targets):
         advance=lambda phase, share: phases.append((phase, share)),
     )
     # The weights are inside, and more than them.
-    assert 0.9 * model.path.stat().st_size < len(engine) < 3 * model.path.stat().st_size
+    families = len(targets) or 1
+    assert 0.9 * model.path.stat().st_size < len(engine) < 3 * families * model.path.stat().st_size
     assert len({phase for phase, _ in phases}) > 3
     assert all(0 <= share <= 1 for _, share in phases)
+
+
+@pytest.mark.parametrize("name", bundled_models())
+def test_bundled_models_build_ahead_of_time_in_fp32_with_tf32_and_without(library, name):
+    graph = open_model(name).path.read_bytes()
+    for tf32 in (True, False):
+        assert build_engine(library, graph, Profile((32, 64, 64), 2), targets=("sm86",), tf32=tf32)
 
 
 def test_a_node_that_cannot_be_read_is_named(library):
@@ -163,8 +179,9 @@ def test_turing_is_refused_what_it_has_no_kernels_for_and_told_what_it_has(
     builder, cache = choose_builder("tensorrt-rtx", targets), EngineCache(tmp_path)
     with pytest.raises(EngineError, match="precision fp16"):
         obtain_engine(open_model("nuclei"), builder, cache)
+    int8 = replace(open_model("nuclei"), card=replace(open_model("nuclei").card, precision="int8"))
     with pytest.raises(EngineError, match="none in int8"):
-        obtain_engine(open_model("nuclei"), builder, cache, precision="int8")
+        obtain_engine(int8, builder, cache)
     assert not list(tmp_path.iterdir())
 
 
