@@ -241,7 +241,10 @@ def models() -> list[tuple[ModelFile, ModelFile]]:
 
 def _asked(engine: str, file: ModelFile) -> str:
     """The precision in which an engine takes this file, and not the one in fp16 beside it."""
-    has_tf32 = "tf32" in choose_engine(engine).spec.own_precisions
+    spec = choose_engine(engine).spec
+    if not spec.needs:
+        return "fp32"  # on CPUs with bf16 "auto" is that, which no file is to blame for
+    has_tf32 = "tf32" in spec.own_precisions
     return "tf32" if has_tf32 and file.card.precision == "fp32" else "auto"
 
 
