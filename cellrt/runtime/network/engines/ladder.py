@@ -260,7 +260,7 @@ class EngineChoice:
 
     def builds_first(self, model: ModelFile, tile: Shape, precision: str) -> bool:
         """Whether `load` would have to build an engine, as none is kept."""
-        kept = getattr(_engine(self.spec), "build_seconds", None) is not None
+        kept = getattr(self.engine, "build_seconds", None) is not None
         return kept and self.build_seconds(model, tile, precision) is None
 
 
