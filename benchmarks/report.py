@@ -30,12 +30,13 @@ BUSY = 0.1
 
 def commit() -> str:
     """Short hash of this tree, with ``-dirty`` where its code is not what was committed."""
+    if told := os.environ.get("CELLRT_COMMIT"):
+        return told  # of a copy without its history, as on a machine that is lent for minutes
     try:
         head = _git("rev-parse", "--short", "HEAD")
         return head + ("-dirty" if _git("status", "--porcelain", "--", *CODE) else "")
     except (OSError, subprocess.CalledProcessError):
-        # A copy without its history, as on a machine lent for minutes, is told.
-        return os.environ.get("CELLRT_COMMIT", "unknown")
+        return "unknown"
 
 
 def _git(*words: str) -> str:
