@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import subprocess
 import sys
@@ -95,3 +96,19 @@ def test_a_folder_unpacks_itself_and_refuses_a_damaged_part(prepare, tmp_path):
     assert done.returncode == 1
     assert "site.tar.xz.1 is not what was packed" in done.stderr
     assert not (tmp_path / "other").exists()
+
+
+def test_the_check_is_rehearsed_on_a_cpu(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "run.py"), str(tmp_path), "--rehearse"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    ended = json.loads((tmp_path / "phases.json").read_text(encoding="utf-8"))
+    assert {phase: found["codes"] for phase, found in ended.items()} == {
+        "races": [0],
+        "engines": [0, 0],
+    }
+    assert "nothing moved" in (tmp_path / "races.txt").read_text(encoding="utf-8")
