@@ -137,7 +137,7 @@ count. For each target, the figure of the engine that is best at it.
 Each model in each engine against fp32 in OpenVINO on the CPU, on simulated stacks of
 {_words(CHECKED)} voxels. AP at IoU {IOU:g} of the cells has to be at least {
         AGREEMENT:g}, the largest
-mean difference of a channel over one tile at most {TOLERANCE:g}; else nothing is timed in the same run.
+mean difference of a channel over one tile at most {TOLERANCE:g}; else nothing is timed in that run.
 
 {checks_table(found.checks)}
 ## The network alone
