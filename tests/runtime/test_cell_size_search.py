@@ -15,6 +15,7 @@ from cellrt.simulation import (
     simulate_membranes,
     simulate_nuclei,
 )
+from cellrt.simulation.styles import simulate_style
 
 
 def found_diameter(stack, **options):
@@ -186,3 +187,19 @@ def test_nuclei_larger_than_the_best_guess_are_found_at_their_size():
     # The network agrees with itself best at 13 pixels, where nuclei of 24 come out.
     scale = found_diameter(stack.image)
     assert scale["diameter_pixels"] == pytest.approx(24, rel=0.15)
+
+
+@pytest.mark.parametrize("seed", [900001, 900005])
+def test_enlarged_noise_of_an_empty_well_is_not_taken_for_tiny_cells(seed):
+    well = simulate_style("membranes", "empty", seed=seed).image
+    job = cellrt.Segmenter("membranes").prepare(well)
+    assert any("could not be estimated" in warning for warning in job.warnings)
+    assert job.scale.diameter_pixels == job.network.model.card.diameter_voxels
+
+
+def test_small_cells_that_convince_or_have_the_size_that_was_guessed_are_no_noise():
+    smallest = cell_size_search.FIRST_PIXELS * cell_size_search.FACTOR**-2
+    assert Probe(smallest, 15, 0.6 * smallest, 0.68).is_enlarged_noise
+    assert not Probe(smallest, 15, 0.6 * smallest, 0.85).is_enlarged_noise
+    assert not Probe(smallest, 15, 0.9 * smallest, 0.68).is_enlarged_noise
+    assert not Probe(2 * smallest, 15, 1.2 * smallest, 0.68).is_enlarged_noise
