@@ -66,7 +66,7 @@ wheel-check:
 benchmarks: $(VENV)/.benchmarks
 	$(BIN)/python benchmarks/first_run.py
 	$(BIN)/python benchmarks/end_to_end.py
-	$(BIN)/python benchmarks/end_to_end.py membranes-3dcellseg --coarser 1.2
+	$(BIN)/python benchmarks/end_to_end.py membranes-3dcellseg --coarser 1.2 --repeats 1
 	$(BIN)/python benchmarks/network.py
 	$(BIN)/python benchmarks/decoder.py
 	$(BIN)/python benchmarks/tascan.py

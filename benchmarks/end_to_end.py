@@ -1,7 +1,7 @@
 """File to labels: cellrt against PyTorch + MONAI's sliding window + what makes cells in Python.
 
     python benchmarks/end_to_end.py
-    python benchmarks/end_to_end.py membranes-3dcellseg --coarser 1.2
+    python benchmarks/end_to_end.py membranes-3dcellseg --coarser 1.2 --repeats 1
 
 All pipelines (``pipelines.py``, ``class_map_python.py``) read the same TIFF, run the same weights
 over it on the same grid and write a label TIFF, on the same CPU, in turns. Grids: the image's own;
