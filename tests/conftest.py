@@ -50,6 +50,9 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
            : attribute == 18 ? number("STUB_INTEGRATED") : 0;
     return 0;
 }
+int cuDeviceGetPCIBusId(char *place, int length, int device) {
+    return snprintf(place, length, "0000:%02x:00.0", device + 1) < 0;
+}
 int cuDeviceTotalMem_v2(size_t *bytes, int device) {
     char name[256]; int major, minor, units;
     if (!gpu(device, name, &major, &minor, &units, bytes)) return 101;
@@ -68,13 +71,72 @@ int cuMemGetInfo_v2(size_t *available, size_t *total) {
     return 0;
 }
 """
+# NVML: STUB_DRIVER is the version, without one it does not start. Of two GPUs the first holds 100
+# MiB for every process there is, the second what STUB_HELD lists, one after the other. The power is
+# STUB_WATTS; STUB_COUNTER is the error of the counter of energy.
 _MANAGEMENT = r"""
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static int number(const char *name) {
+    const char *value = getenv(name);
+    return value ? atoi(value) : 0;
+}
 int nvmlInit_v2(void) { return getenv("STUB_DRIVER") ? 0 : 12; }
 int nvmlShutdown(void) { return 0; }
+const char *nvmlErrorString(int code) { return code == 3 ? "Not Supported" : "Unknown Error"; }
 int nvmlSystemGetDriverVersion(char *version, unsigned length) {
     return snprintf(version, length, "%s", getenv("STUB_DRIVER")) < 0;
+}
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **gpu) {
+    *gpu = (void *)(size_t)(index + 1);
+    return 0;
+}
+int nvmlDeviceGetHandleByPciBusId_v2(const char *place, void **gpu) {
+    unsigned bus = 0;
+    if (sscanf(place, "0000:%x:00.0", &bus) != 1) return 6;
+    *gpu = (void *)(size_t)bus;
+    return 0;
+}
+int nvmlDeviceGetPowerUsage(void *gpu, unsigned *milliwatts) {
+    *milliwatts = 1000 * number("STUB_WATTS");
+    return *milliwatts ? 0 : 3;
+}
+int nvmlDeviceGetTotalEnergyConsumption(void *gpu, unsigned long long *millijoules) {
+    struct timespec now;
+    if (number("STUB_COUNTER")) return number("STUB_COUNTER");
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    *millijoules = number("STUB_WATTS") * (1000ULL * now.tv_sec + now.tv_nsec / 1000000);
+    return 0;
+}
+struct process { unsigned pid; unsigned long long bytes; unsigned instances[2]; };
+int nvmlDeviceGetComputeRunningProcesses_v3(void *gpu, unsigned *count, struct process *found) {
+    static int calls = 0;
+    const char *held = getenv("STUB_HELD");
+    unsigned long long bytes = 100;
+    unsigned room = *count, there = 0;
+    if (!held) return 3;
+    if ((size_t)gpu == 2) {
+        for (int call = 0; call < calls && strchr(held, ','); call++) held = strchr(held, ',') + 1;
+        bytes = strtoull(held, 0, 10);
+    }
+    bytes = bytes ? bytes << 20 : ~0ULL;
+    DIR *processes = opendir("/proc");
+    for (struct dirent *entry; (entry = readdir(processes));) {
+        int pid = atoi(entry->d_name);
+        if (!pid) continue;
+        if (there < room) found[there] = (struct process){pid, bytes};
+        there++;
+    }
+    closedir(processes);
+    *count = there;
+    if (there > room) return 7;
+    calls += (size_t)gpu == 2;
+    return 0;
 }
 """
 
@@ -114,11 +176,11 @@ def stub_libraries(tmp_path_factory):
 @pytest.fixture
 def stub_driver(stub_libraries, monkeypatch):
     """A driver of NVIDIA in place of the machine's."""
-    from cellrt.runtime.machine import driver
+    from cellrt.runtime.machine import driver, nvml
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(driver, "_LIBRARY", str(stub_libraries / "libcuda.so.1"))
-    monkeypatch.setattr(driver, "_MANAGEMENT", str(stub_libraries / "libnvidia-ml.so.1"))
+    monkeypatch.setattr(nvml, "LIBRARY", str(stub_libraries / "libnvidia-ml.so.1"))
     monkeypatch.setenv("LD_LIBRARY_PATH", str(stub_libraries))
     yield StubDriver(stub_libraries, monkeypatch)
     driver._ask.cache_clear()

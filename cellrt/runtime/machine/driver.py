@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from cellrt.errors import first_line
+from cellrt.runtime.machine.nvml import management
 
-_WINDOWS = sys.platform == "win32"
-_LIBRARY = "nvcuda.dll" if _WINDOWS else "libcuda.so.1"
-_MANAGEMENT = "nvml.dll" if _WINDOWS else "libnvidia-ml.so.1"
+_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 _JETSON = Path("/etc/nv_tegra_release")
 _PCI = Path("/sys/bus/pci/devices")
@@ -256,6 +255,22 @@ def on_jetson() -> bool:
     return _JETSON.exists()
 
 
+def bus_id(index: int = 0) -> str:
+    """Place of a GPU of `nvidia_driver` on the PCI bus, by which NVML knows it, too.
+
+    Raises
+    ------
+    OSError
+        The driver does not tell.
+    """
+    try:
+        library = _Library(ctypes.CDLL(_LIBRARY))
+        library("cuInit", 0)
+        return library.text("cuDeviceGetPCIBusId", library.number("cuDeviceGet", index))
+    except (_DriverError, AttributeError) as error:
+        raise OSError(f"the driver does not say where GPU {index} is ({error})") from error
+
+
 def free_memory_bytes(index: int = 0) -> int:
     """Free memory of a GPU of `nvidia_driver`; makes a context there, which takes some itself.
 
@@ -355,15 +370,11 @@ def _version() -> str:
 
 
 def _version_by_management() -> str:
-    buffer = ctypes.create_string_buffer(96)
     try:
-        library = ctypes.CDLL(_MANAGEMENT)
-        if library.nvmlInit_v2() or library.nvmlSystemGetDriverVersion(buffer, len(buffer)):
-            return ""
-        library.nvmlShutdown()
-    except (OSError, AttributeError):
+        with management() as nvml:
+            return nvml.driver_version()
+    except OSError:
         return ""
-    return buffer.value.decode(errors="replace")
 
 
 def _version_by_kernel() -> str:
