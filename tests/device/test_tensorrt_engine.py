@@ -26,6 +26,7 @@ from cellrt.runtime.model.file import open_model
 from cellrt.runtime.network.engines import ladder
 from cellrt.runtime.network.engines.gpu_session import LARGEST_BATCH, SpreadSession
 from cellrt.runtime.network.engines.ladder import choose_engine
+from cellrt.runtime.network.engines.speed import one_run
 from cellrt.runtime.network.engines.tensorrt import bundle as tensorrt_bundle
 from cellrt.runtime.network.engines.tensorrt import provide
 from cellrt.runtime.network.engines.tensorrt import session as tensorrt_session
@@ -66,6 +67,7 @@ class Context:
         self.behaviour = behaviour
         self.addresses = {}
         self.shape = None
+        self.profiler = None
 
     def set_input_shape(self, name, shape):
         self.shape = tuple(shape)
@@ -88,6 +90,9 @@ class Context:
         fields = fields * self.behaviour.factor
         name = next(name for name in self.addresses if name != "image")
         memory_at(self.addresses[name], fields.shape)[:] = fields
+        if self.profiler is not None:
+            self.profiler.report_layer_time("conv", 1.5)
+            self.profiler.report_layer_time("softmax", 0.25)
         return self.behaviour.works
 
 
@@ -220,6 +225,24 @@ def test_an_engine_that_was_tampered_with_is_built_again_and_the_reason_said(gpu
     _, notes = segment(stack)
     assert any("is not the one that was recorded" in note for note in notes)
     assert all(data[-1:] != b"?" or data == genuine for data in gpu.loaded)
+
+
+def test_layers_are_those_that_tensorrt_tells_of_per_run(gpu):
+    image = np.zeros((2, 1, *TILE), np.float32)
+    layers = choose_engine("tensorrt-rtx").layers(open_model("nuclei"), image, "auto", 3)
+    assert [(layer.name, layer.milliseconds) for layer in layers] == [
+        ("conv", 1.5),
+        ("softmax", 0.25),
+    ]
+    assert gpu.runs[-3:] == [2, 2, 2]
+
+
+def test_a_tile_is_timed_without_its_copies_as_many_at_once_as_the_engine_takes(gpu):
+    session = choose_engine("tensorrt-rtx").load(open_model("nuclei"), TILE, "auto")
+    run, batch = one_run(session, TILE, 99)
+    assert batch == session.largest_batch == 4
+    run()
+    assert gpu.runs[-1] == 4
 
 
 def test_a_precision_that_was_not_made_is_refused_with_the_command(gpu):

@@ -50,6 +50,28 @@ class EngineSpec:
     file_precisions: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True)
+class LayerTime:
+    """What an engine tells of one of its layers, which may be several of the model's.
+
+    Parameters
+    ----------
+    name : str
+        The engine's own.
+    kind : str
+        What it computes, as "Convolution"; empty where the engine does not say.
+    implementation : str
+        What computes it, with the precision; empty where the engine does not say.
+    milliseconds : float
+        Of one run, the mean of several.
+    """
+
+    name: str
+    kind: str
+    implementation: str
+    milliseconds: float
+
+
 class Session(Protocol):
     """A network that is loaded and ready for tiles of one shape.
 
@@ -76,7 +98,9 @@ class Engine(Protocol):
     - ``build_seconds(model, tile, precision)``, of one whose engines are built once and kept, says
       how long that took for the engine `load` would take, or None;
     - ``device_voxels(model)``, of one that computes in the memory of a GPU, is the size of the
-      largest tile for that.
+      largest tile for that;
+    - ``layers(model, image, precision, runs)`` runs the network on tiles (n, 1, z, y, x) and says
+      how long each layer took, as a list of `LayerTime` in the order of execution.
     """
 
     def available(self, *, asked: bool) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,25 @@ class DeviceSession(ABC):
 
     def infer(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network on tiles (n, 1, z, y, x) in the host's memory, and wait for it."""
+        there, fields = self._place(image)
+        self.enqueue(there, fields)
+        result: NDArray[np.float32] = fields.copy_to_host(stream=self.stream)
+        self.stream.synchronize()
+        return result
+
+    def in_place(self, image: NDArray[np.float32]) -> Callable[[], None]:
+        """Copy tiles to the device; what is returned runs the network on them and waits for it."""
+        there, fields = self._place(image)
+        self.stream.synchronize()
+
+        def run() -> None:
+            self.enqueue(there, fields)
+            self.stream.synchronize()
+
+        return run
+
+    def _place(self, image: NDArray[np.float32]) -> tuple[Any, Any]:
+        """Queue the copy of tiles to the device; return them there, and room for their fields."""
         self.gpu.activate()
         count, _, *tile = image.shape
         self.reserve(count, (tile[0], tile[1], tile[2]))
@@ -101,10 +120,7 @@ class DeviceSession(ABC):
             )
         there, fields = self._buffers
         there.copy_to_device(np.ascontiguousarray(image, np.float32), stream=self.stream)
-        self.enqueue(there, fields)
-        result: NDArray[np.float32] = fields.copy_to_host(stream=self.stream)
-        self.stream.synchronize()
-        return result
+        return there, fields
 
 
 class SpreadSession:

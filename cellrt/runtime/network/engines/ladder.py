@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cellrt._version import __version__
 from cellrt.errors import (
     CellrtError,
@@ -22,7 +25,7 @@ from cellrt.geometry import Shape
 from cellrt.limits import means_no_memory, out_of_memory
 from cellrt.runtime.machine.driver import nvidia_gpus
 from cellrt.runtime.model.file import ModelFile
-from cellrt.runtime.network.engines.base import Engine, EngineSpec, Session
+from cellrt.runtime.network.engines.base import Engine, EngineSpec, LayerTime, Session
 from cellrt.runtime.network.engines.precision import file_for
 from cellrt.runtime.network.engines.remembered import forget, recall, remember
 
@@ -250,6 +253,23 @@ class EngineChoice:
         file, left = self._asked(model, precision)
         with _own_errors(self.spec):
             return cast("float | None", build_seconds(file, tile, left))
+
+    def layers(
+        self, model: ModelFile, image: NDArray[np.float32], precision: str, runs: int
+    ) -> list[LayerTime]:
+        """How long each layer of a network takes on tiles (n, 1, z, y, x), the mean of some runs.
+
+        Raises
+        ------
+        EngineError
+            The engine does not tell; or as `load`.
+        """
+        layers = getattr(self.engine, "layers", None)
+        if layers is None:
+            raise EngineError(f"{self.name} does not tell how long its layers take")
+        file, left = self._asked(model, precision)
+        with _own_errors(self.spec):
+            return cast("list[LayerTime]", layers(file, image, left, runs))
 
     def _asked(
         self, model: ModelFile, precision: str, note: Callable[[str], None] = lambda text: None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +16,10 @@ from cellrt.geometry import Shape
 from cellrt.limits import usable_cores
 from cellrt.runtime.machine.driver import install
 from cellrt.runtime.model.file import ModelFile
+from cellrt.runtime.network.engines.base import LayerTime
 
 _COMMAND = install("onnxruntime")
+_KERNEL = "_kernel_time"  # how its profile names the work of a layer
 
 
 def available(*, asked: bool = False) -> str:
@@ -42,6 +47,41 @@ def load(
     EngineError
         bf16 was asked for, which this provider does not have, or the session cannot be created.
     """
+    return OnnxRuntimeSession(_create(model, precision))
+
+
+def layers(
+    model: ModelFile, image: NDArray[np.float32], precision: str, runs: int
+) -> list[LayerTime]:
+    """How long each layer takes, as ONNX Runtime writes it down.
+
+    Raises
+    ------
+    EngineError
+        As `load`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        session = _create(model, precision, str(Path(folder) / "layers"))
+        loaded = OnnxRuntimeSession(session)
+        for _ in range(runs + 1):
+            loaded.infer(image)
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
+            about = event["args"]
+            name = event["name"].removesuffix(_KERNEL)
+            layer = (name, about.get("op_name", ""), about.get("provider", ""))
+            found.setdefault(layer, []).append(event["dur"] / 1e3)
+    return [
+        # The first run allocates.
+        LayerTime(*layer, sum(times[len(times) // (runs + 1) :]) / runs)
+        for layer, times in found.items()
+    ]
+
+
+def _create(model: ModelFile, precision: str, profile: str = "") -> Any:
+    """Create a session of the library, which may write a profile to files of some name."""
     if precision == "bf16":
         raise EngineError(
             "ONNX Runtime computes in fp32 on the CPU; use --engine openvino for bf16"
@@ -54,20 +94,22 @@ def load(
     library = import_library(_COMMAND)
     options = library.SessionOptions()
     options.log_severity_level = 3
+    if profile:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile
     # The arena keeps every tile's peak for good; without it memory goes back between tiles.
     options.enable_cpu_mem_arena = False
     cores = usable_cores()
     if cores.granted:  # which ONNX Runtime does not see
         options.intra_op_num_threads = cores.number
     try:
-        session = library.InferenceSession(
+        return library.InferenceSession(
             str(model.path), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # the library raises its own untyped errors
         raise EngineError(
             f"ONNX Runtime cannot load {model.path.name} ({first_line(error)})"
         ) from error
-    return OnnxRuntimeSession(session)
 
 
 class OnnxRuntimeSession:

@@ -24,6 +24,7 @@ from cellrt.runtime.machine.gpu import (
 )
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.model.golden import golden_difference, golden_input
+from cellrt.runtime.network.engines.base import LayerTime
 from cellrt.runtime.network.engines.gpu_session import (
     LARGEST_BATCH,
     DeviceSession,
@@ -126,6 +127,16 @@ def load(
     for session in loaded.sessions if isinstance(loaded, SpreadSession) else (loaded,):
         _verify(session, model, _TF32_TOLERANCE if tf32 else 0.0)
     return loaded
+
+
+def layers(
+    model: ModelFile, image: NDArray[np.float32], precision: str, runs: int
+) -> list[LayerTime]:
+    """Refuse: the layers of a GPU run later than ONNX Runtime looks at its watch."""
+    raise EngineError(
+        "ONNX Runtime tells of a GPU's layers how long they took to queue, not to run; use "
+        "--engine tensorrt, or NVIDIA's Nsight Systems"
+    )
 
 
 def _verify(session: DeviceSession | HostMergedSession, model: ModelFile, tolerance: float) -> None:

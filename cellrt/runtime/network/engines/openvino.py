@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from cellrt.limits import usable_cores
 from cellrt.runtime.machine.hardware import cpu_has_bf16
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.model.golden import golden_difference
+from cellrt.runtime.network.engines.base import LayerTime
 
 # Intel's GPUs compute in fp16 unless told otherwise; means over a tile agree far better than this.
 _FP16_TOLERANCE = 5e-3
@@ -76,9 +77,7 @@ class OpenVinoEngine:
             The device has no bf16 although it was asked for, OpenVINO cannot compile the graph, or
             a GPU computes something else than the card says.
         """
-        if precision == "auto" and model.card.unquantised == "fp32":
-            precision = "fp32"
-        chosen = self._precision(precision)
+        chosen = self._precision(model, precision)
         session = self._compile(model, tile, chosen)
         golden = model.card.golden
         if self.device == "GPU" and golden is not None:
@@ -93,7 +92,29 @@ class OpenVinoEngine:
                 )
         return session
 
-    def _precision(self, asked: str) -> str:
+    def layers(
+        self, model: ModelFile, image: NDArray[np.float32], precision: str, runs: int
+    ) -> list[LayerTime]:
+        """How long each layer takes, which the network that is compiled for it writes down.
+
+        Raises
+        ------
+        EngineError
+            As `load`.
+        """
+        _, _, depth, height, width = image.shape
+        chosen = self._precision(model, precision)
+        session = self._compile(model, (depth, height, width), chosen, profiled=True)
+        session.infer(image)  # the first time allocates
+        found = [session.layers(image) for _ in range(runs)]
+        return [
+            replace(layer, milliseconds=sum(run[index].milliseconds for run in found) / runs)
+            for index, layer in enumerate(found[0])
+        ]
+
+    def _precision(self, model: ModelFile, asked: str) -> str:
+        if asked == "auto" and model.card.unquantised == "fp32":
+            asked = "fp32"
         if self.device == "GPU":
             if asked == "bf16":
                 raise EngineError("Intel GPUs compute in fp16 or fp32; use --precision auto")
@@ -102,13 +123,17 @@ class OpenVinoEngine:
             raise EngineError("this CPU has no bf16 instructions; use --precision fp32 or auto")
         return "bf16" if has_bf16() and asked in ("auto", "bf16") else "fp32"
 
-    def _compile(self, model: ModelFile, tile: Shape, precision: str) -> OpenVinoSession:
+    def _compile(
+        self, model: ModelFile, tile: Shape, precision: str, *, profiled: bool = False
+    ) -> OpenVinoSession:
         core = shared_core()
         hint = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}[precision]
         try:
             graph = core.read_model(str(model.path))
             graph.reshape([1, model.card.channels, *tile])
             settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+            if profiled:
+                settings["PERF_COUNT"] = "YES"
             cores = usable_cores()
             if self.device == "CPU" and cores.granted:  # which OpenVINO does not see
                 settings["INFERENCE_NUM_THREADS"] = str(cores.number)
@@ -139,6 +164,20 @@ class OpenVinoSession:
         self._request.infer([np.ascontiguousarray(image)], share_inputs=True)
         result: NDArray[np.float32] = self._request.get_output_tensor(0).data.copy()
         return result
+
+    def layers(self, image: NDArray[np.float32]) -> list[LayerTime]:
+        """Run the network once; of one compiled for that, say how long each layer took."""
+        self.infer(image)
+        return [
+            LayerTime(
+                layer.node_name,
+                layer.node_type,
+                layer.exec_type,
+                layer.real_time.total_seconds() * 1e3,
+            )
+            for layer in self._request.get_profiling_info()
+            if str(layer.status).endswith("EXECUTED")
+        ]
 
 
 def has_bf16() -> bool:

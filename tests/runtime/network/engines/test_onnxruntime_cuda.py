@@ -292,3 +292,8 @@ def test_bf16_of_an_fp32_model_is_refused_with_what_to_do(created):
     with pytest.raises(EngineError, match=r"cellrt export nuclei --precision bf16 -o"):
         choice.load(open_model("nuclei"), (16, 16, 16), "bf16")
     assert not found
+
+
+def test_layers_that_only_queue_are_not_timed():
+    with pytest.raises(EngineError, match="how long they took to queue, not to run"):
+        onnxruntime_cuda.layers(open_model("nuclei"), golden_input((8, 16, 16)), "auto", 3)

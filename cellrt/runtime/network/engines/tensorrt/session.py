@@ -25,6 +25,7 @@ from cellrt.runtime.machine.gpu import (
 )
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.model.golden import golden_input
+from cellrt.runtime.network.engines.base import LayerTime
 from cellrt.runtime.network.engines.gpu_session import (
     DeviceSession,
     SpreadSession,
@@ -39,6 +40,7 @@ from cellrt.runtime.network.engines.tensorrt.cache import (
     default_cache,
 )
 from cellrt.runtime.network.engines.tensorrt.kernels import KeptKernels
+from cellrt.runtime.network.engines.tensorrt.layers import layer_profiler
 from cellrt.runtime.network.engines.tensorrt.library import (
     LEAN,
     TensorRT,
@@ -137,6 +139,22 @@ class TensorRTEngine:
             built = obtain_engine(model, builder, cache, tile=tile, precision=precision, note=note)
         engine, key = built
         return open_engine(builder.library, engine, key.precision, model, tile, note)
+
+    def layers(
+        self, model: ModelFile, image: NDArray[np.float32], precision: str, runs: int
+    ) -> list[LayerTime]:
+        """How long each layer takes on the first GPU, as TensorRT tells an object of ours.
+
+        Raises
+        ------
+        EngineError, ResourceError
+            As `load`.
+        """
+        _, _, depth, height, width = image.shape
+        loaded = self.load(model, (depth, height, width), precision=precision)
+        session = loaded.sessions[0] if isinstance(loaded, SpreadSession) else loaded
+        assert isinstance(session, TensorRTSession)
+        return session.layers(image, runs)
 
     def tile(self, model: ModelFile, precision: str) -> Shape | None:
         """The tile (z, y, x) that `cellrt build` was last asked for; None where it never was."""
@@ -432,6 +450,16 @@ class TensorRTSession(DeviceSession):
                 f"{self._library.flavour.name} failed: {self._library.complaint}; "
                 "use another --engine"
             )
+
+    def layers(self, image: NDArray[np.float32], runs: int) -> list[LayerTime]:
+        """How long each layer takes; from now on each run waits for its layers."""
+        run = self.in_place(image)
+        run()  # the first time prepares
+        profiler = layer_profiler(self._library.api)
+        self._context.profiler = profiler
+        for _ in range(runs):
+            run()
+        return [LayerTime(name, "", "", sum_ / runs) for name, sum_ in profiler.sums.items()]
 
 
 def _settings(engine: Any, strategy: Any, kernels: Path | None) -> tuple[KeptKernels | None, Any]:

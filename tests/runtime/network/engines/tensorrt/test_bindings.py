@@ -46,6 +46,7 @@ NAMES = {
         "_context": "IExecutionContext",
         "settings": "IRuntimeConfig",
     },
+    "layers.py": {"trt": ""},
     "library.py": {"api": ""},
 }
 # Asked for only where it is there.
