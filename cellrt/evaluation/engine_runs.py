@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.errors import CellrtError
+from cellrt.errors import CellrtError, EngineError, UsageError
 from cellrt.evaluation.scores import evaluate
+from cellrt.evaluation.tile_runs import TileTimes, engine_trouble, time_layers, time_tiles
+from cellrt.geometry import Shape
 from cellrt.runtime.image.reading import read_array
-from cellrt.runtime.machine.hardware import gpu_memory_bytes
+from cellrt.runtime.machine.nvml import management
 from cellrt.runtime.model.file import ModelFile
-from cellrt.runtime.network.engines.ladder import (
-    EngineChoice,
-    choose_engine,
-    engine_named,
-    ladder,
-)
+from cellrt.runtime.network.engines.base import EngineSpec, LayerTime
+from cellrt.runtime.network.engines.ladder import engine_named, ladder
+from cellrt.wording import counted
 
 IOU = 0.75
 
@@ -48,12 +48,18 @@ class EngineRun:
     peak_memory_bytes : int
         Of the whole process.
     cells : int
+    tile_zyx : (int, int, int)
+        Shape of its tiles.
     agreement : float
         AP at IoU 0.75 between its cells and those of the first run, which is 1.
     peak_device_memory_bytes : int or None
         Of the whole process on its GPUs; None without one, and where the driver does not tell.
-    build_seconds : float or None
-        Of a TensorRT engine, when it was built; None for other engines.
+    reference : bool
+        It is on the CPU, in fp32, to compare with; see `compare_engines`.
+    tile : TileTimes or None
+        The network alone; None where the engine failed there, which was told.
+    layers : tuple of LayerTime
+        In the order of execution; empty where nobody asked or the engine does not tell.
     """
 
     model: str
@@ -65,21 +71,52 @@ class EngineRun:
     seconds: dict[str, float]
     peak_memory_bytes: int
     cells: int
+    tile_zyx: Shape
     agreement: float = 1.0
     peak_device_memory_bytes: int | None = None
-    build_seconds: float | None = None
+    reference: bool = False
+    tile: TileTimes | None = None
+    layers: tuple[LayerTime, ...] = ()
+
+
+class _Case(NamedTuple):
+    """A model in an engine, in a precision that ``--precision`` takes."""
+
+    model: ModelFile
+    spec: EngineSpec
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.model.card.name} in {self.spec.name} with --precision {self.precision}"
 
 
 def working_engines() -> list[str]:
-    """Engines of the ladder that load here, best first."""
+    """Engines of the ladder that load here, best first; one that crashes does not."""
     found = []
     for spec in ladder():
-        try:
-            choose_engine(spec.name)
-        except CellrtError:
-            continue
-        found.append(spec.name)
+        with contextlib.suppress(EngineError):
+            if not engine_trouble(spec):
+                found.append(spec.name)
     return found
+
+
+def require_engines(names: Sequence[str]) -> None:
+    """Refuse engines that do not load here.
+
+    Raises
+    ------
+    UsageError
+        There is none of that name.
+    EngineError
+        It does not load, and why.
+    """
+    known = [spec.name for spec in ladder()]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"no engine {name!r}; choose one of {', '.join(known)}")
+        trouble = engine_trouble(engine_named(name))
+        if trouble:
+            raise EngineError(f"--engine {name}: {trouble}")
 
 
 def compare_engines(
@@ -87,14 +124,20 @@ def compare_engines(
     models: Sequence[ModelFile],
     engines: Sequence[str],
     *,
+    precisions: Sequence[str] = (),
+    reference_engine: str | None = None,
     arguments: Sequence[str] = (),
     repeats: int = 3,
+    batch: int = 1,
+    tile_runs: int = 100,
+    layers: bool = False,
     report: Callable[[EngineRun], None] = lambda run: None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> list[EngineRun]:
     """Segment one stack with every model in every engine, each time in a process of its own.
 
-    The first model's first engine that runs, in fp32, is what the others' cells are compared with.
+    What the others' cells are compared with is the first model in the reference engine in fp32, or
+    where there is none, the first that runs. An engine that fails or crashes ends nothing.
 
     Parameters
     ----------
@@ -103,15 +146,23 @@ def compare_engines(
         Variants of one model, or several models.
     engines : sequence of str
         See `working_engines`.
+    precisions : sequence of str
+        As ``--precision`` takes them; all that make a difference where there are none.
+    reference_engine : str, optional
+        One that works, on the CPU.
     arguments : sequence of str
         Further words for ``cellrt segment``, such as ``--voxel-size``.
     repeats : int
         Runs of each, of which the median counts; one more run before them fills caches, and one
         after them, where a GPU is used, is asked for its memory.
+    batch, tile_runs : int
+        See `time_tiles`.
+    layers : bool
+        Ask each engine how long its layers take.
     report : callable
         Told of each result as soon as it is there.
     tell : callable
-        Told in one line why an engine has no row.
+        Told in one line what has not been measured, and why.
 
     Returns
     -------
@@ -120,50 +171,111 @@ def compare_engines(
     Raises
     ------
     CellrtError
-        No engine runs, or a run fails by what no other engine could do better, such as a stack
-        that cannot be read.
+        Nothing that was asked for runs, or a run fails by what no other engine could do better,
+        such as a stack that cannot be read.
     """
+    asked = [
+        _Case(model, spec, precision)
+        for model in models
+        for spec in map(engine_named, engines)
+        for precision in precisions or _precisions(model, spec)
+    ]
+    cases = list(asked)
+    if reference_engine is not None:
+        first = _Case(models[0], engine_named(reference_engine), _exact(models[0]))
+        cases = [first, *(case for case in asked if case != first)]
     runs: list[EngineRun] = []
-    reference: NDArray[np.generic] | None = None
+    computed: dict[tuple[Path, str], set[str]] = {}
+    truth: NDArray[np.generic] | None = None
     failed: CellrtError | None = None
-    for model in models:
-        for engine in engines:
-            seen: set[str] = set()
-            # A file in another precision is computed as it says.
-            asked = ("fp32", "tf32", "auto") if model.card.precision == "fp32" else ("auto",)
-            for precision in asked:
-                if precision == "tf32" and precision not in engine_named(engine).own_precisions:
-                    continue
-                words = ["--precision", precision, *arguments]
-                try:
-                    run, labels = _measure(stack, model, choose_engine(engine), words, repeats)
-                except CellrtError as error:
-                    if reference is None and error.exit_code in (2, 3):
-                        raise
-                    failed = error
-                    where = f"{model.card.name} in {engine} with --precision {precision}"
-                    tell(f"{where}: {error.message}")
-                    continue
-                if run.precision in seen:  # `auto` is one of the others here
-                    continue
-                seen.add(run.precision)
-                if reference is None:
-                    reference = labels
-                scores = evaluate(labels, reference, thresholds=(IOU,)).at(IOU)
-                runs.append(replace(run, agreement=scores.average_precision))
-                report(runs[-1])
-    if failed is not None and not runs:
+    answered = False
+    for case in cases:
+        known = computed.setdefault((case.model.path, case.spec.name), set())
+        try:
+            words = ["--precision", case.precision, *arguments]
+            measured = _measure(stack, case.model, case.spec, words, repeats, known)
+        except CellrtError as error:
+            if truth is None and error.exit_code in (2, 3):
+                raise
+            failed = failed or error
+            tell(f"{case}: {error.message}")
+            continue
+        answered |= case in asked
+        if measured is None:  # `auto` is one of the others here
+            continue
+        run, labels = measured
+        known.add(run.precision)
+        if truth is None:
+            truth = labels
+        scores = evaluate(labels, truth, thresholds=(IOU,)).at(IOU)
+        run = replace(
+            run,
+            agreement=scores.average_precision,
+            reference=reference_engine is not None and case == cases[0],
+        )
+        if tile_runs:
+            run = _with_tile_times(run, case, batch, tile_runs, tell)
+        if layers and run.tile is not None:
+            run = _with_layers(run, case, tell)
+        runs.append(run)
+        report(run)
+    if failed is not None and not answered:
         raise failed
     return runs
 
 
+def _exact(model: ModelFile) -> str:
+    """A file in another precision is computed as it says."""
+    return "fp32" if model.card.precision == "fp32" else "auto"
+
+
+def _precisions(model: ModelFile, spec: EngineSpec) -> list[str]:
+    """Those that may differ in an engine."""
+    if _exact(model) == "auto":
+        return ["auto"]
+    return ["fp32", *(["tf32"] if "tf32" in spec.own_precisions else []), "auto"]
+
+
+def _with_tile_times(
+    run: EngineRun, case: _Case, batch: int, tile_runs: int, tell: Callable[[str], None]
+) -> EngineRun:
+    try:
+        times = time_tiles(
+            case.spec, case.model, run.tile_zyx, case.precision, batch=batch, runs=tile_runs
+        )
+    except EngineError as error:
+        tell(f"the tiles of {case}: {error.message}")
+        return run
+    if times.batch < batch:
+        tell(f"batches of {batch} of {case}: it takes {counted(times.batch, 'tile')} at once")
+    return replace(run, tile=times)
+
+
+def _with_layers(run: EngineRun, case: _Case, tell: Callable[[str], None]) -> EngineRun:
+    assert run.tile is not None
+    try:
+        found = time_layers(
+            case.spec, case.model, run.tile.tile, case.precision, batch=run.tile.batch
+        )
+    except EngineError as error:
+        tell(f"the layers of {case}: {error.message}")
+        return run
+    return replace(run, layers=tuple(found))
+
+
 def _measure(
-    stack: Path, model: ModelFile, choice: EngineChoice, words: Sequence[str], repeats: int
-) -> tuple[EngineRun, NDArray[np.generic]]:
+    stack: Path,
+    model: ModelFile,
+    spec: EngineSpec,
+    words: Sequence[str],
+    repeats: int,
+    known: Container[str] = (),
+) -> tuple[EngineRun, NDArray[np.generic]] | None:
+    """Segment a stack; None where it is computed in a precision that is known already."""
     with tempfile.TemporaryDirectory() as folder:
         labels = Path(folder) / "run.labels.tif"
         command = [sys.executable, "-m", "cellrt", "segment", str(stack), "-o", str(labels)]
-        command += ["--model", str(model.path), "--engine", choice.name, *words]
+        command += ["--model", str(model.path), "--engine", spec.name, *words]
         command += ["--overwrite", "--quiet"]
         results: list[tuple[float, dict[str, Any]]] = []
         for _ in range(repeats + 1):
@@ -173,28 +285,25 @@ def _measure(
             )
             wall = time.perf_counter() - begin
             if done.returncode:
-                words_of_it = done.stderr.strip().removeprefix("cellrt: ")
-                if done.returncode < 0:  # a library brought the process down
-                    words_of_it = f"it ended with signal {-done.returncode}"
-                error = CellrtError(words_of_it)
+                error = CellrtError(_last_words(done.returncode, done.stderr))
                 error.exit_code = done.returncode
                 raise error
             results.append(
                 (wall, json.loads((Path(folder) / "run.run.json").read_text(encoding="utf-8")))
             )
+            if results[0][1]["engine"]["precision"] in known:
+                return None
         cells = np.array(read_array(labels))  # the file goes with its folder
-        on_gpu = choice.spec.needs == "nvidia"
-        device_memory = _peak_device_memory(command) if on_gpu else None
+        device_memory = _peak_device_memory(command) if spec.needs == "nvidia" else None
     wall, record = sorted(results[1:], key=lambda result: result[0])[repeats // 2]
     inside = statistics.median(r["seconds"]["network_inside_engine"] for _, r in results[1:])
     grid = np.prod(record["scale"]["model_grid_zyx"])
     computed = float(grid * record["tiles"]["computed_voxels_per_voxel"])
     voxels = float(np.prod(record["input"]["shape_zyx"]))
     depth, height, width = record["tiles"]["shape_zyx"]
-    asked = record["options"]["precision"]
     run = EngineRun(
         model=record["model"]["name"],
-        engine=choice.name,
+        engine=spec.name,
         precision=record["engine"]["precision"],
         device=record["engine"]["device"],
         network_voxels_per_second=computed / max(inside, 1e-9),
@@ -203,18 +312,31 @@ def _measure(
         peak_memory_bytes=record["peak_memory_bytes"],
         cells=record["cells"],
         peak_device_memory_bytes=device_memory,
-        build_seconds=choice.build_seconds(model, (depth, height, width), asked),
+        tile_zyx=(depth, height, width),
     )
     return run, cells
+
+
+def _last_words(code: int, printed: str) -> str:
+    """Why a run ended: its own last line, which stands below warnings, or how it was ended."""
+    lines = [line for line in printed.splitlines() if line.startswith("cellrt: ")]
+    if lines and code > 0:
+        return lines[-1].removeprefix("cellrt: ")
+    # A library brought the process down.
+    return f"it ended with {f'signal {-code}' if code < 0 else f'code {code}'}"
 
 
 def _peak_device_memory(command: Sequence[str]) -> int | None:
     """Run a command, untimed because asking takes processor time, and watch its device memory."""
     peak: int | None = None
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with contextlib.suppress(OSError), management() as nvml, _started(command) as process:
         while process.poll() is None:
-            held = gpu_memory_bytes(process.pid)
+            held = nvml.memory_of(process.pid)
             if held is not None:
                 peak = max(peak or 0, held)
             time.sleep(0.05)
     return peak
+
+
+def _started(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -127,22 +127,6 @@ def _features() -> frozenset[str]:
     return frozenset(name for name, there in found.items() if there)
 
 
-def gpu_memory_bytes(pid: int) -> int | None:
-    """Device memory that a process holds, on all GPUs together.
-
-    Returns
-    -------
-    int or None
-        None where the process holds none, or the driver does not tell: Windows manages the memory
-        of its display GPUs itself, and inside a container processes have other numbers.
-    """
-    query = "--query-compute-apps=pid,used_memory"
-    found = program_output("nvidia-smi", query, "--format=csv,noheader,nounits")
-    lines = [[part.strip() for part in line.split(",")] for line in (found or "").splitlines()]
-    held = [int(line[1]) for line in lines if line[0] == str(pid) and line[-1].isdigit()]
-    return sum(held) * 2**20 if held else None
-
-
 def program_output(*command: str) -> str | None:
     """What a program prints; None where it is missing, fails or takes too long."""
     try:

@@ -238,11 +238,11 @@ def test_doctor_survives_an_engine_that_breaks(card, capfd, error):
 def test_a_benchmark_goes_on_where_the_first_engine_fails(card, stack, monkeypatch):
     real = engine_runs._measure
 
-    def measure(stack, model, choice, words, repeats):
-        if choice.name == "card":
+    def measure(stack, model, spec, words, repeats, known):
+        if spec.name == "card":
             error = EngineError("it ends with signal 11")
             raise error
-        return real(stack, model, choice, words, 1)
+        return real(stack, model, spec, words, 1, known)
 
     monkeypatch.setattr(engine_runs, "_measure", measure)
     told: list[str] = []
@@ -251,6 +251,7 @@ def test_a_benchmark_goes_on_where_the_first_engine_fails(card, stack, monkeypat
         [open_model("nuclei")],
         ["card", "openvino"],
         arguments=["--diameter", "16"],
+        tile_runs=0,
         tell=told.append,
     )
     assert {run.engine for run in runs} == {"openvino"}
