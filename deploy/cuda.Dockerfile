@@ -31,11 +31,11 @@ COPY deploy/warm /usr/local/bin/cellrt-warm
 ARG UID=1000
 RUN useradd --uid "${UID}" --user-group --no-create-home --home-dir /nonexistent cellrt \
     && install -d -o "${UID}" -g "${UID}" /var/cache/cellrt /data
-# Kernels are compiled for every processor with AVX2, not for the one that builds the image: those of
-# another one would be of no use, and compiled again in every run.
+# Kernels are compiled for every processor that OpenVINO runs on, not for the one that builds the image:
+# another one would find none, and compile them again in every run.
 ENV PATH=/opt/cellrt/bin:$PATH \
     NUMBA_CACHE_DIR=/var/cache/cellrt/kernels \
-    NUMBA_CPU_NAME=x86-64-v3 \
+    NUMBA_CPU_NAME=x86-64-v2 \
     NUMBA_CPU_FEATURES="" \
     CELLRT_ENGINES=/var/cache/cellrt/engines \
     CUDA_CACHE_PATH=/var/cache/cellrt/cuda \
