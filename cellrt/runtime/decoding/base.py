@@ -253,14 +253,13 @@ class Reduction:
         - ``kept``, one-dimensional: voxel (z, y, x) of these goes to
           ``start + (z * rows + y) * width + x``;
         - ``wrong``, whose first value it makes 1 where a field is not finite.
-    decodes_there : callable, optional
-        Whether the decoder takes what is kept from the GPU's memory. It is asked when the network
-        is done, as looking for a GPU that decodes takes its time, too.
+    stays : bool
+        Whether the decoder takes what is kept from the GPU's memory, if there is room for it.
     """
 
     dtype: np.dtype[Any]
     kernel: Callable[[], Any]
-    decodes_there: Callable[[], bool] = lambda: False
+    stays: bool = False
 
 
 class WholeCollector:

@@ -116,8 +116,8 @@ class HandOver:
         """Hand over what a GPU made of the volume and holds, of which all blocks are finished."""
         reduction = self.reduction
         assert reduction is not None
-        there = reduction.decodes_there()
-        cast(ReducedCollector, self._collector).put_whole(kept if there else host_array(kept))
+        kept = kept if reduction.stays else host_array(kept)
+        cast(ReducedCollector, self._collector).put_whole(kept)
 
     def finished(self, z: slice, y: slice, voxels: int) -> None:
         """Count a block; after a new start blocks come a second time."""

@@ -69,11 +69,9 @@ class FlowDecoder:
 
     def collector(self, shape: Shape) -> WholeCollector:
         """Pack flow (z, y, x) and foreground of each block into a uint32 array (z, y, x)."""
-        reduction = Reduction(np.dtype(np.uint32), _kernel, self._decodes_on_gpu)
+        # Whether that GPU decodes is not known yet; where it does not, decoding copies the field.
+        reduction = Reduction(np.dtype(np.uint32), _kernel, stays=not self.keep_to_cpu)
         return WholeCollector(np.empty(shape, np.uint32), _pack, reduction)
-
-    def _decodes_on_gpu(self) -> bool:
-        return not self.keep_to_cpu and gpu_or_cpu.find_gpu()[0] is not None
 
     def decode(self, kept: Any, *, mode: Mode) -> Decoded:
         """Trace, label and filter; see :mod:`cellrt.runtime.decoding.flows.cells`."""
