@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from cellrt.errors import UsageError
 from cellrt.runtime.image.source import Voxels
 from cellrt.runtime.results.label_sums import crossing_sums, intensity_sums, shape_sums
 from cellrt.runtime.results.surface_weights import perimeter_weights, surface_weights
+from cellrt.threads import in_threads
 from cellrt.wording import counted
 
 _MOST_ROWS = 1_000_000
@@ -151,16 +151,21 @@ def measure(
         images = () if intensity is None else intensity
         return [intensity_sums(contiguous, image, largest) for image in images]
 
-    # Each of the first two takes one core, as its sums are added up in the order of the voxels.
-    with ThreadPoolExecutor(2, thread_name_prefix="measure") as pool:
-        shapes, channels = pool.submit(shape_sums, contiguous, largest), pool.submit(intensities)
-        surface = crossing_sums(contiguous, largest, weights)
-        boxes, moments = shapes.result()
+    # At the same time: the first two take one core each, as they add up in the order of the voxels.
+    works: tuple[Callable[[], Any], ...] = (
+        intensities,
+        lambda: shape_sums(contiguous, largest),
+        lambda: crossing_sums(contiguous, largest, weights),
+    )
+    done = in_threads(
+        len(works), lambda lo, hi: [work() for work in works[lo:hi]], voxels=contiguous.size
+    )
+    channels, (boxes, moments), surface = (result for part in done for result in part)
     ids = np.flatnonzero(moments[:, 3])
     columns = _shape_columns(
         ids, boxes[ids], moments[ids], surface[ids], spacing, labels.shape, unit
     )
-    for number, sums in enumerate(channels.result(), start=1):
+    for number, sums in enumerate(channels, start=1):
         columns.update(_intensity_columns(sums[ids], number))
     if names is not None:
         columns["id"] = names[ids].astype(np.int64)
