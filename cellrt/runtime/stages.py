@@ -33,6 +33,7 @@ from cellrt.runtime.grid.scale import UNKNOWN_SPACING, CellScale, known_scale, s
 from cellrt.runtime.image.volume import Volume
 from cellrt.runtime.image.voxel_size import doubts_about_anisotropy
 from cellrt.runtime.job import Job, Options
+from cellrt.runtime.machine.transfer import host_array
 from cellrt.runtime.model.card import LocalBrightness
 from cellrt.runtime.network.engines.base import PRECISIONS
 from cellrt.runtime.network.engines.ladder import EngineChoice, choose_engine
@@ -58,8 +59,8 @@ class Fields:
     ----------
     job : Job
     kept : object or None
-        As the decoder's collector keeps it; no decoder changes it. None where the image is
-        constant and the network did not run.
+        As the decoder's collector keeps it, on a GPU if the decoder takes it from there; no decoder
+        changes it. None where the image is constant and the network did not run.
     precision, device : str
         As the engine ran; empty where it did not.
     network_seconds : float
@@ -74,6 +75,11 @@ class Fields:
     device: str = ""
     network_seconds: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs, which sees no memory of this one's GPU."""
+        kept = None if self.kept is None else host_array(self.kept)
+        return {**self.__dict__, "kept": kept}
 
 
 def load(

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cellrt.errors import EngineError, ResourceError
-from cellrt.runtime.decoding.base import WholeCollector
+from cellrt.runtime.decoding.base import Place, WholeCollector
+from cellrt.runtime.decoding.classes.decoder import TASCAN
+from cellrt.runtime.decoding.classes.tascan import TascanParameters
+from cellrt.runtime.decoding.flows import gpu_or_cpu
+from cellrt.runtime.decoding.flows.cells import FlowParameters
+from cellrt.runtime.decoding.flows.decoder import FlowDecoder
 from cellrt.runtime.grid.model_image import prepare_image
+from cellrt.runtime.machine import transfer
 from cellrt.runtime.machine.gpu import Device, DeviceMemoryError, memory_errors, open_device
+from cellrt.runtime.machine.transfer import host_array
 from cellrt.runtime.model.card import Normalisation
-from cellrt.runtime.network import merge_cuda, run_cuda
+from cellrt.runtime.network import collect_cuda, merge_cuda, run_cuda
+from cellrt.runtime.network.collect_cuda import InPieces, Whole
 from cellrt.runtime.network.engines.gpu_session import DeviceSession, SpreadSession
 from cellrt.runtime.network.hand_over import HandOver
-from cellrt.runtime.network.merge import merge, predict
+from cellrt.runtime.network.merge import merge, merge_values, predict
 from cellrt.runtime.network.run import network_fields
-from cellrt.runtime.network.run_cuda import _first_batch, device_fields
+from cellrt.runtime.network.run_cuda import MEMORY_SHARE, _first_room, _Room, device_fields
 from cellrt.runtime.network.tiles import plan_tiles
+from cellrt.runtime.stages import Fields
 
 TILE = (8, 16, 16)
 
@@ -231,9 +243,19 @@ def test_the_batch_follows_from_the_free_memory():
         free_bytes = 0.0
 
     session.gpu = Small()
-    for free, expected in ((0, (1, False)), (1400 * voxels, (2, True)), (1e12, (4, True))):
+    row, carried = (4 * 2 * values for values in merge_values(grid))
+    # Labels are found beside what is kept.
+    enough = (376 * voxels + 3 * row + carried + 8 * np.prod(grid.shape)) / MEMORY_SHARE
+    for free, keep, expected in (
+        (0, 4, _Room(1, False, False)),
+        (1400 * voxels, 0, _Room(2, False, True)),
+        (enough - 10, 4, _Room(1, False, True)),
+        (enough + 10, 4, _Room(1, True, True)),
+        (1e12, 0, _Room(4, False, True)),
+        (1e12, 4, _Room(4, True, True)),
+    ):
         Small.free_bytes = free
-        assert _first_batch(session, grid, 2) == expected
+        assert _first_room(session, grid, 2, keep) == expected
 
 
 def test_nothing_is_queued_in_the_default_stream_nor_sliced_by_rows(monkeypatch):
@@ -293,8 +315,8 @@ def test_blocks_come_back_in_pieces_of_any_size(monkeypatch):
     grid = plan_tiles(shape, halo=1, blend=2, multiple=4, tile=TILE)
     image = prepare_image(volume(shape), shape, Normalisation())
     here, _ = network_fields(image, grid, Plain(), Keep())
-    for values in (1, 4000, 10**9):
-        monkeypatch.setattr(run_cuda, "PIECE_VALUES", values)
+    for size in (1, 16_000, 10**9):
+        monkeypatch.setattr(collect_cuda, "PIECE_BYTES", size)
         done = []
         there, _ = network_fields(image, grid, Session(), Keep(), done.append)
         np.testing.assert_allclose(there, here, rtol=0, atol=1e-6)
@@ -419,3 +441,220 @@ def test_several_devices_share_the_tiles_in_turn():
     three = run([device(0), device(1), device(2)])
     np.testing.assert_array_equal(three, run([network]))
     assert max(counts) - min(counts) <= 1
+
+
+class Words(Session):
+    """A network whose fields are flows and a probability, somewhat out of range."""
+
+    output_channels = 4
+
+    def __init__(self, largest_batch=4, room=4, compute=None):
+        super().__init__(largest_batch, room, compute or words)
+
+
+class PlainWords(Plain):
+    def infer(self, image):
+        return words(image)
+
+
+def words(image):
+    first = network(image)
+    return np.concatenate([2.2 * first - 1.1, first[:, ::-1]], axis=1).astype(np.float32)
+
+
+def classes(image):
+    """Equal values are frequent: the first of them counts."""
+    return np.round(3 * words(image)[:, :3]) / np.float32(3)
+
+
+DECODERS = {
+    "flows": (FlowDecoder(FlowParameters()), words),
+    "classes": (TASCAN.make(TascanParameters(), ""), classes),
+}
+
+
+class OnHost:
+    """A decoder that is given all merged channels on the host, whatever it could do with less."""
+
+    merging, merged = "weighted", slice(None)
+
+    def __init__(self, decoder):
+        self.decoder = decoder
+
+    def collector(self, shape):
+        collector = self.decoder.collector(shape)
+        collector.reduction = None
+        return collector
+
+
+@pytest.fixture(params=["whole", "in pieces"])
+def way(request, monkeypatch):
+    """What is kept lies on the device, or goes to the host in pieces; says which was done."""
+    taken = []
+    for name, kind in (("whole", Whole), ("in pieces", InPieces)):
+        real = kind.make_room
+        monkeypatch.setattr(
+            kind, "make_room", lambda self, real=real, name=name: taken.append(name) or real(self)
+        )
+    if request.param == "in pieces":
+        monkeypatch.setattr(collect_cuda, "PIECE_BYTES", 3000)
+        real_room = run_cuda._first_room
+        monkeypatch.setattr(
+            run_cuda,
+            "_first_room",
+            lambda *arguments: dataclasses.replace(real_room(*arguments), kept=False),
+        )
+    yield request.param
+    assert request.param in taken
+
+
+def reduced_case(name, shape=(20, 30, 40), session=None):
+    decoder, compute = DECODERS[name]
+    session = session or Words(compute=compute)
+    session.output_channels = 4 if name == "flows" else 3
+    grid = plan_tiles(shape, halo=1, blend=2, multiple=4, tile=TILE)
+    return decoder, session, grid, prepare_image(volume(shape), shape, Normalisation())
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_what_is_kept_is_made_on_the_device_in_the_hosts_bits(name, way):
+    decoder, session, grid, image = reduced_case(name)
+    done = []
+    kept, _ = network_fields(image, grid, session, decoder, done.append)
+    expected, _ = network_fields(image, grid, session, OnHost(decoder))
+    # Only the decoder of flows works on GPUs.
+    assert isinstance(kept, np.ndarray) == (way == "in pieces" or name == "classes")
+    kept = host_array(kept)
+    assert kept.dtype == expected.dtype
+    np.testing.assert_array_equal(kept, expected)
+    assert len(np.unique(kept)) > 2
+    assert sum(done) == np.prod(grid.shape)
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_a_field_stays_on_the_gpu_and_is_decoded_wherever_that_is_done(monkeypatch, gpu):
+    decoder, session, grid, image = reduced_case("flows", (6, 12, 14))
+    from cellrt.runtime.decoding.flows.cuda.steps import CudaSteps
+
+    place = Place("a GPU" if gpu else "CPU", "as a test says")
+    monkeypatch.setattr(gpu_or_cpu, "find_gpu", lambda: (CudaSteps() if gpu else None, place))
+    kept, _ = network_fields(image, grid, session, decoder)
+    expected, _ = network_fields(image, grid, session, OnHost(decoder))
+    assert not isinstance(kept, np.ndarray)
+    assert kept.shape == grid.shape
+    np.testing.assert_array_equal(kept.copy_to_host(), expected)
+    found, cells = (decoder.decode(each, mode="fast") for each in (kept, expected))
+    assert found.place == place
+    np.testing.assert_array_equal(found.labels, cells.labels)
+    assert decoder.agreement(found, kept) == decoder.agreement(cells, expected)
+    # Who takes the fields elsewhere takes them from the GPU: in a file, and with them in a process.
+    fields = pickle.loads(pickle.dumps(Fields(None, kept)))
+    np.testing.assert_array_equal(fields.kept, expected)
+    assert isinstance(fields.kept, np.ndarray)
+    # Where the CPU was asked for, the field comes to it.
+    kept, _ = network_fields(image, grid, session, FlowDecoder(FlowParameters(), "as asked"))
+    assert isinstance(kept, np.ndarray)
+    np.testing.assert_array_equal(kept, expected)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_found_on_the_device(name, value, way):
+    decoder, session, grid, image = reduced_case(name)
+    compute, calls = session.compute, []
+
+    def broken(image):
+        fields = compute(image)
+        calls.append(len(image))
+        if sum(calls) == len(grid):  # the last tile, so that nothing comes after it
+            fields[-1, -1, 2, 3, 4] = value
+        return fields
+
+    session.compute = broken
+    with pytest.raises(EngineError, match="NaN"):
+        network_fields(image, grid, session, decoder)
+    # It is said of that image, not of the next one.
+    session.compute = compute
+    kept, _ = network_fields(image, grid, session, decoder)
+    expected, _ = network_fields(image, grid, session, OnHost(decoder))
+    np.testing.assert_array_equal(host_array(kept), expected)
+
+
+def test_memory_that_runs_out_halfway_starts_again_with_what_is_kept(way):
+    decoder, session, grid, image = reduced_case("flows")
+    calls, done = [], []
+
+    def compute(image):
+        calls.append(len(image))
+        if len(calls) == 3:
+            with memory_errors():
+                raise RuntimeError("Failed to allocate memory for requested buffer")
+        return words(image)
+
+    session.compute = compute
+    kept, _ = network_fields(image, grid, session, decoder, done.append)
+    session.compute = words
+    expected, _ = network_fields(image, grid, session, OnHost(decoder))
+    np.testing.assert_array_equal(host_array(kept), expected)
+    assert calls[:4] == [4, 4, 4, 2]
+    assert sum(done) == np.prod(grid.shape)
+
+
+def test_what_is_kept_goes_to_the_host_where_one_tile_does_not_fit_beside_it():
+    class Beside(Words):
+        def reserve(self, batch, tile):
+            with memory_errors():
+                if len(refused) < 3:  # at 4, 2 and 1 at a time
+                    refused.append(batch)
+                    raise RuntimeError("CUDA_ERROR_OUT_OF_MEMORY")
+
+    refused, notes = [], []
+    decoder, session, grid, image = reduced_case("flows", session=Beside())
+    kept, _ = network_fields(image, grid, session, decoder, note=notes.append)
+    assert refused == [4, 2, 1]
+    assert "kept of finished tiles in the host's memory" in notes[-1]
+    expected, _ = network_fields(image, grid, session, OnHost(decoder))
+    np.testing.assert_array_equal(kept, expected)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_several_gpus_send_what_is_kept_to_the_host(name):
+    decoder, session, grid, image = reduced_case(name, (40, 30, 40))
+    one, _ = network_fields(image, grid, session, decoder)
+    others = [Words(compute=session.compute) for _ in range(2)]
+    for each in others:
+        each.output_channels = session.output_channels
+    done = []
+    there, _ = network_fields(image, grid, SpreadSession(others), decoder, done.append)
+    assert isinstance(there, np.ndarray)
+    np.testing.assert_array_equal(there, host_array(one))
+    assert sum(done) == np.prod(grid.shape)
+
+
+def test_pinned_memory_stays_for_the_next_image_but_not_for_one_after_a_failure(monkeypatch):
+    decoder, session, grid, image = reduced_case("flows")
+    made, real = [], Device.pinned
+    monkeypatch.setattr(Device, "pinned", lambda *a: made.append(np.prod(a[1])) or real(*a))
+    network_fields(image, grid, session, decoder)
+    large = [size for size in made if size > 1]
+    assert large
+    made.clear()
+    network_fields(image, grid, session, decoder)
+    assert [size for size in made if size > 1] == []
+    session.compute = lambda image: words(image) * np.float32(np.nan)
+    with pytest.raises(EngineError, match="NaN"):
+        network_fields(image, grid, session, decoder)
+    session.compute = words
+    made.clear()
+    network_fields(image, grid, session, decoder)
+    assert [size for size in made if size > 1] == large
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_large_arrays_come_to_the_host_in_pieces(monkeypatch, dtype):
+    monkeypatch.setattr(transfer, "CHUNK_BYTES", 64)
+    array = np.random.default_rng(0).integers(0, 200, (7, 5, 9)).astype(dtype)
+    there = open_device().cuda.to_device(array)
+    np.testing.assert_array_equal(transfer.to_host(there), array)
+    np.testing.assert_array_equal(host_array(there), array)
+    assert host_array(array) is array

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cellrt.errors import InputError
 from cellrt.geometry import Shape
+from cellrt.threads import in_threads
 
 Mode = Literal["fast", "exact"]
 Merging = Literal["weighted", "per tile"]
@@ -124,6 +125,20 @@ class Collector(Protocol):
         ...
 
 
+class ReducedCollector(Collector, Protocol):
+    """A collector that a GPU spares work, as `WholeCollector` does with a `Reduction`."""
+
+    reduction: Reduction | None
+
+    def put(self, z: slice, y: slice, values: NDArray[Any]) -> None:
+        """Take what is kept of a block, in place of the block."""
+        ...
+
+    def put_whole(self, kept: Any) -> None:
+        """Take what is kept of the volume, in place of all blocks."""
+        ...
+
+
 class TileCollector(Collector, Protocol):
     """What a decoder whose `merging` is ``"per tile"`` collects with."""
 
@@ -220,6 +235,33 @@ class Family(NamedTuple):
     make: Callable[[Any, str], Decoder]
 
 
+@dataclass(frozen=True)
+class Reduction:
+    """How a GPU makes what is kept of merged fields, in the bits that the CPU makes.
+
+    Fields are merged there, and no more than what is kept has to leave its memory.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        Of what is kept of each voxel: one value.
+    kernel : callable
+        Loads the kernel, which needs a GPU. It is launched with
+
+        - ``fields`` (channels, z, y, x), float32, of which it takes some ``planes``, from the plane
+          ``first`` on, and in each of them the first ``height`` rows and ``width`` columns;
+        - ``kept``, one-dimensional: voxel (z, y, x) of these goes to
+          ``start + (z * rows + y) * width + x``;
+        - ``wrong``, whose first value it makes 1 where a field is not finite.
+    stays : bool
+        Whether the decoder takes what is kept from the GPU's memory, if there is room for it.
+    """
+
+    dtype: np.dtype[Any]
+    kernel: Callable[[], Any]
+    stays: bool = False
+
+
 class WholeCollector:
     """Keeps one array for the volume, of which a function fills in each merged block.
 
@@ -229,20 +271,36 @@ class WholeCollector:
         Room for it.
     reduce : callable
         Given the part of `kept` that a block covers, and the block's fields.
+    reduction : Reduction, optional
+        How a GPU does the same. Without one all merged channels come to the host.
     """
 
     def __init__(
         self,
         kept: NDArray[Any],
         reduce: Callable[[NDArray[Any], NDArray[np.float32]], None],
+        reduction: Reduction | None = None,
     ) -> None:
-        self._kept, self._reduce = kept, reduce
+        self._kept, self._reduce, self.reduction = kept, reduce, reduction
 
     def add(self, block: Block) -> None:
         """See `Collector`."""
         self._reduce(self._kept[block.z, block.y], block.fields)
 
-    def kept(self) -> NDArray[Any]:
+    def put(self, z: slice, y: slice, values: NDArray[Any]) -> None:
+        """Take what a GPU made of a block, on the host; valid until the next one comes."""
+        part = self._kept[z, y]
+
+        def copy(first: int, last: int) -> None:
+            part[first:last] = values[first:last]
+
+        in_threads(len(part), copy, voxels=part.size)
+
+    def put_whole(self, kept: Any) -> None:
+        """Take what a GPU made of the volume, there or on the host."""
+        self._kept = kept
+
+    def kept(self) -> Any:
         """See `Collector`."""
         return self._kept
 

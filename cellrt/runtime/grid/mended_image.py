@@ -53,12 +53,7 @@ class MendedImage:
         """Read a box of voxels, float32, and which of them are fill (None: none)."""
         low = [a + s for a, s in zip(start, self.start, strict=True)]
         high = [a + s for a, s in zip(stop, self.start, strict=True)]
-        planes = [self._plane(z, low[1:], high[1:]) for z in range(low[0], high[0])]
-        voxels = np.stack([plane for plane, _ in planes])
-        if all(mask is None for _, mask in planes):
-            return voxels, None
-        none = np.zeros(voxels.shape[1:], np.bool_)
-        return voxels, np.stack([none if mask is None else mask for _, mask in planes])
+        return self._planes(range(low[0], high[0]), low[1:], high[1:])
 
     def held(self, start: Shape, stop: Shape) -> MendedImage:
         """The same image, of whose stored chunks a box is read now and at once.
@@ -92,21 +87,18 @@ class MendedImage:
 
     def plane(self, z: int) -> tuple[FloatArray, NDArray[np.bool_] | None]:
         """Read one slice, float32 (y, x), and which of its pixels are fill (None: none)."""
-        return self._plane(z + self.start[0], self.start[1:], self.stop[1:])
+        z += self.start[0]
+        voxels, fill = self._planes(range(z, z + 1), self.start[1:], self.stop[1:])
+        return voxels[0], None if fill is None else fill[0]
 
-    def _plane(
-        self, z: int, low: Sequence[int], high: Sequence[int]
+    def _planes(
+        self, planes: range, low: Sequence[int], high: Sequence[int]
     ) -> tuple[FloatArray, NDArray[np.bool_] | None]:
-        """Read a part of a slice, in voxels of the whole image."""
-        defects = self.defects
-        if z in defects.stand_ins:
-            parts = [self._plane(other, low, high) for other in defects.stand_ins[z]]
-            masks = [mask for _, mask in parts if mask is not None]
-            mean = np.mean([part for part, _ in parts], axis=0, dtype=np.float32)
-            return np.asarray(mean), np.logical_or.reduce(masks) if masks else None
+        """Read a part of some slices at once, in voxels of the whole image."""
+        defects, chosen = self.defects, slice(planes.start, planes.stop)
         if defects.hot_above == np.inf:
             raw = computable(
-                self._raw(z, slice(low[0], high[0]), slice(low[1], high[1])), defects.base
+                self._raw(planes, slice(low[0], high[0]), slice(low[1], high[1])), defects.base
             )
             result = raw.astype(np.float32)
         else:
@@ -116,32 +108,40 @@ class MendedImage:
                 for a, b, n in zip(low, high, self.source.shape[1:], strict=True)
             ]
             (y0, y1), (x0, x1) = near
-            wider = computable(self._raw(z, slice(y0, y1), slice(x0, x1)), defects.base)
+            wider = computable(self._raw(planes, slice(y0, y1), slice(x0, x1)), defects.base)
             inner = (slice(low[0] - y0, high[0] - y0), slice(low[1] - x0, high[1] - x0))
-            clamped = without_hot_pixels(wider, defects.hot_in(z))
-            raw, result = wider[inner], clamped[inner]
-        if defects.gains[z] != 1:
-            result = (result - defects.levels[z]) / defects.gains[z] + defects.targets[z]
-        if defects.fill is None:
-            return result, None
-        mask = raw == defects.fill
-        return result, mask if mask.any() else None
+            result = without_hot_pixels(wider, [defects.hot_in(z) for z in planes], inner)
+            raw = wider[:, inner[0], inner[1]]
+        for k in np.flatnonzero(defects.gains[chosen] != 1).tolist():
+            z = planes[k]
+            result[k] = (result[k] - defects.levels[z]) / defects.gains[z] + defects.targets[z]
+        fill = None if defects.fill is None else np.asarray(raw == defects.fill)
+        for k, z in enumerate(planes):
+            if z in defects.stand_ins:
+                others = [
+                    self._planes(range(other, other + 1), low, high)
+                    for other in defects.stand_ins[z]
+                ]
+                result[k] = np.mean([other[0] for other, _ in others], axis=0, dtype=np.float32)
+                if fill is not None:
+                    fill[k] = np.any([mask[0] for _, mask in others if mask is not None], axis=0)
+        return result, fill if fill is not None and fill.any() else None
 
-    def _raw(self, z: int, y: slice, x: slice) -> NDArray[Any]:
-        """Voxels of a slice of the source, from memory where they are there."""
+    def _raw(self, planes: range, y: slice, x: slice) -> NDArray[Any]:
+        """Voxels of slices of the source, from memory where they are there."""
         if self.near is not None:
-            (planes, rows, columns), voxels = self.near
+            (held, rows, columns), voxels = self.near
             if (
-                planes.start <= z < planes.stop
+                held.start <= planes.start < planes.stop <= held.stop
                 and rows.start <= y.start <= y.stop <= rows.stop
                 and columns.start <= x.start <= x.stop <= columns.stop
             ):
-                plane: NDArray[Any] = voxels[z - planes.start]
-                return plane[
+                return voxels[
+                    planes.start - held.start : planes.stop - held.start,
                     y.start - rows.start : y.stop - rows.start,
                     x.start - columns.start : x.stop - columns.start,
                 ]
-        return self.source[z, y, x]
+        return np.asarray(self.source[planes.start : planes.stop, y, x])
 
 
 def mended(image: Voxels) -> MendedImage:

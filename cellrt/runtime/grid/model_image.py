@@ -20,6 +20,8 @@ from cellrt.threads import in_threads
 SAMPLED_PLANES = 24
 # Planes that tell how much is clipped.
 CLIPPED_PLANES = 6
+# Voxels that are read in one call: some planes, which a core's cache holds.
+VOXELS_AT_ONCE = 1 << 19
 # Voxels along each axis that are sampled of images whose grey values have a large offset.
 SAMPLED_PER_AXIS = 128
 
@@ -81,7 +83,7 @@ class ModelImage:
         inside = result[: z - start[0], : y - start[1], : x - start[2]]
         source = self.source if self.ready is not None else self.source.held(start, (z, y, x))
 
-        def part(first: int, last: int) -> None:
+        def planes(first: int, last: int) -> None:
             low = (start[0] + first, start[1], start[2])
             if self.ready is not None:
                 box = tuple(slice(a, b) for a, b in zip(low, (start[0] + last, y, x), strict=True))
@@ -90,7 +92,14 @@ class ModelImage:
                 voxels, fill = source.read(low, (start[0] + last, y, x))
                 inside[first:last] = self.scale.normalise(voxels, low, fill)
 
-        in_threads(len(inside), part, voxels=inside.size)
+        # As few calls as keep all cores busy: between them threads wait for the interpreter.
+        step = max(1, VOXELS_AT_ONCE // max(1, inside[0].size)) if len(inside) else 1
+
+        def part(first: int, last: int) -> None:
+            for group in range(first, last):
+                planes(group * step, min((group + 1) * step, len(inside)))
+
+        in_threads(-(-len(inside) // step), part, voxels=inside.size)
         if inside.shape != result.shape:
             missing = [(0, b - a) for a, b in zip(inside.shape, result.shape, strict=True)]
             result[...] = np.pad(inside, missing, mode="symmetric")

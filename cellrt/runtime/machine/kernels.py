@@ -22,6 +22,7 @@ _MOST_BLOCKS = 1 << 14
 # The simulator runs each thread as one of Python, so it gets few, in more than one block.
 _SIMULATED = (2, 3)
 _one_at_a_time = threading.Lock()  # the simulator has one device
+_IN_SIMULATOR = bool(config.ENABLE_CUDASIM)
 
 # A small stack fills no GPU, and nobody needs to be told so by a compiler.
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
@@ -71,6 +72,17 @@ def device_function(compiled: Any, **callees: Any) -> Any:
 def inner_function(function: Any) -> Any:
     """Make a function, written for the device alone, one that kernels can call."""
     return cuda.jit(function, device=True)
+
+
+@inner_function
+def rounded_product(a: Any, b: Any) -> Any:
+    """Product of two float32 numbers, rounded as on a CPU.
+
+    Where a sum follows, a GPU computes both as one and rounds once.
+    """
+    if _IN_SIMULATOR:  # it has no library of NVIDIA's, and NumPy rounds each product
+        return a * b
+    return cuda.libdevice.fmul_rn(a, b)
 
 
 def empty(shape: Any, dtype: Any) -> Any:

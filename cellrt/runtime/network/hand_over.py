@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import EngineError
-from cellrt.runtime.decoding.base import Block, Collector, Decoder, TileCollector, TileFields
+from cellrt.runtime.decoding.base import (
+    Block,
+    Collector,
+    Decoder,
+    ReducedCollector,
+    Reduction,
+    TileCollector,
+    TileFields,
+)
+from cellrt.runtime.machine.transfer import host_array
 from cellrt.runtime.network.tiles import Tile, TileGrid
 
 
@@ -45,6 +54,11 @@ class HandOver:
     def channels(self, outputs: int) -> int:
         """How many of a network's output channels are merged."""
         return len(range(outputs)[self.merged])
+
+    @property
+    def reduction(self) -> Reduction | None:
+        """How a GPU makes what the collector keeps, if it can."""
+        return getattr(self._collector, "reduction", None)
 
     def restart(self) -> None:
         """Forget what was handed over: all of it comes again."""
@@ -90,19 +104,45 @@ class HandOver:
         self._check(block.fields)
         with self._lock:
             self._collector.add(block)
-            # After a new start blocks come a second time.
-            if (block.z.start, block.y.start) not in self._finished:
-                self._finished.add((block.z.start, block.y.start))
-                self._advance(math.prod(block.fields.shape[1:]))
+            self.finished(block.z, block.y, math.prod(block.fields.shape[1:]))
+
+    def reduced(self, z: slice, y: slice, values: NDArray[Any]) -> None:
+        """Hand over what a GPU made of a block, on the host; from any thread."""
+        with self._lock:
+            cast(ReducedCollector, self._collector).put(z, y, values)
+            self.finished(z, y, values.size)
+
+    def whole(self, kept: Any) -> None:
+        """Hand over what a GPU made of the volume and holds, of which all blocks are finished."""
+        reduction = self.reduction
+        assert reduction is not None
+        kept = kept if reduction.stays else host_array(kept)
+        cast(ReducedCollector, self._collector).put_whole(kept)
+
+    def finished(self, z: slice, y: slice, voxels: int) -> None:
+        """Count a block; after a new start blocks come a second time."""
+        if (z.start, y.start) not in self._finished:
+            self._finished.add((z.start, y.start))
+            self._advance(voxels)
 
     def kept(self) -> Any:
         """What the decoder decodes, once everything was handed over."""
         return self._collector.kept()
 
-    def _check(self, fields: NDArray[np.float32]) -> None:
-        # A sum is not finite exactly where a term is not, and needs no array of answers.
-        if not np.isfinite(fields.sum()):
+    def refuse(self, wrong: bool) -> None:
+        """End the run if a value is not finite.
+
+        Raises
+        ------
+        EngineError
+            The network returned NaN or infinite values.
+        """
+        if wrong:
             raise EngineError(
                 f"the network returned NaN or infinite values in {self._precision}; "
                 "use --precision fp32, and report the model"
             )
+
+    def _check(self, fields: NDArray[np.float32]) -> None:
+        # A sum is not finite exactly where a term is not, and needs no array of answers.
+        self.refuse(not np.isfinite(fields.sum()))

@@ -88,6 +88,23 @@ class DeviceSums:
         box = (first, planes, height, width)
         launch(_pack, count, corner.array, *box, packed, stream=self._stream)
 
+    def reduce(
+        self,
+        kernel: Any,
+        corner: Corner,
+        first: int,
+        planes: int,
+        kept: Any,
+        start: int,
+        rows: int,
+        wrong: Any,
+    ) -> None:
+        """Launch a kernel on some planes of a corner, see `Reduction` for what it writes."""
+        _, height, width = corner.shape
+        count = planes * height * width
+        box, place = (first, planes, height, width), (kept, start, rows)
+        launch(kernel, count, corner.array, *box, *place, wrong, stream=self._stream)
+
     def _on_device(self, weights: Any) -> Any:
         """One axis' weights, copied once: the tiles of a volume share a handful."""
         key = weights.tobytes()

@@ -202,8 +202,7 @@ def _camera(image: Tensor, offset: float, table: AugmentTable, rng: np.random.Ge
     scene = Scene(pixels, nothing, nothing.astype(bool), offset)
     play(AT_SENSOR, scene, rng, table.accidents)
     bright = float(np.quantile(scene.image[::2, ::2, ::2], HOT_QUANTILE))
-    planes = [without_hot_pixels(plane, bright) for plane in scene.image]
-    return torch.from_numpy(np.stack(planes))
+    return torch.from_numpy(without_hot_pixels(np.asarray(scene.image), bright))
 
 
 def _falloff(shape: tuple[int, ...], lost: float, rng: np.random.Generator) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numba import config, njit
 
+from cellrt.runtime.decoding.classes.most_probable_cuda import keep_most_probable
 from cellrt.runtime.network import merge_cuda
 from cellrt.runtime.network.merge import merge
 from cellrt.runtime.network.tiles import plan_tiles
@@ -81,6 +82,10 @@ def test_every_kernel_compiles_for_gpus_that_are_not_here(monkeypatch):
         merge_cuda._carry: (sums, sums, n, n, n),
         merge_cuda._move_up: (sums, n),
         merge_cuda._pack: (sums, n, n, n, n, axis),
+        keep_most_probable: (
+            *(sums, n, n, n, n, types.Array(types.uint8, 1, "C"), n, n),
+            types.Array(types.int32, 1, "C"),
+        ),
     }
     device = type("Device", (), {})()
     monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: device)

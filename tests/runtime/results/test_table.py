@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.spatial import SphericalVoronoi
 from skimage.measure import marching_cubes, mesh_surface_area, regionprops
 
+from cellrt import threads
 from cellrt.runtime.results.surface_weights import DIRECTIONS, perimeter_weights, surface_weights
 from cellrt.runtime.results.table import measure
 
@@ -324,3 +326,19 @@ def test_wrong_arguments_are_mistakes() -> None:
         measure(np.zeros((4, 5), np.int32))
     with pytest.raises(ValueError, match="below 0"):
         measure(np.full((2, 3, 4), -1, np.int32))
+
+
+def test_the_number_of_cores_changes_no_figure(monkeypatch):
+    z, y, x = np.indices((70, 96, 96))
+    labels = (1 + z // 20 + 4 * (y // 24) + 16 * (x // 24)).astype(np.int32)
+    labels[(z % 20 < 2) | (x % 24 < 3)] = 0
+    channels = np.random.default_rng(0).random((2, *labels.shape), dtype=np.float32)
+    tables = []
+    for cores in (1, 2, 16):
+        monkeypatch.setattr(threads, "usable_cores", lambda n=cores: SimpleNamespace(number=n))
+        tables.append(measure(labels, channels).columns)
+    assert len(tables[0]["id"]) == 64
+    for table in tables[1:]:
+        assert list(table) == list(tables[0])
+        for name, column in table.items():
+            np.testing.assert_array_equal(column, tables[0][name])

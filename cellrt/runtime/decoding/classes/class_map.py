@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellrt.compiled import compiled
+from cellrt.compiled import compiled, inlined
 from cellrt.geometry import canonical_labels
 from cellrt.threads import in_threads
 
@@ -54,6 +54,40 @@ def class_map_of(labels: npt.NDArray[np.integer[Any]], membrane_voxels: float = 
     offsets = _offsets_within(membrane_voxels)
     in_threads(cells.shape[0], partial(_classify, cells, offsets, classes), voxels=4 * cells.size)
     return classes
+
+
+def class_map_from(fields: npt.NDArray[np.float32], classes: ClassMap) -> None:
+    """Write the most probable class of each voxel.
+
+    Parameters
+    ----------
+    fields : (3, z, y, x) float32 array
+        Of background, membrane and foreground.
+    classes : (z, y, x) uint8 array
+        Written to.
+    """
+    in_threads(len(classes), partial(_choose, fields, classes), voxels=classes.size)
+
+
+@inlined
+def most_probable(background: Any, membrane: Any, foreground: Any) -> Any:
+    """Class of a voxel; of equally probable ones the first."""
+    best = np.uint8(BACKGROUND)
+    if membrane > background:
+        best = np.uint8(MEMBRANE)
+    if foreground > max(background, membrane):
+        best = np.uint8(FOREGROUND)
+    return best
+
+
+@compiled
+def _choose(fields: Any, classes: Any, lo: int, hi: int) -> None:
+    for z in range(lo, hi):
+        for y in range(classes.shape[1]):
+            for x in range(classes.shape[2]):
+                classes[z, y, x] = most_probable(
+                    fields[0, z, y, x], fields[1, z, y, x], fields[2, z, y, x]
+                )
 
 
 def _offsets_within(distance: float) -> npt.NDArray[np.int64]:

@@ -20,6 +20,7 @@ from cellrt.runtime.decoding.base import (
     Merging,
     Mode,
     Place,
+    Reduction,
     WholeCollector,
 )
 from cellrt.runtime.decoding.classes.baselines import (
@@ -32,6 +33,7 @@ from cellrt.runtime.decoding.classes.class_map import (
     FOREGROUND,
     MEMBRANE,
     ClassMap,
+    class_map_from,
     class_map_of,
     class_matches,
 )
@@ -80,11 +82,16 @@ class ClassMapDecoder:
         cells[1:11, 1:11, 1:12] = 1
         cells[1:11, 1:11, 12:25] = 2
         kept = class_map_of(cells)
+        class_map_from(np.zeros((3, *kept.shape), np.float32), np.empty_like(kept))
         self.to_grid(self.decode(kept, mode="fast"), kept, (13, 13, 27))
 
     def collector(self, shape: Shape) -> WholeCollector:
         """Keep the most probable class of each voxel in a uint8 array (z, y, x)."""
-        return WholeCollector(np.empty(shape, np.uint8), _most_probable)
+        return WholeCollector(
+            np.empty(shape, np.uint8),
+            lambda kept, fields: class_map_from(fields, kept),
+            Reduction(np.dtype(np.uint8), _kernel),
+        )
 
     def decode(self, kept: NDArray[Any], *, mode: Mode) -> Decoded:
         """Labels on the model's grid, each judged by the classes that its voxels should have."""
@@ -121,11 +128,11 @@ class ClassMapDecoder:
         return math.sqrt(product)
 
 
-def _most_probable(classes: NDArray[Any], fields: NDArray[np.float32]) -> None:
-    """Of equally probable classes the first."""
-    background, membrane, foreground = fields
-    np.greater(membrane, background, out=classes, casting="unsafe")
-    classes[foreground > np.maximum(background, membrane)] = 2
+def _kernel() -> Any:
+    # Only here, because it needs a package for GPUs.
+    from cellrt.runtime.decoding.classes.most_probable_cuda import keep_most_probable
+
+    return keep_most_probable
 
 
 def _tascan(parameters: TascanParameters, keep_to_cpu: str) -> Decoder:

@@ -17,6 +17,7 @@ from cellrt.runtime.decoding.base import (
     Merging,
     Mode,
     Place,
+    Reduction,
     WholeCollector,
 )
 from cellrt.runtime.decoding.flows import gpu_or_cpu
@@ -24,6 +25,7 @@ from cellrt.runtime.decoding.flows.cells import FlowParameters, decode_packed
 from cellrt.runtime.decoding.flows.packed_field import pack_field, threshold_byte, unpack_flow
 from cellrt.runtime.decoding.flows.steps import HOST, Steps
 from cellrt.runtime.decoding.flows.targets import tanh_flow
+from cellrt.runtime.machine.transfer import host_array
 
 T = TypeVar("T")
 
@@ -67,7 +69,9 @@ class FlowDecoder:
 
     def collector(self, shape: Shape) -> WholeCollector:
         """Pack flow (z, y, x) and foreground of each block into a uint32 array (z, y, x)."""
-        return WholeCollector(np.empty(shape, np.uint32), _pack)
+        # Whether that GPU decodes is not known yet; where it does not, decoding copies the field.
+        reduction = Reduction(np.dtype(np.uint32), _kernel, stays=not self.keep_to_cpu)
+        return WholeCollector(np.empty(shape, np.uint32), _pack, reduction)
 
     def decode(self, kept: Any, *, mode: Mode) -> Decoded:
         """Trace, label and filter; see :mod:`cellrt.runtime.decoding.flows.cells`."""
@@ -104,12 +108,19 @@ class FlowDecoder:
 
     def agreement(self, decoded: Decoded, kept: Any) -> float:
         """One less the mean difference of predicted and recomputed flow over the foreground."""
-        kept = gpu_or_cpu.host_array(kept)
+        kept = host_array(kept)
         inside = (kept >> np.uint32(24)) >= threshold_byte(self.parameters.foreground_threshold)
         if not inside.any():
             return 0.0
         error = np.abs(tanh_flow(decoded.labels) - unpack_flow(kept)).mean(axis=0)[inside]
         return float(1 - np.minimum(error, 1).mean())
+
+
+def _kernel() -> Any:
+    # Only here, because it needs a package for GPUs.
+    from cellrt.runtime.decoding.flows.cuda.pack import pack
+
+    return pack
 
 
 def _pack(kept: NDArray[Any], fields: NDArray[np.float32]) -> None:
@@ -135,7 +146,7 @@ def _somewhere(
                     "the CPU did, with the same result"
                 )
                 place = Place("CPU", reason, fell_back=True)
-    return work(gpu_or_cpu.host_array(kept), HOST), place
+    return work(host_array(kept), HOST), place
 
 
 FLOWS = Family(

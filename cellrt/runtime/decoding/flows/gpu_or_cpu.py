@@ -112,13 +112,3 @@ def decode_sample(
         walls=True,
     )
     return labels, finer
-
-
-def host_array(array: Any) -> NDArray[Any]:
-    """Copy of a device's array on the host; an array of the host as it is."""
-    if isinstance(array, np.ndarray):
-        return array
-    from cellrt.runtime.decoding.flows.cuda.steps import CudaSteps
-
-    copy: NDArray[Any] = CudaSteps().field(array).copy_to_host()
-    return copy

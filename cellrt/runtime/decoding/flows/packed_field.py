@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellrt.compiled import compiled
+from cellrt.compiled import compiled, inlined
 from cellrt.threads import in_threads
 
 PackedField = npt.NDArray[np.uint32]
@@ -107,11 +107,38 @@ def _pack_half(
                     )
 
 
-@compiled
-def _byte_of(value: Any) -> Any:
-    return np.uint32(
-        min(max(value, np.float32(-1.0)), np.float32(1.0)) * np.float32(127.0) + np.float32(128.5)
-    )
+@inlined
+def times(a: Any, b: Any) -> Any:
+    """Product, which is rounded before anything is added to it; a GPU has to be told."""
+    return a * b
+
+
+@inlined
+def flow_bits(value: Any) -> Any:
+    """Byte of a component of flow that is a number."""
+    clipped = min(max(value, np.float32(-1.0)), np.float32(1.0))
+    return np.uint32(times(clipped, np.float32(127.0)) + np.float32(128.5))
+
+
+@inlined
+def chance_bits(value: Any) -> Any:
+    """Byte of a probability that is a number."""
+    clipped = min(max(value, np.float32(0.0)), np.float32(1.0))
+    return np.uint32(times(clipped, np.float32(255.0)) + np.float32(0.5))
+
+
+@inlined
+def word_of(a: Any, b: Any, c: Any, p: Any) -> Any:
+    """Word of a voxel with flow (a, b, c) along z, y, x and probability p, all float32."""
+    word = np.uint32(0x808080)
+    if a == a and b == b and c == c and p == p:
+        word = (
+            (chance_bits(p) << np.uint32(24))
+            | (flow_bits(a) << np.uint32(16))
+            | (flow_bits(b) << np.uint32(8))
+            | flow_bits(c)
+        )
+    return word
 
 
 @compiled
@@ -120,20 +147,6 @@ def _pack_single(flow: Any, foreground: Any, packed: Any, lo: int, hi: int) -> N
     for z in range(lo, hi):
         for y in range(ny):
             for x in range(nx):
-                a = flow[0, z, y, x]
-                b = flow[1, z, y, x]
-                c = flow[2, z, y, x]
-                p = foreground[z, y, x]
-                if a != a or b != b or c != c or p != p:
-                    packed[z, y, x] = np.uint32(0x808080)
-                    continue
-                chance = np.uint32(
-                    min(max(p, np.float32(0.0)), np.float32(1.0)) * np.float32(255.0)
-                    + np.float32(0.5)
-                )
-                packed[z, y, x] = (
-                    (chance << np.uint32(24))
-                    | (_byte_of(a) << np.uint32(16))
-                    | (_byte_of(b) << np.uint32(8))
-                    | _byte_of(c)
+                packed[z, y, x] = word_of(
+                    flow[0, z, y, x], flow[1, z, y, x], flow[2, z, y, x], foreground[z, y, x]
                 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import NDArray
 
 from cellrt.geometry import Shape
@@ -64,6 +66,7 @@ class DeviceSession(ABC):
     output_channels: int
     largest_batch: int
     _buffers: tuple[Any, Any] | None = None
+    _pinned: dict[str, NDArray[np.uint8]] | None = None
 
     @abstractmethod
     def reserve(self, batch: int, tile: Shape) -> None:
@@ -86,6 +89,25 @@ class DeviceSession(ABC):
         DeviceMemoryError
             Too little device memory.
         """
+
+    def pinned(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Pinned memory, one piece for each name.
+
+        It stays for the next image, as the system takes longer to pin it than the device to fill
+        it. Whoever asks for a name again gets what others still use.
+        """
+        if self._pinned is None:
+            self._pinned = {}
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        memory = self._pinned.get(name)
+        if memory is None or memory.size < size:
+            self._pinned.pop(name, None)
+            memory = self._pinned[name] = self.gpu.pinned((size,), np.uint8)
+        return memory[:size].view(dtype).reshape(shape)
+
+    def forget_pinned(self) -> None:
+        """Use pinned memory no more, as copies of a run that failed may be on their way."""
+        self._pinned = None
 
     def infer(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network on tiles (n, 1, z, y, x) in the host's memory, and wait for it."""

@@ -23,6 +23,7 @@ from cellrt.runtime.decoding.flows.cuda.trace import basins
 from cellrt.runtime.decoding.flows.cuda.upsample import upsample_labels
 from cellrt.runtime.decoding.flows.flow_error import Errors, flow_errors
 from cellrt.runtime.machine.kernels import free_bytes, to_device, wrapped
+from cellrt.runtime.machine.transfer import to_host
 
 # Packed field, and pointers that become labels in place. Tables take more, in all networks' fields
 # a small part of it; where they do not fit, the CPU decodes.
@@ -70,8 +71,7 @@ class CudaSteps:
 
     def to_host(self, labels: Any) -> npt.NDArray[np.int32]:
         """Copy labels to the host."""
-        array: npt.NDArray[np.int32] = labels.copy_to_host()
-        return array
+        return to_host(labels)
 
     def flow_errors(
         self, labels: Any, packed: Any, volumes: npt.NDArray[np.int64], target: str
@@ -82,7 +82,7 @@ class CudaSteps:
         """
         if target == "tanh":
             return tanh_flow_errors(labels, packed, volumes)
-        return flow_errors(labels.copy_to_host(), packed.copy_to_host(), volumes, target)
+        return flow_errors(to_host(labels), to_host(packed), volumes, target)
 
     def upsample(
         self,
