@@ -496,6 +496,12 @@ def test_the_sample_that_tries_a_gpu_has_its_two_cells(steps):
         assert expected.max() == 2
 
 
+def name_the_gpu(monkeypatch):
+    # The module that is imported next: `load` leaves another one behind in its package.
+    kernels = importlib.import_module("cellrt.runtime.machine.kernels")
+    monkeypatch.setattr(kernels, "device_name", lambda: "a GPU")
+
+
 @pytest.mark.skipif(SIMULATED, reason="the simulator is never chosen")
 class TestWithoutUse:
     """What is said where no GPU decodes."""
@@ -530,7 +536,7 @@ class TestWithoutUse:
             def to_host(self, labels):
                 return labels[..., ::-1]
 
-        monkeypatch.setattr("cellrt.runtime.machine.kernels.device_name", lambda: "a GPU")
+        name_the_gpu(monkeypatch)
         module = types.SimpleNamespace(CudaSteps=Wrong)
         monkeypatch.setitem(sys.modules, f"{PACKAGE}.steps", module)
         assert self.find() == (
@@ -539,7 +545,7 @@ class TestWithoutUse:
         )
 
     def test_a_right_one_is_used(self, gpu, monkeypatch):
-        monkeypatch.setattr("cellrt.runtime.machine.kernels.device_name", lambda: "a GPU")
+        name_the_gpu(monkeypatch)
         module = types.SimpleNamespace(CudaSteps=lambda: HOST)
         monkeypatch.setitem(sys.modules, f"{PACKAGE}.steps", module)
         steps, found = self.find()
