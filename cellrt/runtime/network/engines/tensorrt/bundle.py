@@ -185,7 +185,7 @@ class BundledEngine:
         if misfits:
             raise EngineError(
                 f"{self.path.name} does not fit this machine: {'; '.join(misfits)}; build it on a "
-                "machine like this one, or leave --engine-file out"
+                "machine like this one, or segment without this file"
             )
         open_device()
         return (
