@@ -20,7 +20,8 @@ from cellrt.runtime.decoding.flows.targets import (
     LONGEST_TABULATED_RUN,
     tanh_table,
 )
-from cellrt.runtime.decoding.flows.targets_by_cell import bounding_boxes, centroid_box, heat_box
+from cellrt.runtime.decoding.flows.targets_by_cell import centroid_box, heat_box
+from cellrt.runtime.decoding.labels.regions import bounding_boxes
 from cellrt.threads import in_threads
 
 Errors = npt.NDArray[np.float64]

@@ -23,7 +23,8 @@ import numpy.typing as npt
 
 from cellrt.compiled import compiled
 from cellrt.geometry import axis_lines, canonical_labels
-from cellrt.runtime.decoding.flows.targets_by_cell import bounding_boxes, centroid_box, heat_box
+from cellrt.runtime.decoding.flows.targets_by_cell import centroid_box, heat_box
+from cellrt.runtime.decoding.labels.regions import bounding_boxes
 from cellrt.threads import in_threads
 
 FloatArray = npt.NDArray[np.float32]

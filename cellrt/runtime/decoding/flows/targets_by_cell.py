@@ -1,46 +1,12 @@
-"""The flow of one cell inside its bounding box, and the boxes of all cells."""
+"""The flow of one cell inside its bounding box."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from cellrt.compiled import compiled
-
-
-def bounding_boxes(labels: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.int64]:
-    """First and past-the-last index of each label 0..`count` along z, y, x.
-
-    Returns
-    -------
-    (count + 1, 6) int64 array
-        Rows (z0, z1, y0, y1, x0, x1); z1 = 0 for labels that do not occur.
-    """
-    boxes: npt.NDArray[np.int64] = _bounding_boxes(labels, count)
-    return boxes
-
-
-@compiled
-def _bounding_boxes(labels: Any, count: int) -> Any:
-    nz, ny, nx = labels.shape
-    boxes = np.zeros((count + 1, 6), np.int64)
-    boxes[:, 0] = nz
-    boxes[:, 2] = ny
-    boxes[:, 4] = nx
-    for z in range(nz):
-        for y in range(ny):
-            for x in range(nx):
-                label = labels[z, y, x]
-                if label > 0:
-                    boxes[label, 0] = min(boxes[label, 0], z)
-                    boxes[label, 1] = max(boxes[label, 1], z + 1)
-                    boxes[label, 2] = min(boxes[label, 2], y)
-                    boxes[label, 3] = max(boxes[label, 3], y + 1)
-                    boxes[label, 4] = min(boxes[label, 4], x)
-                    boxes[label, 5] = max(boxes[label, 5], x + 1)
-    return boxes
 
 
 @compiled

@@ -82,6 +82,39 @@ def _count(labels: Any, volumes: Any, first: Any, lo: int, hi: int) -> None:
         volumes[label] += 1
 
 
+def bounding_boxes(labels: Labels, count: int) -> npt.NDArray[np.int64]:
+    """First and past-the-last index of each label 0..`count` along z, y, x.
+
+    Returns
+    -------
+    (count + 1, 6) int64 array
+        Rows (z0, z1, y0, y1, x0, x1); z1 = 0 for labels that do not occur.
+    """
+    boxes: npt.NDArray[np.int64] = _bounding_boxes(labels, count)
+    return boxes
+
+
+@compiled
+def _bounding_boxes(labels: Any, count: int) -> Any:
+    nz, ny, nx = labels.shape
+    boxes = np.zeros((count + 1, 6), np.int64)
+    boxes[:, 0] = nz
+    boxes[:, 2] = ny
+    boxes[:, 4] = nx
+    for z in range(nz):
+        for y in range(ny):
+            for x in range(nx):
+                label = labels[z, y, x]
+                if label > 0:
+                    boxes[label, 0] = min(boxes[label, 0], z)
+                    boxes[label, 1] = max(boxes[label, 1], z + 1)
+                    boxes[label, 2] = min(boxes[label, 2], y)
+                    boxes[label, 3] = max(boxes[label, 3], y + 1)
+                    boxes[label, 4] = min(boxes[label, 4], x)
+                    boxes[label, 5] = max(boxes[label, 5], x + 1)
+    return boxes
+
+
 def equivalent_radius(
     volumes: npt.NDArray[np.int64], shape: tuple[int, ...]
 ) -> npt.NDArray[np.float64]:
