@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.compiled import compiled
+from cellrt.runtime.decoding.star.harmonics import real_spherical_harmonics
 
 POLAR_NODES = 25
 AZIMUTH_NODES = 48
@@ -34,54 +35,6 @@ def direction_grid() -> NDArray[np.float64]:
         ],
         axis=-1,
     )
-
-
-def real_spherical_harmonics(directions: NDArray[np.float64], order: int) -> NDArray[np.float64]:
-    """Real orthonormal spherical harmonics up to `order`.
-
-    Parameters
-    ----------
-    directions : ndarray, (..., 3)
-        Unit vectors (z, y, x).
-    order : int
-        Largest degree l; the result has (l + 1)² functions.
-
-    Returns
-    -------
-    ndarray, (..., (order + 1)²)
-        Ordered by l, then m = -l..l. The integral of the square over the
-        sphere is 1 for each.
-    """
-    z = directions[..., 0]
-    sine = np.sqrt(np.clip(1 - z * z, 0, None))
-    phi = np.arctan2(directions[..., 1], directions[..., 2])
-    out = np.empty((*z.shape, (order + 1) ** 2))
-    # Associated Legendre functions without the Condon-Shortley sign, by the
-    # usual recurrence in l for each m.
-    diagonal = np.ones_like(z)
-    for m in range(order + 1):
-        if m > 0:
-            diagonal = diagonal * (2 * m - 1) * sine
-        before, current = np.zeros_like(z), diagonal
-        for degree in range(m, order + 1):
-            if degree > m:
-                before, current = (
-                    current,
-                    ((2 * degree - 1) * z * current - (degree + m - 1) * before) / (degree - m),
-                )
-            norm = math.sqrt(
-                (2 * degree + 1)
-                / (4 * math.pi)
-                * math.factorial(degree - m)
-                / math.factorial(degree + m)
-            )
-            centre = degree * (degree + 1)
-            if m == 0:
-                out[..., centre] = norm * current
-            else:
-                out[..., centre + m] = math.sqrt(2) * norm * current * np.cos(m * phi)
-                out[..., centre - m] = math.sqrt(2) * norm * current * np.sin(m * phi)
-    return out
 
 
 def random_radius_tables(

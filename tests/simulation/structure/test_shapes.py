@@ -1,10 +1,9 @@
-"""Spherical harmonics and their rasterisation, against scipy and against geometry."""
+"""Random shapes and their rasterisation, against geometry."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import special
 
 from cellrt.simulation.structure.shapes import (
     POLAR_NODES,
@@ -12,42 +11,11 @@ from cellrt.simulation.structure.shapes import (
     random_radius_tables,
     random_rotation,
     rasterise,
-    real_spherical_harmonics,
 )
 
 
 def sphere(radius, n=1):
     return np.full((n, *direction_grid().shape[:2]), radius, np.float32)
-
-
-def test_harmonics_are_orthonormal():
-    nodes, weights = np.polynomial.legendre.leggauss(12)
-    phi = np.arange(24) * 2 * np.pi / 24
-    sine = np.sqrt(1 - nodes**2)[:, None]
-    directions = np.stack(
-        [nodes[:, None] + 0 * phi, sine * np.sin(phi), sine * np.cos(phi)], axis=-1
-    )
-    values = real_spherical_harmonics(directions, 5).reshape(-1, 36)
-    area = np.repeat(weights, 24) * (2 * np.pi / 24)
-    assert (values * area[:, None]).T @ values == pytest.approx(np.eye(36), abs=1e-12)
-
-
-@pytest.mark.parametrize("degree", [0, 1, 2, 3, 5])
-def test_harmonics_agree_with_scipy(degree):
-    rng = np.random.default_rng(degree)
-    directions = rng.standard_normal((50, 3))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    theta = np.arccos(directions[:, 0])
-    phi = np.arctan2(directions[:, 1], directions[:, 2])
-    ours = real_spherical_harmonics(directions, degree)
-    if not hasattr(special, "sph_harm_y"):
-        pytest.skip("scipy is older than 1.15, which renamed the harmonics")
-    for m in range(-degree, degree + 1):
-        their = special.sph_harm_y(degree, abs(m), theta, phi)
-        # scipy's carry the sign (-1)^m of Condon and Shortley.
-        part = {-1: their.imag, 0: their.real, 1: their.real}[int(np.sign(m))]
-        expected = part * (1 if m == 0 else np.sqrt(2) * (-1) ** m)
-        assert ours[:, degree * (degree + 1) + m] == pytest.approx(expected, abs=1e-10)
 
 
 def test_rotations_are_rotations():

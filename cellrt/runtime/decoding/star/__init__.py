@@ -1,0 +1,1 @@
+"""Cells as radii along directions from a centre: spherical harmonics, star-convex shapes."""

@@ -1,0 +1,168 @@
+"""Real spherical harmonics: radii along directions become coefficients, and coefficients power."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellrt.errors import UsageError
+from cellrt.runtime.decoding.star.directions import shipped_directions
+
+HIGHEST_ORDER = 11
+
+SMOOTHING = 0.006
+"""Weight of l²(l+1)², by which coefficients of bumps finer than the voxels show are held down."""
+
+# Most cells need four to seven steps. The tolerance is that of the square of the residual.
+_MOST_STEPS = 12
+_TOLERANCE = 1e-8
+_TINY = np.float32(1e-30)
+
+
+def check_order(order: int) -> None:
+    """Refuse an order that is not from 1 to 11.
+
+    Raises
+    ------
+    UsageError
+    """
+    if not 1 <= order <= HIGHEST_ORDER:
+        raise UsageError(
+            f"--order is {order}; expected 1 to {HIGHEST_ORDER}: 5 describes most cells, with 36 "
+            "numbers each"
+        )
+
+
+def coefficient_count(order: int) -> int:
+    """Harmonics up to a degree: (order + 1)²."""
+    return (order + 1) ** 2
+
+
+def degrees(order: int) -> NDArray[np.int64]:
+    """Degree l of each coefficient, shape ((order + 1)²,)."""
+    degree = np.arange(order + 1)
+    return np.repeat(degree, 2 * degree + 1)
+
+
+def fit_coefficients(radii: NDArray[np.float32], order: int) -> NDArray[np.float32]:
+    """Coefficients of the shapes with some radii, by weighted, regularised least squares.
+
+    A direction weighs as much as the surface that lies there, by the square of its radius: it is
+    the volume on the wrong side of the border that is small. With equal weights the far ends of
+    long cells would count for as little as the angle under which they are seen.
+
+    Parameters
+    ----------
+    radii : ndarray of float32, shape (cells, 5000)
+        Along the shipped directions.
+    order : int
+        Highest degree.
+
+    Returns
+    -------
+    ndarray of float32, shape (cells, (order + 1)²)
+    """
+    harmonics = _harmonics(order)
+    degree = degrees(order).astype(np.float32)
+    smoothing = np.float32(SMOOTHING) * (degree * (degree + 1)) ** 2
+    weights = radii * radii
+    weights /= np.maximum(weights.mean(axis=1, keepdims=True), _TINY)
+    # The harmonics are as good as orthogonal on these directions, which leaves the weights.
+    nearly = (1 / (len(harmonics) / (4 * np.pi) + smoothing)).astype(np.float32)
+
+    def rows(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray((first * second).sum(axis=1, keepdims=True))
+
+    # Conjugate gradients: a matrix for every cell would take longer than all radii.
+    coefficients = np.zeros((len(radii), len(degree)), np.float32)
+    residual = (weights * radii) @ harmonics
+    step = residual * nearly
+    size = rows(residual, step)
+    small = _TOLERANCE * size
+    for _ in range(_MOST_STEPS):
+        image = (weights * (step @ harmonics.T)) @ harmonics + smoothing * step
+        length = size / np.maximum(rows(step, image), _TINY)
+        coefficients += length * step
+        residual -= length * image
+        ahead = residual * nearly
+        former, size = size, rows(residual, ahead)
+        if (size <= small).all():
+            break
+        step = ahead + size / np.maximum(former, _TINY) * step
+    return coefficients
+
+
+@functools.cache
+def _harmonics(order: int) -> NDArray[np.float32]:
+    """Harmonics in the shipped directions, shape (5000, (order + 1)²)."""
+    return real_spherical_harmonics(shipped_directions(), order).astype(np.float32)
+
+
+def power_per_degree(coefficients: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Sum of the squares of each degree's coefficients, which no rotation changes.
+
+    Parameters
+    ----------
+    coefficients : ndarray, shape (cells, (order + 1)²)
+
+    Returns
+    -------
+    ndarray of float64, shape (cells, order + 1)
+        In squares of the coefficients' unit. That of degree 0, divided by 4 pi, is the square of
+        the mean radius; the others divided by 4 pi sum up to the variance of the radius.
+    """
+    order = math.isqrt(coefficients.shape[1]) - 1
+    starts = np.arange(order + 1) ** 2
+    squares = np.asarray(coefficients, np.float64) ** 2
+    return np.asarray(np.add.reduceat(squares, starts, axis=1))
+
+
+def real_spherical_harmonics(directions: NDArray[np.float64], order: int) -> NDArray[np.float64]:
+    """Real orthonormal spherical harmonics up to `order`.
+
+    Parameters
+    ----------
+    directions : ndarray, (..., 3)
+        Unit vectors (z, y, x).
+    order : int
+        Largest degree l; the result has (l + 1)² functions.
+
+    Returns
+    -------
+    ndarray, (..., (order + 1)²)
+        Ordered by l, then m = -l..l. The integral of the square over the
+        sphere is 1 for each.
+    """
+    z = directions[..., 0]
+    sine = np.sqrt(np.clip(1 - z * z, 0, None))
+    phi = np.arctan2(directions[..., 1], directions[..., 2])
+    out = np.empty((*z.shape, (order + 1) ** 2))
+    # Associated Legendre functions without the Condon-Shortley sign, by the
+    # usual recurrence in l for each m.
+    diagonal = np.ones_like(z)
+    for m in range(order + 1):
+        if m > 0:
+            diagonal = diagonal * (2 * m - 1) * sine
+        before, current = np.zeros_like(z), diagonal
+        for degree in range(m, order + 1):
+            if degree > m:
+                before, current = (
+                    current,
+                    ((2 * degree - 1) * z * current - (degree + m - 1) * before) / (degree - m),
+                )
+            norm = math.sqrt(
+                (2 * degree + 1)
+                / (4 * math.pi)
+                * math.factorial(degree - m)
+                / math.factorial(degree + m)
+            )
+            centre = degree * (degree + 1)
+            if m == 0:
+                out[..., centre] = norm * current
+            else:
+                out[..., centre + m] = math.sqrt(2) * norm * current * np.cos(m * phi)
+                out[..., centre - m] = math.sqrt(2) * norm * current * np.sin(m * phi)
+    return out

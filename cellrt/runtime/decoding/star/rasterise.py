@@ -1,0 +1,289 @@
+"""Shapes become voxels, each shape inside its own box and all of them at the same time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellrt.compiled import compiled
+from cellrt.geometry import LabelArray, Shape
+from cellrt.threads import in_threads
+
+# Between the directions in which it is known, a shape may reach a little farther.
+_MARGIN = 1.02
+# A voxel of a box takes about as long as this many that are only read.
+_COST = 16
+# A voxel on an edge between two faces is of both rather than of none.
+_ROUNDING = 1e-9
+
+
+def rasterise_harmonics(
+    shape: Shape,
+    spacing: tuple[float, float, float],
+    centres: NDArray[np.float64],
+    coefficients: NDArray[np.float64],
+    reach: NDArray[np.float64],
+) -> LabelArray:
+    """Label the voxels that are nearer to a centre than its radius in their direction.
+
+    Parameters
+    ----------
+    shape : (z, y, x)
+        Of the image, in voxels.
+    spacing : (z, y, x)
+        Size of a voxel; its unit is that of all other lengths.
+    centres : ndarray of float64, shape (cells, 3)
+        (z, y, x) from the centre of the first voxel; they may be outside of the image.
+    coefficients : ndarray of float64, shape (cells, (order + 1)²)
+        Of real orthonormal spherical harmonics.
+    reach : ndarray of float64, shape (cells,)
+        The largest radius of each, as far as it is known.
+
+    Returns
+    -------
+    ndarray of int32
+        1 + index of a cell, 0 for background. A voxel of several cells is of that for which
+        distance / radius is the smallest, and of equals of the first.
+    """
+    order = math.isqrt(coefficients.shape[1]) - 1
+    scaled = coefficients * _norms(order)
+    up, down = _recurrence(order)
+    return _by_slabs(
+        shape,
+        spacing,
+        centres,
+        reach * _MARGIN,
+        partial(_draw_harmonics, scaled, order, up, down, reach * _MARGIN),
+    )
+
+
+def rasterise_rays(
+    shape: Shape,
+    spacing: tuple[float, float, float],
+    centres: NDArray[np.float64],
+    radii: NDArray[np.float64],
+    directions: NDArray[np.float64],
+) -> LabelArray:
+    """Label the voxels inside of polyhedra, whose corners are at the ends of rays.
+
+    Parameters
+    ----------
+    shape, spacing, centres
+        As for `rasterise_harmonics`.
+    radii : ndarray of float64, shape (cells, directions)
+    directions : ndarray of float64, shape (directions, 3)
+        Unit vectors (z, y, x), four or more and all around.
+
+    Returns
+    -------
+    ndarray of int32
+        As `rasterise_harmonics`; the radius is that of the polyhedron's face.
+    """
+    from scipy.spatial import ConvexHull
+
+    faces = ConvexHull(directions).simplices.astype(np.int64)
+    reach = radii.max(axis=1, initial=0.0)
+    return _by_slabs(
+        shape, spacing, centres, reach, partial(_draw_polyhedra, radii, directions, faces)
+    )
+
+
+def _by_slabs(
+    shape: Shape,
+    spacing: tuple[float, float, float],
+    centres: NDArray[np.float64],
+    reach: NDArray[np.float64],
+    draw: Callable[..., None],
+) -> LabelArray:
+    """Draw cells slab by slab, as two threads must not write the same voxel.
+
+    A slab knows how deep each voxel is in its cell so far: distance / radius.
+    """
+    boxes = _boxes(shape, spacing, centres, np.maximum(reach, 0.0))
+    labels = np.zeros(shape, np.int32)
+    present = np.flatnonzero((reach > 0) & (boxes[:, 1::2] > boxes[:, ::2]).all(axis=1))
+    size = np.asarray(spacing, np.float64)
+    voxels = int(np.prod(boxes[present, 1::2] - boxes[present, ::2], axis=1).sum())
+
+    def slab(lo: int, hi: int) -> None:
+        cells = present[(boxes[present, 0] < hi) & (boxes[present, 1] > lo)]
+        if cells.size:
+            depth = np.full((hi - lo, *shape[1:]), np.inf, np.float32)
+            draw(labels, depth, lo, hi, cells, boxes, size, centres)
+
+    in_threads(shape[0], slab, voxels=_COST * voxels)
+    return labels
+
+
+def _boxes(
+    shape: Shape,
+    spacing: tuple[float, float, float],
+    centres: NDArray[np.float64],
+    reach: NDArray[np.float64],
+) -> NDArray[np.int64]:
+    """First and past-the-last voxel of each cell along z, y, x, inside of the image."""
+    boxes = np.zeros((len(centres), 6), np.int64)
+    for axis in range(3):
+        low = np.ceil((centres[:, axis] - reach) / spacing[axis])
+        high = np.floor((centres[:, axis] + reach) / spacing[axis]) + 1
+        boxes[:, 2 * axis] = np.clip(low, 0, shape[axis])
+        boxes[:, 2 * axis + 1] = np.clip(high, 0, shape[axis])
+    return boxes
+
+
+def _norms(order: int) -> NDArray[np.float64]:
+    """What makes harmonics orthonormal, one factor for each."""
+    factors = np.empty((order + 1) ** 2)
+    for degree in range(order + 1):
+        for m in range(-degree, degree + 1):
+            below, above = math.factorial(degree - abs(m)), math.factorial(degree + abs(m))
+            norm = math.sqrt((2 * degree + 1) / (4 * math.pi) * below / above)
+            factors[degree * (degree + 1) + m] = norm * (math.sqrt(2) if m else 1.0)
+    return factors
+
+
+def _recurrence(order: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Factors of the two former Legendre functions of an m in the next one, by degree and m."""
+    up, down = np.zeros((order + 1, order + 1)), np.zeros((order + 1, order + 1))
+    for degree in range(1, order + 1):
+        for m in range(degree):
+            up[degree, m] = (2 * degree - 1) / (degree - m)
+            down[degree, m] = (degree + m - 1) / (degree - m)
+    return up, down
+
+
+@compiled
+def _draw_harmonics(
+    scaled: Any,
+    order: int,
+    up: Any,
+    down: Any,
+    reach: Any,
+    labels: Any,
+    depth: Any,
+    lo: int,
+    hi: int,
+    cells: Any,
+    boxes: Any,
+    size: Any,
+    centres: Any,
+) -> None:
+    for cell in cells:
+        box = boxes[cell]
+        c = scaled[cell]
+        farthest = reach[cell] * reach[cell]
+        for z in range(max(lo, box[0]), min(hi, box[1])):
+            dz = z * size[0] - centres[cell, 0]
+            for y in range(box[2], box[3]):
+                dy = y * size[1] - centres[cell, 1]
+                for x in range(box[4], box[5]):
+                    dx = x * size[2] - centres[cell, 2]
+                    square = dz * dz + dy * dy + dx * dx
+                    if square > farthest:
+                        continue
+                    distance = math.sqrt(square)
+                    if distance == 0.0:
+                        ratio = np.float32(0.0)
+                    else:
+                        inverse = 1.0 / distance
+                        radius = _radius(
+                            c, order, up, down, dz * inverse, dy * inverse, dx * inverse
+                        )
+                        if distance > radius:
+                            continue
+                        ratio = np.float32(distance / radius)
+                    if ratio < depth[z - lo, y, x]:
+                        depth[z - lo, y, x] = ratio
+                        labels[z, y, x] = cell + 1
+
+
+@compiled
+def _radius(c: Any, order: int, up: Any, down: Any, z: Any, y: Any, x: Any) -> Any:
+    """Sum of harmonics in the direction of a unit vector; `c` contains their norms."""
+    radius = 0.0
+    cosine, sine = 1.0, 0.0  # of m times the azimuth, times the sine of the polar angle to the m
+    start = 1.0
+    for m in range(order + 1):
+        before, current = 0.0, start
+        plus, minus = 0.0, 0.0
+        for degree in range(m, order + 1):
+            if degree > m:
+                before, current = current, up[degree, m] * z * current - down[degree, m] * before
+            middle = degree * (degree + 1)
+            plus += c[middle + m] * current
+            minus += c[middle - m] * current
+        radius += plus * cosine + (minus * sine if m > 0 else 0.0)
+        cosine, sine = cosine * x - sine * y, sine * x + cosine * y
+        start *= 2 * m + 1
+    return radius
+
+
+@compiled
+def _draw_polyhedra(
+    radii: Any,
+    directions: Any,
+    faces: Any,
+    labels: Any,
+    depth: Any,
+    lo: int,
+    hi: int,
+    cells: Any,
+    boxes: Any,
+    size: Any,
+    centres: Any,
+) -> None:
+    corners, inverse = np.empty((3, 3)), np.empty((3, 3))
+    part = np.empty((3, 2), np.int64)
+    for cell in cells:
+        centre = centres[cell]
+        for face in range(faces.shape[0]):
+            for corner in range(3):
+                ray = faces[face, corner]
+                for axis in range(3):
+                    corners[corner, axis] = radii[cell, ray] * directions[ray, axis]
+            if not _invert(corners, inverse):
+                continue
+            for axis in range(3):
+                a, b, c = corners[0, axis], corners[1, axis], corners[2, axis]
+                low = centre[axis] + min(0.0, a, b, c)
+                high = centre[axis] + max(0.0, a, b, c)
+                part[axis, 0] = max(boxes[cell, 2 * axis], math.ceil(low / size[axis]))
+                part[axis, 1] = min(boxes[cell, 2 * axis + 1], math.floor(high / size[axis]) + 1)
+            for z in range(max(lo, part[0, 0]), min(hi, part[0, 1])):
+                dz = z * size[0] - centre[0]
+                for y in range(part[1, 0], part[1, 1]):
+                    dy = y * size[1] - centre[1]
+                    for x in range(part[2, 0], part[2, 1]):
+                        dx = x * size[2] - centre[2]
+                        # Parts of the corners that the voxel is the sum of.
+                        a = dz * inverse[0, 0] + dy * inverse[1, 0] + dx * inverse[2, 0]
+                        b = dz * inverse[0, 1] + dy * inverse[1, 1] + dx * inverse[2, 1]
+                        c = dz * inverse[0, 2] + dy * inverse[1, 2] + dx * inverse[2, 2]
+                        if min(a, b, c) < -_ROUNDING or a + b + c > 1.0:
+                            continue
+                        ratio = np.float32(a + b + c)
+                        if ratio < depth[z - lo, y, x]:
+                            depth[z - lo, y, x] = ratio
+                            labels[z, y, x] = cell + 1
+
+
+@compiled
+def _invert(m: Any, out: Any) -> Any:
+    """Invert a matrix of three rows; return whether it can be."""
+    for i in range(3):
+        j, k = (i + 1) % 3, (i + 2) % 3
+        for p in range(3):
+            q, r = (p + 1) % 3, (p + 2) % 3
+            out[p, i] = m[j, q] * m[k, r] - m[j, r] * m[k, q]
+    determinant = m[0, 0] * out[0, 0] + m[0, 1] * out[1, 0] + m[0, 2] * out[2, 0]
+    if determinant == 0.0:
+        return False
+    for i in range(3):
+        for p in range(3):
+            out[i, p] /= determinant
+    return True
