@@ -194,6 +194,28 @@ def refuse_url(
     raise InputError(f"{shown} is a URL, and files are meant here; {action}")
 
 
+def refuse_other_ending(path: Path, endings: Sequence[str], what: str) -> None:
+    """Refuse a result whose name says that it is something else.
+
+    Parameters
+    ----------
+    path : Path
+    endings : sequence of str
+        In small letters, such as ``".csv"``.
+    what : str
+        What is written, such as ``"a table"``.
+
+    Raises
+    ------
+    UsageError
+    """
+    if path.suffix.lower() not in endings:
+        raise UsageError(
+            f"the output {path} is {what}, and its name does not end in {' or '.join(endings)}; "
+            f"name NAME{endings[0]} with -o"
+        )
+
+
 def refuse_special(path: Path, advice: str) -> None:
     """Refuse a URL, a pipe, a socket or a device, or a link to one.
 

@@ -21,7 +21,9 @@ from cellrt._version import __version__
 from cellrt.cli.benchmark import benchmark
 from cellrt.cli.build import build
 from cellrt.cli.console import make_printable, output_error, printable
+from cellrt.cli.decode import decode
 from cellrt.cli.doctor import doctor
+from cellrt.cli.encode import encode
 from cellrt.cli.evaluate import evaluate
 from cellrt.cli.export import export
 from cellrt.cli.models import models
@@ -64,7 +66,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (segment, models, doctor, build, benchmark, simulate, train, export, evaluate):
+_COMMANDS = (
+    *(segment, models, doctor, build, benchmark, simulate, train, export, evaluate),
+    *(encode, decode),
+)
+for command in _COMMANDS:
     app.command(cls=_Command)(command)
 
 

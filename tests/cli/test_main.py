@@ -15,7 +15,7 @@ def test_version_and_help(cellrt_process):
     assert cellrt_process("--version").out.strip() == f"cellrt {package.__version__}"
     done = cellrt_process("--help")
     assert done.code == 0
-    for command in ("segment", "models", "simulate", "train", "export", "evaluate"):
+    for command in ("segment", "models", "simulate", "train", "evaluate", "encode", "decode"):
         assert command in done.out
 
 

@@ -184,6 +184,58 @@ def read_array(address: str | os.PathLike[str]) -> NDArray[Any]:
     return read_stored(array, ..., path.name)
 
 
+def read_labels(
+    address: str | os.PathLike[str],
+    *,
+    axes: str | None = None,
+    voxel_size_um: Sequence[float] | None = None,
+    channel: int | str | None = None,
+    time: int | None = None,
+    before_voxels: Callable[[Volume], None] | None = None,
+) -> tuple[NDArray[np.integer[Any]], Volume]:
+    """Read a label image whole, with what its file says about it.
+
+    Parameters are those of `read_volume`.
+
+    Returns
+    -------
+    labels : ndarray of int, shape (z, y, x)
+        0 is background.
+    volume : Volume
+
+    Raises
+    ------
+    InputError, ResourceError
+        As `read_volume`, or values that are no labels: negative or no whole numbers.
+    """
+    volume = read_volume(
+        address,
+        axes=axes,
+        voxel_size_um=voxel_size_um,
+        channel=channel,
+        time=time,
+        before_voxels=before_voxels,
+    )
+    path, _, _ = locate(address)
+    with memory_for(path):
+        labels = np.asarray(volume.image[:])
+        if labels.dtype.kind == "f":
+            whole = labels.astype(np.int64)
+            if not np.array_equal(whole, labels):
+                raise InputError(
+                    f"{path.name} holds numbers that are not whole; expected labels: 0 for "
+                    "background and one number for each cell"
+                )
+            labels = whole
+    lowest = int(labels.min(initial=0))
+    if lowest < 0:
+        raise InputError(
+            f"{path.name} holds the label {lowest}; expected 0 for background and labels above 0: "
+            "set voxels without a cell to 0"
+        )
+    return labels, volume
+
+
 def _agreed(inside: str, series: str, path: Path) -> str:
     """The array that the address and ``series`` name, or one of them does."""
     if not series.strip():
