@@ -75,6 +75,7 @@ benchmarks: $(VENV)/.benchmarks
 	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/empty_wells.py
 	$(BIN)/python benchmarks/halo.py
+	$(BIN)/python benchmarks/ceiling.py
 	$(BIN)/python benchmarks/robustness.py
 	$(BIN)/python benchmarks/confidence.py
 	$(BIN)/python benchmarks/ablation.py
