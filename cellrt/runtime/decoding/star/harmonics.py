@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +74,7 @@ def fit_coefficients(radii: NDArray[np.float32], order: int) -> NDArray[np.float
     # The harmonics are as good as orthogonal on these directions, which leaves the weights.
     nearly = (1 / (len(harmonics) / (4 * np.pi) + smoothing)).astype(np.float32)
 
-    def rows(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+    def rows(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float32]:
         return np.asarray((first * second).sum(axis=1, keepdims=True))
 
     # Conjugate gradients: a matrix for every cell would take longer than all radii.
