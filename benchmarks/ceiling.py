@@ -77,7 +77,9 @@ def main() -> None:
 Mean Dice over all cells, single voxels and scraps included, after encoding all cells of an image
 and drawing them together again: the best that a network for such shapes can reach. In brackets the
 coefficients of a cell. A cell that loses volume is not star-convex, which no order mends. Rays are
-a Fibonacci lattice, and their ends the corners of a polyhedron, as in StarDist.
+a Fibonacci lattice, and their ends the corners of a polyhedron, as in StarDist. The simulated
+nuclei are made of harmonics up to order 5, as the paper's are, so that 36 coefficients fit them by
+design. Plant tissue, flat epithelium and Platynereis say no voxel size and are taken for cubes.
 
 ![Mean Dice against the numbers that describe a cell](ceiling.png)
 
