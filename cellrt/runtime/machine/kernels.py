@@ -40,12 +40,12 @@ def launch(kernel: Any, count: int, *arguments: Any, stream: Any = 0) -> None:
     """Queue a kernel that strides over `count` items in a stream; nothing happens for none."""
     if count <= 0:
         return
-    if config.ENABLE_CUDASIM:
+    if _IN_SIMULATOR:
         blocks, threads = _SIMULATED
         with _one_at_a_time:
             kernel[blocks, threads, stream](*arguments)
     else:
-        blocks = min(-(-count // _THREADS), _MOST_BLOCKS)
+        blocks = int(min(-(-count // _THREADS), _MOST_BLOCKS))
         kernel[blocks, _THREADS, stream](*arguments)
 
 
@@ -66,12 +66,16 @@ def device_function(compiled: Any, **callees: Any) -> Any:
         names = {**source.__globals__, **callees}
         source = FunctionType(source.__code__, names, source.__name__, source.__defaults__)
     # In the simulator, device functions are plain functions.
-    return source if config.ENABLE_CUDASIM else cuda.jit(source, device=True)
+    return source if _IN_SIMULATOR else cuda.jit(source, device=True)
 
 
 def inner_function(function: Any) -> Any:
-    """Make a function, written for the device alone, one that kernels can call."""
-    return cuda.jit(function, device=True)
+    """Make a function, written for the device alone, one that kernels can call.
+
+    It calls nothing of `cuda` unless it stands in the module of those kernels.
+    """
+    # The simulator would replace `cuda` in this module while other threads use it.
+    return function if _IN_SIMULATOR else cuda.jit(function, device=True)
 
 
 @inner_function
@@ -85,9 +89,18 @@ def rounded_product(a: Any, b: Any) -> Any:
     return cuda.libdevice.fmul_rn(a, b)
 
 
+@inner_function
+def place_of(i, height, width):  # type: ignore[no-untyped-def]
+    """Plane, row and column of item `i` of planes of height x width items."""
+    row = i // width
+    plane = row // height
+    return plane, row - plane * height, i - row * width
+
+
 def empty(shape: Any, dtype: Any) -> Any:
     """Array on the device whose values are whatever was there."""
-    return cuda.device_array(shape, dtype)
+    # Integers of NumPy's, as a device's counts are, are no shape to numba-cuda.
+    return cuda.device_array(tuple(map(int, np.atleast_1d(shape))), dtype)
 
 
 def zeros(shape: Any, dtype: Any) -> Any:

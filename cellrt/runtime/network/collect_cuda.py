@@ -42,8 +42,8 @@ class _Flag:
         return bool(self._here[0])  # as the last copy that is done found it
 
 
-class Whole:
-    """What is kept of the volume stays in the device's memory until all of it is there.
+class _Way:
+    """What both ways have in common.
 
     Parameters
     ----------
@@ -52,14 +52,28 @@ class Whole:
     sums : DeviceSums
         Where blocks lie.
     out : HandOver
-        With a `Reduction`.
     """
 
     def __init__(
         self, session: DeviceSession, grid: TileGrid, sums: DeviceSums, out: HandOver
     ) -> None:
-        assert out.reduction is not None
         self._session, self._grid, self._sums, self._out = session, grid, sums, out
+
+    def close(self) -> None:
+        """Stop what still runs, whether or not all of it went well."""
+
+
+class Whole(_Way):
+    """What is kept of the volume stays in the device's memory until all of it is there.
+
+    It takes a `HandOver` with a `Reduction`.
+    """
+
+    def __init__(
+        self, session: DeviceSession, grid: TileGrid, sums: DeviceSums, out: HandOver
+    ) -> None:
+        super().__init__(session, grid, sums, out)
+        assert out.reduction is not None
         self._dtype, self._kernel = out.reduction.dtype, out.reduction.kernel()
 
     def make_room(self) -> None:
@@ -84,9 +98,6 @@ class Whole:
         self._session.stream.synchronize()
         self._out.refuse(bool(self._wrong))
         self._out.whole(self._kept.reshape(self._grid.shape))
-
-    def close(self) -> None:
-        """Nothing is left to stop."""
 
 
 class _Row:
@@ -130,22 +141,13 @@ class _Landing:
         self.piece, self.values = piece, host.reshape(piece.shape)
 
 
-class InPieces:
-    """Blocks go to the host while the device goes on, and another thread stores them.
-
-    Parameters
-    ----------
-    session : DeviceSession
-    grid : TileGrid
-    sums : DeviceSums
-        Where blocks lie.
-    out : HandOver
-    """
+class InPieces(_Way):
+    """Blocks go to the host while the device goes on, and another thread stores them."""
 
     def __init__(
         self, session: DeviceSession, grid: TileGrid, sums: DeviceSums, out: HandOver
     ) -> None:
-        self._session, self._grid, self._sums, self._out = session, grid, sums, out
+        super().__init__(session, grid, sums, out)
         channels, self._dtype = out.channels(session.output_channels), np.dtype(np.float32)
         self._kernel = None
         if out.reduction is not None:

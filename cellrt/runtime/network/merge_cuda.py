@@ -15,7 +15,7 @@ from numba import cuda
 
 from cellrt.geometry import Shape
 from cellrt.runtime.machine.gpu import Device
-from cellrt.runtime.machine.kernels import kernel, launch, to_device
+from cellrt.runtime.machine.kernels import kernel, launch, place_of, to_device
 from cellrt.runtime.network.merge import Weights
 
 
@@ -122,9 +122,8 @@ def _begin(sums, carried, fresh, reach, y_start):  # type: ignore[no-untyped-def
     channels, depth, height, width = sums.shape
     rows = height - fresh
     for i in range(cuda.grid(1), channels * depth * rows * width, cuda.gridsize(1)):
-        row = i // width
-        plane = row // rows
-        x, y, c = i - row * width, fresh + row - plane * rows, plane // depth
+        plane, row, x = place_of(i, rows, width)
+        y, c = fresh + row, plane // depth
         z = plane - c * depth
         sums[c, z, y, x] = carried[c, z, y_start + y, x] if z < reach else np.float32(0)
 
@@ -134,9 +133,7 @@ def _add_weighted(sums, fields, wz, wy, wx, x_start):  # type: ignore[no-untyped
     """As the host's kernel does, one voxel of the tile after the other in each thread."""
     channels, depth, height, width = fields.shape
     for i in range(cuda.grid(1), depth * height * width, cuda.gridsize(1)):
-        row = i // width
-        x, z = i - row * width, row // height
-        y = row - z * height
+        z, y, x = place_of(i, height, width)
         weight = wz[z] * wy[y]
         if weight != 0:
             for c in range(channels):
@@ -148,9 +145,8 @@ def _carry(sums, carried, z_start, rows, y_start):  # type: ignore[no-untyped-de
     channels, depth, _, width = sums.shape
     planes = depth - z_start
     for i in range(cuda.grid(1), channels * planes * rows * width, cuda.gridsize(1)):
-        row = i // width
-        plane = row // rows
-        x, y, c = i - row * width, row - plane * rows, plane // planes
+        plane, y, x = place_of(i, rows, width)
+        c = plane // planes
         z = plane - c * planes
         carried[c, z, y_start + y, x] = sums[c, z_start + z, y, x]
 
@@ -160,9 +156,7 @@ def _move_up(sums, rows):  # type: ignore[no-untyped-def]
     """Each thread moves a column along y, whose values are nobody else's."""
     channels, depth, height, width = sums.shape
     for i in range(cuda.grid(1), channels * depth * width, cuda.gridsize(1)):
-        plane = i // width
-        x, c = i - plane * width, plane // depth
-        z = plane - c * depth
+        c, z, x = place_of(i, depth, width)
         for y in range(height - rows):
             sums[c, z, y, x] = sums[c, z, y + rows, x]
 
@@ -170,7 +164,6 @@ def _move_up(sums, rows):  # type: ignore[no-untyped-def]
 @kernel
 def _pack(sums, first, planes, height, width, packed):  # type: ignore[no-untyped-def]
     for i in range(cuda.grid(1), sums.shape[0] * planes * height * width, cuda.gridsize(1)):
-        row = i // width
-        plane = row // height
-        x, y, c = i - row * width, row - plane * height, plane // planes
+        plane, y, x = place_of(i, height, width)
+        c = plane // planes
         packed[i] = sums[c, first + plane - c * planes, y, x]

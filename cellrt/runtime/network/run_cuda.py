@@ -91,13 +91,17 @@ def device_fields(
         session.gpu.activate()
         return _Run(read, grid, session, band, room, out).go()
 
+    def attempt() -> float:
+        """In a frame of its own: what a failed one has in a device's memory goes with it."""
+        if len(shares) == 1:
+            return run(shares[0])
+        with ThreadPoolExecutor(len(shares), "gpu") as pool:
+            running = [pool.submit(run, share) for share in shares]
+        return max(each.result() for each in running)
+
     while True:
         try:
-            if len(shares) == 1:
-                return run(shares[0])
-            with ThreadPoolExecutor(len(shares), "gpu") as pool:
-                running = [pool.submit(run, share) for share in shares]
-            return max(each.result() for each in running)
+            return attempt()
         except DeviceMemoryError as error:
             if room.batch > 1:
                 room = replace(room, batch=room.batch // 2)

@@ -13,6 +13,7 @@ import pytest
 from numba import config, njit
 
 from cellrt.runtime.decoding.classes.most_probable_cuda import keep_most_probable
+from cellrt.runtime.machine.kernels import place_of
 from cellrt.runtime.network import merge_cuda
 from cellrt.runtime.network.merge import merge
 from cellrt.runtime.network.tiles import plan_tiles
@@ -33,7 +34,7 @@ class HostDevice:
 @functools.cache
 def compiled(kernel):
     source = kernel.py_func
-    names = {**source.__globals__, "cuda": ONE_THREAD}
+    names = {**source.__globals__, "cuda": ONE_THREAD, "place_of": njit(place_of.py_func)}
     return njit(types.FunctionType(source.__code__, names, source.__name__))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from numba import cuda
 
 from cellrt.runtime.decoding.classes import class_map
-from cellrt.runtime.machine.kernels import device_function, kernel
+from cellrt.runtime.machine.kernels import device_function, kernel, place_of
 
 _most_probable = device_function(class_map.most_probable)
 
@@ -27,9 +27,8 @@ def keep_most_probable(
 ) -> None:
     """See :class:`cellrt.runtime.decoding.base.Reduction`."""
     for i in range(cuda.grid(1), planes * height * width, cuda.gridsize(1)):
-        row = i // width
-        x, plane = i - row * width, row // height
-        y, z = row - plane * height, first + plane
+        plane, y, x = place_of(i, height, width)
+        z = first + plane
         a, b, c = fields[0, z, y, x], fields[1, z, y, x], fields[2, z, y, x]
         if not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)):
             wrong[0] = 1

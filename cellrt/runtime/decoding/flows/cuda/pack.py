@@ -11,7 +11,7 @@ from typing import Any
 from numba import cuda
 
 from cellrt.runtime.decoding.flows import packed_field
-from cellrt.runtime.machine.kernels import device_function, kernel, rounded_product
+from cellrt.runtime.machine.kernels import device_function, kernel, place_of, rounded_product
 
 _flow_bits = device_function(packed_field.flow_bits, times=rounded_product)
 _chance_bits = device_function(packed_field.chance_bits, times=rounded_product)
@@ -32,9 +32,8 @@ def pack(
 ) -> None:
     """See :class:`cellrt.runtime.decoding.base.Reduction`."""
     for i in range(cuda.grid(1), planes * height * width, cuda.gridsize(1)):
-        row = i // width
-        x, plane = i - row * width, row // height
-        y, z = row - plane * height, first + plane
+        plane, y, x = place_of(i, height, width)
+        z = first + plane
         a, b, c = fields[0, z, y, x], fields[1, z, y, x], fields[2, z, y, x]
         p = fields[3, z, y, x]
         if not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c) and math.isfinite(p)):

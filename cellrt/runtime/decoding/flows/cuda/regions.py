@@ -15,7 +15,14 @@ from numba import cuda
 from cellrt.runtime.decoding.flows import walls
 from cellrt.runtime.decoding.flows.walls import BRICK, ball_shells, brick_shape, spread_bricks
 from cellrt.runtime.decoding.labels.regions import Regions
-from cellrt.runtime.machine.kernels import device_function, kernel, launch, to_device, zeros
+from cellrt.runtime.machine.kernels import (
+    device_function,
+    kernel,
+    launch,
+    place_of,
+    to_device,
+    zeros,
+)
 
 RUN = 32  # voxels
 
@@ -118,9 +125,7 @@ def _occupy(labels: Any, occupied: Any) -> None:
     _, ny, nx = labels.shape
     here = cuda.grid(1)
     while here < labels.size:
-        z = here // (ny * nx)
-        y = here // nx % ny
-        x = here % nx
+        z, y, x = place_of(here, ny, nx)
         if labels[z, y, x] > 0:
             occupied[z // BRICK, y // BRICK, x // BRICK] = 1
         here += cuda.gridsize(1)
@@ -131,9 +136,7 @@ def _fill(labels: Any, offsets: Any, shells: Any, outer: int, near: Any) -> None
     _, ny, nx = labels.shape
     here = cuda.grid(1)
     while here < labels.size:
-        z = here // (ny * nx)
-        y = here // nx % ny
-        x = here % nx
+        z, y, x = place_of(here, ny, nx)
         if labels[z, y, x] <= 0 and near[z // BRICK, y // BRICK, x // BRICK]:
             # Negative until all are done: filled voxels are no sources.
             labels[z, y, x] = -_wall_label(labels, offsets, shells, outer, z, y, x)

@@ -30,7 +30,15 @@ from cellrt.runtime.decoding.flows.trace import (
     move_table,
     next_voxel,
 )
-from cellrt.runtime.machine.kernels import device_function, empty, kernel, launch, to_device, zeros
+from cellrt.runtime.machine.kernels import (
+    device_function,
+    empty,
+    kernel,
+    launch,
+    place_of,
+    to_device,
+    zeros,
+)
 
 # Moves after which a walk is given up. Paths in simulated fields like a network's had 5 on average
 # and at most 22; a field that winds through the whole volume would stall the GPU.
@@ -54,7 +62,7 @@ def follow_and_number(pointers: Any) -> npt.NDArray[np.int64]:
     """Turn pointers, in place, into basin numbers; returns the sinks' indices on the host."""
     counts = zeros(2, np.int64)
     launch(_walk, pointers.size, pointers, MOST_MOVES, counts)
-    unfinished, count = map(int, counts.copy_to_host())  # of NumPy's, numba makes no shape
+    unfinished, count = counts.copy_to_host()
     if unfinished:
         return _finish_on_host(pointers)
     sinks = empty(max(count, 1), np.int64)
@@ -82,9 +90,7 @@ def _point(packed: Any, shape: Any, moves: Any, least: Any, pointers: Any) -> No
     _, ny, nx = shape
     here = cuda.grid(1)
     while here < pointers.size:
-        z = here // (ny * nx)
-        y = here // nx % ny
-        x = here % nx
+        z, y, x = place_of(here, ny, nx)
         target = _next_voxel(packed, shape, moves, least, z, y, x)
         if target == here:
             target = _creep(packed, shape, z, y, x, least)

@@ -9,7 +9,14 @@ from numba import cuda
 
 from cellrt.runtime.decoding.flows.packed_field import threshold_byte
 from cellrt.runtime.decoding.flows.upsample import check_size, grid_places, label_at, step_units
-from cellrt.runtime.machine.kernels import device_function, empty, kernel, launch, to_device
+from cellrt.runtime.machine.kernels import (
+    device_function,
+    empty,
+    kernel,
+    launch,
+    place_of,
+    to_device,
+)
 
 _label_at = device_function(label_at)
 
@@ -39,8 +46,6 @@ def _upsample(
     _, ny, nx = result.shape
     here = cuda.grid(1)
     while here < result.size:
-        z = here // (ny * nx)
-        y = here // nx % ny
-        x = here % nx
+        z, y, x = place_of(here, ny, nx)
         result[z, y, x] = _label_at(labels, packed, along_z, along_y, along_x, options, z, y, x)
         here += cuda.gridsize(1)
