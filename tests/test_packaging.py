@@ -38,6 +38,7 @@ FLOORS = (
     ("runtime.folder",),
     ("runtime.segment", "runtime.blocks"),
     ("runtime.stages",),
+    ("runtime.preparation",),
     ("runtime.results",),
     ("runtime.job",),
     ("runtime.cell_size_search", "runtime.plan"),

@@ -81,17 +81,18 @@ def benchmark(
     from cellrt.errors import UsageError
     from cellrt.evaluation.engine_runs import compare_engines, require_engines, working_engines
     from cellrt.runtime.model.file import open_model
-    from cellrt.runtime.network.engines.base import PRECISIONS
+    from cellrt.runtime.network.engines.base import check_precision
     from cellrt.runtime.network.engines.ladder import engine_named
 
     for name in precision or ():
-        if name not in PRECISIONS:
-            raise UsageError(f"no precision {name!r}; choose one of {', '.join(PRECISIONS)}")
+        check_precision(name)
     if layers and not tile_runs:
         raise UsageError("--layers profiles a tile, and --tile-runs 0 leaves tiles out")
     files = [open_model(name) for name in [*(models or ()), *(model or ())] or ["nuclei"]]
-    require_engines(engine or ())
+    for name in engine or ():
+        engine_named(name)  # a name that is none is refused before any engine is tried
     working = working_engines()
+    require_engines([name for name in engine or () if name not in working])
     missing: list[str] = []
 
     def tell(text: str) -> None:

@@ -88,13 +88,12 @@ def build(
 
     from cellrt.files import foresee_outputs
     from cellrt.runtime.model.file import open_model
-    from cellrt.runtime.network.engines.base import PRECISIONS
+    from cellrt.runtime.network.engines.base import check_precision
     from cellrt.runtime.network.engines.ladder import engine_named
     from cellrt.runtime.network.engines.precision import file_for
     from cellrt.runtime.network.engines.tensorrt.provide import choose_builder, obtain_engine
 
-    if precision not in PRECISIONS:
-        raise UsageError(f"no precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
+    check_precision(precision)
     assert model is not None
     opened = open_model(model)
     shape = _checked_tile(opened, tile)

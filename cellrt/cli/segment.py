@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cellrt.cli.reporting import JsonEvents, Terminal
     from cellrt.runtime.job import Job
     from cellrt.runtime.model.file import ModelFile
-    from cellrt.runtime.network.engines.ladder import EngineChoice
+    from cellrt.runtime.network.engines.choice import EngineChoice
     from cellrt.runtime.results.segmentation import Segmentation
 
 Triple = Optional[tuple[float, float, float]]  # noqa: UP045 (evaluated on Python 3.10)
@@ -150,6 +150,7 @@ def segment(
     from cellrt.runtime.image.volume import Volume
     from cellrt.runtime.job import Options
     from cellrt.runtime.model.file import open_model
+    from cellrt.runtime.preparation import check, load, prepare
     from cellrt.runtime.progress import StageClock
     from cellrt.runtime.results import table
     from cellrt.runtime.results.preview import page
@@ -160,20 +161,26 @@ def segment(
         write_results,
     )
     from cellrt.runtime.segment import run
-    from cellrt.runtime.stages import check, load, prepare
 
     words = [*(param or ()), *([] if min_area is None else [f"min_area={min_area}"])]
+    if engine_file is not None:
+        from cellrt.runtime.network.engines.tensorrt.bundle import open_bundle
+
+        if engine or model:
+            raise UsageError(
+                f"--engine-file {engine_file} brings its engine and its model along; leave "
+                f"{'--engine' if engine else '--model'} out"
+            )
     if "help" in words:
-        _print_parameters(open_model(model or "nuclei"), decoder)
+        if engine_file is None:
+            _print_parameters(open_model(model or "nuclei"), decoder)
+        else:
+            with open_bundle(engine_file) as bundle:
+                _print_parameters(bundle.model, decoder)
         return
     if stack is None:
         raise UsageError(
             "STACK is missing in `cellrt segment STACK`; `cellrt segment --help` lists the options"
-        )
-    if engine_file is not None and (engine or model):
-        raise UsageError(
-            f"--engine-file {engine_file} brings its engine and its model along; leave "
-            f"{'--engine' if engine else '--model'} out"
         )
     events: JsonEvents | Terminal = JsonEvents() if json else Terminal(quiet=quiet)
     clock = StageClock(events)
@@ -184,8 +191,6 @@ def segment(
         if engine_file is None:
             model_file = open_model(model or "nuclei")
         else:
-            from cellrt.runtime.network.engines.tensorrt.bundle import open_bundle
-
             bundle = held.enter_context(open_bundle(engine_file))
             model_file, choice = bundle.model, bundle.choose()
         parameters = split_settings(words, decoder_for(model_file.card, decoder).parameters)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.errors import CellrtError, EngineError, UsageError
+from cellrt.errors import CellrtError, EngineError
 from cellrt.evaluation.scores import evaluate
 from cellrt.evaluation.tile_runs import TileTimes, engine_trouble, time_layers, time_tiles
 from cellrt.geometry import Shape
@@ -92,12 +92,7 @@ class _Case(NamedTuple):
 
 def working_engines() -> list[str]:
     """Engines of the ladder that load here, best first; one that crashes does not."""
-    found = []
-    for spec in ladder():
-        with contextlib.suppress(EngineError):
-            if not engine_trouble(spec):
-                found.append(spec.name)
-    return found
+    return [spec.name for spec in ladder() if not engine_trouble(spec)]
 
 
 def require_engines(names: Sequence[str]) -> None:
@@ -110,13 +105,9 @@ def require_engines(names: Sequence[str]) -> None:
     EngineError
         It does not load, and why.
     """
-    known = [spec.name for spec in ladder()]
-    for name in names:
-        if name not in known:
-            raise UsageError(f"no engine {name!r}; choose one of {', '.join(known)}")
-        trouble = engine_trouble(engine_named(name))
-        if trouble:
-            raise EngineError(f"--engine {name}: {trouble}")
+    for spec in [engine_named(name) for name in names]:
+        if trouble := engine_trouble(spec):
+            raise EngineError(f"--engine {spec.name}: {trouble}")
 
 
 def compare_engines(
@@ -219,8 +210,8 @@ def compare_engines(
             run = _with_layers(run, case, tell)
         runs.append(run)
         report(run)
-    if failed is not None and not answered:
-        raise failed
+    if not answered:
+        raise failed or EngineError("no engine works here; `cellrt doctor` says why")
     return runs
 
 

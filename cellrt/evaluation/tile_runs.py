@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cellrt.errors import CellrtError
 from cellrt.geometry import Shape
 from cellrt.runtime.machine.apart import call_apart
 from cellrt.runtime.machine.energy import LEAST_SECONDS, open_gauge
@@ -62,14 +63,12 @@ class TileTimes:
 
 
 def engine_trouble(spec: EngineSpec) -> str:
-    """Why an engine does not load here; empty where it does.
-
-    Raises
-    ------
-    EngineError
-        It brought its process down.
-    """
-    return call_apart(_SECONDS_TO_LOAD, _trouble, spec)
+    """Why an engine does not load here, or that it crashes; empty where it does."""
+    try:
+        call_apart(_SECONDS_TO_LOAD, _load, spec)
+    except CellrtError as error:
+        return error.message
+    return ""
 
 
 def time_tiles(
@@ -118,14 +117,8 @@ def _known(spec: EngineSpec) -> str:
     return spec.name
 
 
-def _trouble(spec: EngineSpec) -> str:
-    from cellrt.errors import CellrtError
-
-    try:
-        choose_engine(_known(spec))
-    except CellrtError as error:
-        return error.message
-    return ""
+def _load(spec: EngineSpec) -> None:
+    choose_engine(_known(spec))
 
 
 def _time(

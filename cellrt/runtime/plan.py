@@ -10,15 +10,14 @@ from cellrt.geometry import Shape
 from cellrt.limits import free_memory
 from cellrt.runtime.decoding.base import Decoder, check_size
 from cellrt.runtime.model.card import ModelCard
-from cellrt.runtime.network.engines.gpu_session import BATCH_VOXELS
+from cellrt.runtime.network.engines.gpu_session import BATCH_VOXELS, ENGINE_BYTES_PER_VOXEL
 from cellrt.runtime.network.engines.speed import probe_tile, session_speed
 from cellrt.runtime.network.loaded import LoadedModel
+from cellrt.runtime.network.merge import merge_values
 from cellrt.runtime.network.tiles import TileGrid, largest_halo, plan_tiles
 
-# Measured with the bundled networks in OpenVINO: interpreter, libraries and compiled kernels, and
-# what there is per voxel of a tile besides activations (input, fields, the engine's own copies).
+# Measured with the bundled networks in OpenVINO: interpreter, libraries and compiled kernels.
 BASE_BYTES = 330_000_000
-ENGINE_BYTES_PER_TILE_VOXEL = 104
 LABEL_BYTES_PER_VOXEL = 4
 # A GPU's work takes of the host what its libraries and pieces on their way take, and the tiles that
 # wait for it: of two batches, float32.
@@ -186,22 +185,15 @@ def _working_bytes(
     network = resampled + decoder.kept_bytes * model_voxels
     tile_voxels = math.prod(grid.tile)
     if on_host:
-        network += len(card.outputs[0].channels[decoder.merged]) * _buffer_bytes(grid)
-        network += (card.activation_bytes + ENGINE_BYTES_PER_TILE_VOXEL) * tile_voxels
+        merged = len(card.outputs[0].channels[decoder.merged])
+        network += 4 * merged * sum(merge_values(grid))
+        network += (card.activation_bytes + ENGINE_BYTES_PER_VOXEL) * tile_voxels
     else:
         network += DEVICE_HOST_BYTES + DEVICE_HOST_BYTES_PER_VOXEL * max(tile_voxels, BATCH_VOXELS)
     decoding = decoder.working_bytes * model_voxels
     if shape != grid.shape:
         decoding += LABEL_BYTES_PER_VOXEL * voxels
     return max(network, decoding)
-
-
-def _buffer_bytes(grid: TileGrid) -> int:
-    """Memory of the merge per channel: a row of tiles, and what the next layer needs of it."""
-    depth, height, _ = grid.tile
-    _, y, x = (axis.padded for axis in grid.axes)
-    carried = max(0, depth - min(grid.axes[0].starts[1:], default=depth))
-    return 4 * x * (depth * min(height, y) + carried * y)
 
 
 def estimate_seconds(plan: Plan, network: LoadedModel) -> tuple[float, str]:

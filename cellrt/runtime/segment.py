@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from cellrt.compiled import complaint
 from cellrt.errors import CellrtWarning, UsageError
-from cellrt.runtime import stages
+from cellrt.runtime import preparation, stages
 from cellrt.runtime.image.reading import Source, read, refuse_known
 from cellrt.runtime.job import Job, Options
 from cellrt.runtime.model.file import ModelFile, open_model
@@ -81,8 +81,8 @@ class Segmenter:
             max_size=max_size,
         )
         opened = model if isinstance(model, ModelFile) else open_model(model)
-        self.network = stages.load(opened, self.options, keep=_SESSIONS)
-        stages.check(self.network, self.options)
+        self.network = preparation.load(opened, self.options, keep=_SESSIONS)
+        preparation.check(self.network, self.options)
         self._progress = progress
 
     def __call__(self, source: Source, **known: Any) -> Segmentation:
@@ -122,7 +122,7 @@ class Segmenter:
             volume = read(
                 source, voxel_size=voxel_size, channel=channel, time=time, series=series, axes=axes
             )
-        return stages.prepare(volume, self.network, options, clock)
+        return preparation.prepare(volume, self.network, options, clock)
 
     def predict(self, source: Source | Job, **known: Any) -> stages.Fields:
         """Run the network over an image, or over a prepared job.
@@ -180,7 +180,7 @@ class Segmenter:
             decoder_parameters={**job.options.decoder_parameters, **(parameters or {})},
             mode=mode or job.options.mode,
         )
-        decoder = stages.make_decoder(job.network, options)
+        decoder = preparation.make_decoder(job.network, options)
         job = replace(job, options=options, decoder=decoder)
         with _shown(self._progress) as progress:
             clock = StageClock(progress, dict(fields.seconds))

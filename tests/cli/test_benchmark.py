@@ -252,17 +252,17 @@ def test_the_build_time_is_that_of_the_engine_which_the_gpu_would_load(
 ):
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is an extra")
     from cellrt.runtime.machine.driver import Gpu
-    from cellrt.runtime.network.engines.tensorrt import session
+    from cellrt.runtime.network.engines.tensorrt import engine as tensorrt_engine
     from cellrt.runtime.network.engines.tensorrt.cache import FOLDER_VARIABLE, default_cache
 
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "engines"))
     card = Gpu("NVIDIA RTX 4090", "24564 MiB", "580.95", "8.9")
-    monkeypatch.setattr(session, "nvidia_gpus", lambda: ((card,), ""))
+    monkeypatch.setattr(tensorrt_engine, "nvidia_gpus", lambda: ((card,), ""))
     for target in ("sm86", "sm89"):
         assert cellrt("build", "nuclei", "--target", target, "--quiet").code == 0
     built = {entry.key.compute_capability: entry for entry in default_cache().entries()}
     model = open_model("nuclei").variant("fp16")
-    tile, engine = model.card.tile, session.TENSORRT_RTX
+    tile, engine = model.card.tile, tensorrt_engine.TENSORRT_RTX
     assert engine.build_seconds(model, tile, "auto") == built["sm89"].build_seconds > 0
     assert engine.build_seconds(open_model("nuclei"), tile, "fp32") is None
     assert engine.build_seconds(model, (32, 32, 32), "auto") is None

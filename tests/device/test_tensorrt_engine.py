@@ -23,13 +23,13 @@ from cellrt.errors import CellrtWarning, EngineError
 from cellrt.runtime.machine.driver import Gpu
 from cellrt.runtime.machine.gpu import Device, DeviceMemoryError, open_device
 from cellrt.runtime.model.file import open_model
-from cellrt.runtime.network.engines import ladder
+from cellrt.runtime.network.engines import choice as engine_choice
 from cellrt.runtime.network.engines.gpu_session import LARGEST_BATCH, SpreadSession
 from cellrt.runtime.network.engines.ladder import choose_engine
 from cellrt.runtime.network.engines.speed import one_run
 from cellrt.runtime.network.engines.tensorrt import bundle as tensorrt_bundle
+from cellrt.runtime.network.engines.tensorrt import engine as tensorrt_engine
 from cellrt.runtime.network.engines.tensorrt import provide
-from cellrt.runtime.network.engines.tensorrt import session as tensorrt_session
 from cellrt.runtime.network.engines.tensorrt.build import Profile
 from cellrt.runtime.network.engines.tensorrt.cache import default_cache
 from cellrt.runtime.network.engines.tensorrt.library import FLAVOURS, LEAN, TensorRT, open_library
@@ -139,7 +139,7 @@ def other(capability):
 
 
 def with_gpu(monkeypatch, here):
-    for module in (tensorrt_session, tensorrt_bundle, provide, ladder):
+    for module in (tensorrt_engine, tensorrt_bundle, provide, engine_choice):
         monkeypatch.setattr(module, "nvidia_gpus", lambda: ((here,), ""))
 
 
@@ -153,7 +153,7 @@ def gpu(monkeypatch, tmp_path):
             raise EngineError("tensorrt is not installed")
         return library
 
-    monkeypatch.setattr(tensorrt_session, "open_runtime", open_fake)
+    monkeypatch.setattr(tensorrt_engine, "open_runtime", open_fake)
     monkeypatch.setattr(provide, "open_library", open_fake)
     monkeypatch.setattr(tensorrt_bundle, "open_runtime", open_fake)
     with_gpu(monkeypatch, ADA)
@@ -383,7 +383,7 @@ def test_orins_with_other_numbers_of_multiprocessors_have_engines_of_their_own(g
         keys.append(engine_key(model, builder, profile, "tf32"))
         default_cache().store(keys[-1], str(number).encode(), 1.0)
     assert keys[0].stem != keys[1].stem
-    found = tensorrt_session._entries(model, builder, TILE, "auto", default_cache(), builder.gpu)
+    found = tensorrt_engine._entries(model, builder, TILE, "auto", default_cache(), builder.gpu)
     assert [entry.key for entry in found] == [keys[1]]
     assert default_cache().timings(keys[0]) != default_cache().timings(keys[1])
 
@@ -606,7 +606,7 @@ def test_the_lean_runtime_takes_engines_that_were_built_for_it(
     # One that is not for the lean runtime is never tried.
     cache.store(engine_key(half, full, Profile(TILE, LARGEST_BATCH), "fp16"), b"another", 1.0)
     lean = TensorRT(LEAN, Api(gpu), runtime)
-    monkeypatch.setattr(tensorrt_session, "open_runtime", lambda name: lean)
+    monkeypatch.setattr(tensorrt_engine, "open_runtime", lambda name: lean)
     load = choose_engine("tensorrt").load
     if found:
         assert load(model, TILE, "auto").precision == "fp16"
@@ -618,7 +618,7 @@ def test_the_lean_runtime_takes_engines_that_were_built_for_it(
 
 def test_several_gpus_share_the_tiles(gpu, stack, monkeypatch):
     one, _ = segment(stack)
-    monkeypatch.setattr(tensorrt_session, "devices_alike", lambda: [0, 0])
+    monkeypatch.setattr(tensorrt_engine, "devices_alike", lambda: [0, 0])
     session = choose_engine("tensorrt-rtx").load(open_model("nuclei"), TILE, "auto")
     assert isinstance(session, SpreadSession)
     two, _ = segment(stack)

@@ -14,7 +14,7 @@ import tifffile
 
 import cellrt
 from cellrt.errors import CellrtWarning, InputError, UsageError
-from cellrt.runtime.network.engines.ladder import EngineChoice
+from cellrt.runtime.network.engines.choice import EngineChoice
 from cellrt.simulation import ImagingParameters, NucleiParameters, simulate_nuclei
 
 

@@ -118,6 +118,11 @@ class Gpu:
         return (int(found[1]), int(found[2])) if found else (0, 0)
 
     @property
+    def family(self) -> str:
+        """Compute capability as builders name it, "sm86"."""
+        return f"sm{self.compute_capability.replace('.', '')}"
+
+    @property
     def has_tf32(self) -> bool:
         """Whether it has matrix instructions for TF32, which came with Ampere."""
         return self.capability >= (8, 0)

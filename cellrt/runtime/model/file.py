@@ -31,6 +31,11 @@ class ModelFile:
                 digest.update(chunk)
         return digest.hexdigest()
 
+    @cached_property
+    def _opened(self) -> dict[Path, ModelFile]:
+        """Variants that were looked at, whose hashes are known."""
+        return {}
+
     @property
     def is_bundled(self) -> bool:
         """Whether it ships with cellrt."""
@@ -51,7 +56,7 @@ class ModelFile:
         path = self.variant_path(precision)
         if not path.is_file():
             return None
-        found = open_model(path)
+        found = self._opened.get(path) or self._opened.setdefault(path, open_model(path))
         if (found.card.made_from, found.card.precision) != (self.sha256, precision):
             raise InputError(
                 f"{path.name} is not the {precision} file of {self.path.name} as it is now; run "

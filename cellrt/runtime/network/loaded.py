@@ -14,7 +14,8 @@ from cellrt.geometry import Shape
 from cellrt.limits import means_no_memory
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.base import Session
-from cellrt.runtime.network.engines.ladder import EngineChoice
+from cellrt.runtime.network.engines.choice import EngineChoice
+from cellrt.runtime.network.engines.ladder import next_engine
 
 # The process that first loaded an engine.
 _process: int | None = None
@@ -149,7 +150,9 @@ class LoadedModel:
         self, error: CellrtError, tile: Shape, note: Callable[[str], None], *, remembered: bool
     ) -> None:
         former = self.choice
-        self.choice = former.instead(error, self.model, tile, self.precision, remembered=remembered)
+        self.choice = next_engine(
+            former, error, self.model, tile, self.precision, remembered=remembered
+        )
         self._sessions.clear()  # an image is computed by one engine
         note(f"engine {former.name} failed; going on with {self.choice.name}")
 

@@ -13,10 +13,22 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cellrt.errors import UsageError
 from cellrt.geometry import Shape
 from cellrt.runtime.model.file import ModelFile
 
 PRECISIONS = ("auto", "fp32", "tf32", "fp16", "bf16", "int8")
+
+
+def check_precision(name: str) -> None:
+    """Refuse what is none of `PRECISIONS`.
+
+    Raises
+    ------
+    UsageError
+    """
+    if name not in PRECISIONS:
+        raise UsageError(f"no precision {name!r}; choose one of {', '.join(PRECISIONS)}")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cellrt.errors import CellrtError, EngineError, first_line
 from cellrt.runtime.machine.apart import call_apart
 from cellrt.runtime.machine.driver import nvidia_gpus
-from cellrt.runtime.model.file import ModelFile, bundled_models
+from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.model.golden import golden_difference
 from cellrt.runtime.network.engines.base import EngineSpec
 from cellrt.runtime.network.engines.ladder import choose_engine, ladder, register_engine
@@ -106,7 +106,7 @@ def _check(name: str, model: ModelFile, *, build: bool = False) -> EngineCheck:
             if former := choice.former_failure(model, tile):
                 advice = "`cellrt doctor --build` tries it again"
                 return EngineCheck(name, False, f"{choice.detail}: {former}; {advice}")
-            bundled = bundled_models().get(model.card.name) == model.path
+            bundled = model.is_bundled
             command = f"cellrt build {model.card.name if bundled else model.path} --engine {name}"
             detail = f"{choice.detail} loads; there is no engine of {model.card.name} yet: run "
             return EngineCheck(name, True, f"{detail}`{command}`, or `segment` will", tried=False)

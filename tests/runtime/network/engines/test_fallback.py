@@ -188,8 +188,9 @@ def test_a_dry_run_goes_on_with_the_next_engine_and_says_so(card, stack, capfd):
     assert "openvino (" in out
 
 
-def test_the_last_engine_fails_with_its_own_reason(monkeypatch, tmp_path):
-    monkeypatch.setenv("CELLRT_ENGINES", str(tmp_path))
+@pytest.fixture
+def start(monkeypatch):
+    """Start a network where every engine of the CPU fails."""
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
 
     def fail(*_, **__):
@@ -197,21 +198,19 @@ def test_the_last_engine_fails_with_its_own_reason(monkeypatch, tmp_path):
 
     monkeypatch.setattr(type(CPU), "load", fail)
     model = open_model("nuclei")
+    return lambda: LoadedModel(model, choose_engine(None, model)).session(TILE)
+
+
+def test_the_last_engine_fails_with_its_own_reason(start, monkeypatch, tmp_path):
+    monkeypatch.setenv("CELLRT_ENGINES", str(tmp_path))
     with pytest.raises(EngineError, match=r"^it has no such layer$"):
-        LoadedModel(model, choose_engine(None, model)).session(TILE)
+        start()
     assert not list(tmp_path.iterdir())  # the CPU's engines are tried every time
 
 
-def test_where_all_fail_every_reason_is_told(card, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-
-    def fail(*_, **__):
-        raise EngineError("it has no such layer")
-
-    monkeypatch.setattr(type(CPU), "load", fail)
-    model = open_model("nuclei")
+def test_where_all_fail_every_reason_is_told(card, start):
     with pytest.raises(EngineError, match=r"driver is too old; .*no such layer"):
-        LoadedModel(model, choose_engine(None, model)).session(TILE)
+        start()
 
 
 def test_too_little_memory_on_the_cpu_ends_the_run(card, monkeypatch):

@@ -18,6 +18,7 @@ from cellrt.runtime.model.golden import golden_input
 from cellrt.runtime.network.engines import ladder as engine_module
 from cellrt.runtime.network.engines import openvino as openvino_engine
 from cellrt.runtime.network.engines.base import PRECISIONS, EngineSpec
+from cellrt.runtime.network.engines.choice import engine_of
 from cellrt.runtime.network.engines.ladder import choose_engine, ladder, register_engine
 
 TILE = (16, 24, 32)
@@ -104,7 +105,7 @@ def test_bf16_is_refused_where_it_cannot_be_had():
 def test_every_engine_is_where_its_declaration_says(spec):
     if spec.module.partition(":")[0].endswith("onnxruntime_cuda"):
         pytest.importorskip("onnxruntime", reason="onnxruntime is an extra")
-    engine = engine_module._engine(spec)
+    engine = engine_of(spec)
     assert callable(engine.available)
     assert callable(engine.load)
     assert spec.own_precisions | spec.file_precisions <= set(PRECISIONS) - {"auto", "fp32"}

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,13 +25,18 @@ from cellrt.runtime.machine.driver import Gpu, nvidia_gpus
 from cellrt.runtime.machine.gpu import open_device
 from cellrt.runtime.model.file import ModelFile, open_model
 from cellrt.runtime.network.engines.base import PRECISIONS, EngineSpec, Session
-from cellrt.runtime.network.engines.ladder import EngineChoice
+from cellrt.runtime.network.engines.choice import EngineChoice
 from cellrt.runtime.network.engines.tensorrt.cache import EngineKey
+from cellrt.runtime.network.engines.tensorrt.engine import open_engine
 from cellrt.runtime.network.engines.tensorrt.library import FLAVOURS, TensorRT, open_runtime
 from cellrt.runtime.network.engines.tensorrt.provide import this_system
-from cellrt.runtime.network.engines.tensorrt.session import open_engine, runs_older
 
 FORMAT = 1
+# What a damaged archive or record ends in.
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, RuntimeError),
+    *(zlib.error, zipfile.BadZipFile),
+)
 _RECORD, _MODEL, _ENGINE = "record.json", "model.onnx", "engine"
 # More than any record, and than any model or engine of ours: what is larger is something else.
 _LARGEST_RECORD, _LARGEST = 1 << 20, 4 << 30
@@ -116,17 +123,21 @@ def open_bundle(path: str | Path) -> Iterator[Bundle]:
     refuse_special(path, "give a file that `cellrt build -o` wrote")
     if not path.is_file():
         raise InputError(f"there is no file {path}; give one that `cellrt build -o` wrote")
-    key, parts = _read(path)
+    digest, key, parts = _read(path)
     with TemporaryDirectory(prefix="cellrt-bundle-") as folder:
         file = Path(folder) / f"{Path(key.model).name}.onnx"
         file.write_bytes(parts[_MODEL])
-        yield Bundle(path, hashlib.sha256(path.read_bytes()).hexdigest(), key, open_model(file))
+        yield Bundle(path, digest, key, open_model(file))
 
 
-def _read(path: Path) -> tuple[EngineKey, dict[str, bytes]]:
-    """What an engine was built from and for, and the contents of its bundle, checked."""
+def _read(path: Path) -> tuple[str, EngineKey, dict[str, bytes]]:
+    """Hash of a bundle, what its engine was built from and for, and its contents, checked.
+
+    All of it is of one reading: what is checked is what is taken.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:
+        data = path.read_bytes()
+        with zipfile.ZipFile(BytesIO(data)) as archive:
             parts = {}
             for name, most in ((_RECORD, _LARGEST_RECORD), (_MODEL, _LARGEST), (_ENGINE, _LARGEST)):
                 if archive.getinfo(name).file_size > most:
@@ -140,7 +151,7 @@ def _read(path: Path) -> tuple[EngineKey, dict[str, bytes]]:
             )
         key = EngineKey.of_record(record["key"])
         expected = {_ENGINE: record["engine_sha256"], _MODEL: record["model_sha256"]}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise InputError(
             f"{path.name} is no bundle of an engine, or damaged ({first_line(error)}); give a file "
             "that `cellrt build -o` wrote, or copy it again"
@@ -151,7 +162,7 @@ def _read(path: Path) -> tuple[EngineKey, dict[str, bytes]]:
                 f"{path.name} is damaged: its {name} is not the one whose hash was recorded when "
                 "it was built; copy it again"
             )
-    return key, parts
+    return hashlib.sha256(data).hexdigest(), key, parts
 
 
 @dataclass(frozen=True)
@@ -234,13 +245,13 @@ class BundledEngine:
         Raises
         ------
         EngineError, ResourceError
-            As :func:`~cellrt.runtime.network.engines.tensorrt.session.open_engine`.
+            As :func:`~cellrt.runtime.network.engines.tensorrt.engine.open_engine`.
         InputError
             The file has changed since it was checked.
         """
-        if hashlib.sha256(self.path.read_bytes()).hexdigest() != self.sha256:
+        digest, _, parts = _read(self.path)
+        if digest != self.sha256:
             raise InputError(f"{self.path} has changed since it was checked; start again")
-        _, parts = _read(self.path)
         library, _ = self._library()
         return open_engine(library, parts[_ENGINE], self.key.precision, model, tile, note)
 
@@ -259,22 +270,21 @@ class BundledEngine:
 def _misfits(key: EngineKey, library: TensorRT, gpu: Gpu) -> Iterator[str]:
     """Everything by which an engine does not fit a machine, in words."""
     here = f"{library.flavour.name} {library.version}"
-    if key.library != here and not (key.profile.lean and runs_older(library, key.library)):
+    if key.library != here and not (key.profile.lean and library.runs_older(key.library)):
         lean = " with --lean, which it was not," if library.flavour.name == "tensorrt-lean" else ""
         yield f"it was built with {key.library}{lean} and {here} is here"
     if key.system not in ("any", this_system()):
         yield f"it is for {key.system}, and this is {this_system()}"
     if library.flavour.ahead_of_time:
-        family = "sm{}{}".format(*gpu.capability)
         # Engines without a target run from compute capability 8 on.
         runs = (
             gpu.capability >= (8, 0)
             if key.compute_capability == "any"
-            else (family in key.compute_capability.split("+"))
+            else (gpu.family in key.compute_capability.split("+"))
         )
         if not runs:
             targets = key.compute_capability.replace("any", "compute capability 8.0 and newer")
-            yield f"it is for {targets}, and {gpu.name} is {family}"
+            yield f"it is for {targets}, and {gpu.name} is {gpu.family}"
         return
     found = (gpu.name, gpu.compute_capability, str(gpu.multiprocessors))
     if found != (key.gpu, key.compute_capability, key.multiprocessors):

@@ -106,7 +106,18 @@ class TensorRT:
     @property
     def numbers(self) -> tuple[int, ...]:
         """The version in numbers."""
-        return tuple(int(part) for part in self.version.split(".") if part.isdigit())
+        return _numbers(self.version)
+
+    def runs_older(self, built_with: str) -> bool:
+        """Whether this is a lean runtime no older than the TensorRT that built an engine.
+
+        Parameters
+        ----------
+        built_with : str
+            Name and version, as an engine's key has them.
+        """
+        name, _, version = built_with.partition(" ")
+        return self.flavour is LEAN and name == "tensorrt" and _numbers(version) <= self.numbers
 
     def refuse_gpu(self, gpu: Gpu) -> None:
         """Refuse a GPU for which this library has no kernels.
@@ -159,6 +170,10 @@ class TensorRT:
                 f"choose from {', '.join(self.targets)}"
             )
         return self.targets[name.lower()]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 def _capability(target: str) -> str:

@@ -1,0 +1,226 @@
+"""A run is planned before anything big is computed: engine, scale, intensities, tiles, memory.
+
+Whatever can be refused is refused here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cellrt.compiled import announced
+from cellrt.errors import InputError, UsageError
+from cellrt.geometry import Shape
+from cellrt.limits import check_process_limits
+from cellrt.runtime.cell_size_search import refine_scale
+from cellrt.runtime.decoding.base import Decoder
+from cellrt.runtime.decoding.registry import decoder_for
+from cellrt.runtime.grid.findings import findings
+from cellrt.runtime.grid.intensity import IntensityRange
+from cellrt.runtime.grid.model_image import look_at, measure_intensity
+from cellrt.runtime.grid.scale import UNKNOWN_SPACING, CellScale, known_scale, slab_planes
+from cellrt.runtime.image.volume import Volume
+from cellrt.runtime.image.voxel_size import doubts_about_anisotropy
+from cellrt.runtime.job import Job, Options
+from cellrt.runtime.model.card import LocalBrightness
+from cellrt.runtime.network.engines.base import check_precision
+from cellrt.runtime.network.engines.choice import EngineChoice
+from cellrt.runtime.network.engines.ladder import choose_engine
+from cellrt.runtime.network.loaded import LoadedModel
+from cellrt.runtime.plan import Plan, check_halo, make_plan
+from cellrt.runtime.progress import StageClock
+
+if TYPE_CHECKING:
+    from cellrt.runtime.model.file import ModelFile
+
+
+def load(
+    model: ModelFile, options: Options, *, keep: int = 0, choice: EngineChoice | None = None
+) -> LoadedModel:
+    """Choose the engine for a model, unless it is chosen; it loads when the first tile comes.
+
+    Raises
+    ------
+    UsageError
+        An engine or a precision that is not known.
+    EngineError
+        The engine asked for cannot be had here, or cannot run this model, also not in this
+        precision, or none can.
+    InputError
+        The file beside the model that the engine would take is not of this model.
+    ResourceError
+        The limits of this process leave it too little memory.
+    """
+    check_process_limits()
+    check_precision(options.precision)
+    if choice is None:
+        choice = choose_engine(
+            options.engine, model, tile=options.tile, precision=options.precision
+        )
+    else:
+        tile = options.tile or choice.fixed_tile(model, options.precision)
+        choice.refuse(model, tile, options.precision)
+    return LoadedModel(model, choice, options.precision, keep)
+
+
+def check(network: LoadedModel, options: Options) -> Decoder:
+    """Refuse options that no image could make right, and make the decoder that they ask for.
+
+    Raises
+    ------
+    UsageError, InputError
+        A mode, a decoder or one of its parameters, or a halo that is not possible.
+    """
+    if options.mode not in ("fast", "exact"):
+        raise UsageError(f"no decoder mode {options.mode!r}; choose fast or exact")
+    decoder, card = make_decoder(network, options), network.model.card
+    if options.halo is not None:
+        check_halo(options.halo, card, options.tile or network.fixed_tile)
+    if options.min_confidence is not None and (
+        card.confidence is None or decoder.name != card.decoder
+    ):
+        raise UsageError(
+            f"--min-confidence cannot be asked for: model {card.name!r} with the decoder "
+            f"{decoder.name} says nothing about the confidence of cells"
+        )
+    return decoder
+
+
+def prepare(volume: Volume, network: LoadedModel, options: Options, clock: StageClock) -> Job:
+    """Decide scale, intensities and tiles, and check them; nothing big is computed yet.
+
+    Raises
+    ------
+    CellrtError
+        As :func:`cellrt.runtime.segment.segment`.
+    """
+    with announced(clock.progress.note):
+        return _prepare(volume, network, options, clock)
+
+
+def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: StageClock) -> Job:
+    card = network.model.card
+    decoder = check(network, options)
+    if volume.is_2d and not card.two_dimensional:
+        raise InputError(
+            f"the image has one slice and model {card.name!r} needs a stack: it was not trained "
+            "on single slices; give a z-stack, or another --model"
+        )
+    if volume.is_2d and options.min_confidence is not None:
+        raise UsageError("--min-confidence cannot be asked for of one slice; it is known in stacks")
+    chosen = _chosen_range(options)
+    # The record has what was asked for as it was read, also where texts were given.
+    asked = {name: getattr(decoder.parameters, name) for name in options.decoder_parameters}
+    options = replace(options, decoder_parameters=asked)
+    warnings = list(volume.warnings)
+    with clock.stage("look"):
+        image = look_at(volume.image, card.normalisation)
+    with network.in_use, clock.stage("cell size"):
+        start, spacing, spacing_origin = known_scale(
+            volume, card, diameter=options.diameter, anisotropy=options.anisotropy
+        )
+        if spacing_origin == UNKNOWN_SPACING:
+            warnings.append(f"the distance between slices is {UNKNOWN_SPACING}")
+        if options.anisotropy is not None and not volume.is_2d:
+            warnings += doubts_about_anisotropy(options.anisotropy, volume.voxel_size_um)
+        scale = refine_scale(
+            image,
+            start,
+            spacing,
+            spacing_origin,
+            network=network,
+            decoder=decoder,
+            warnings=warnings,
+            note=clock.progress.note,
+        )
+    for text in (
+        f"cell diameter {scale.diameter_pixels:.3g} pixels: {scale.diameter_origin}",
+        f"spacing z:y:x {':'.join(f'{s:.3g}' for s in scale.spacing)}: {scale.spacing_origin}",
+    ):
+        clock.progress.note(text)
+    warnings += scale.doubts(volume.shape)
+    model_shape = scale.model_shape(volume.shape, card)
+    if volume.is_2d:
+        # One slice is shown to the network as a slab of equal slices as thick as a cell.
+        model_shape = (slab_planes(card.diameter_voxels), *model_shape[1:])
+    plan = _plan(volume, model_shape, network, decoder, options, scale)
+    with clock.stage("intensity"):
+        intensity = measure_intensity(image, model_shape, card.normalisation, chosen)
+        local = isinstance(card.normalisation, LocalBrightness)
+        rule = "chosen by the user" if chosen else "local brightness" if local else "percentiles"
+        found = findings(image, model_shape, intensity, rule)
+    clock.progress.note(f"intensity {found.line()}")
+    return Job(
+        volume,
+        image,
+        network,
+        options,
+        decoder,
+        scale,
+        plan,
+        intensity,
+        found,
+        (*warnings, *found.warnings()),
+    )
+
+
+def _plan(
+    volume: Volume,
+    model_shape: Shape,
+    network: LoadedModel,
+    decoder: Decoder,
+    options: Options,
+    scale: CellScale,
+) -> Plan:
+    """Lay out tiles for the engine there is, and check the memory that they take."""
+    plan = make_plan(
+        volume.shape,
+        model_shape,
+        network.model.card,
+        decoder,
+        scale=scale.words(),
+        image_bytes=volume.nbytes,
+        resident_bytes=volume.nbytes_resident,
+        tile=options.tile or network.fixed_tile,
+        halo=options.halo,
+        device_voxels=network.device_voxels,
+    )
+    plan.check_memory()
+    return plan
+
+
+def planned_anew(job: Job) -> Job:
+    """The same job for another engine, which other tiles may suit."""
+    shape = job.plan.grid.shape
+    plan = _plan(job.volume, shape, job.network, job.decoder, job.options, job.scale)
+    return replace(job, plan=plan)
+
+
+def make_decoder(network: LoadedModel, options: Options) -> Decoder:
+    """The decoder a model's card or the user asks for.
+
+    Raises
+    ------
+    UsageError, InputError
+        It does not fit the model, does not have the mode, or not the parameters.
+    """
+    choice = network.choice
+    decoder = decoder_for(
+        network.model.card,
+        options.decoder,
+        options.decoder_parameters,
+        # Who asks for a CPU engine wants the GPU left alone, most likely for something else.
+        keep_to_cpu=f"as --engine {choice.name} was asked for" if choice.spares_gpu else "",
+    )
+    if options.mode not in decoder.modes:
+        raise UsageError(
+            f"the decoder {decoder.name} has no mode {options.mode!r}; "
+            f"it has {', '.join(decoder.modes)}"
+        )
+    return decoder
+
+
+def _chosen_range(options: Options) -> IntensityRange | None:
+    if options.intensity is None:
+        return None
+    return IntensityRange(*options.intensity)
