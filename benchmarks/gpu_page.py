@@ -10,7 +10,7 @@ from stacks import MEMBRANE_DIAMETER
 import cellrt
 from cellrt.evaluation.engine_runs import IOU
 from cellrt.export.gate.tolerances import TOLERANCES
-from cellrt.runtime.network.engines.tensorrt.session import TOLERANCE
+from cellrt.runtime.network.engines.tensorrt.verify import TOLERANCE
 
 AGREEMENT = TOLERANCES["fp16"].instances
 NETWORK_TARGET, END_TO_END_TARGET, LARGE_TARGET_SECONDS, BUSY_TARGET = 2.0, 10.0, 5.0, 0.8
@@ -137,7 +137,8 @@ count. For each target, the figure of the engine that is best at it.
 Each model in each engine against fp32 in OpenVINO on the CPU, on simulated stacks of
 {_words(CHECKED)} voxels. AP at IoU {IOU:g} of the cells has to be at least {
         AGREEMENT:g}, the largest
-mean difference of a channel over one tile at most {TOLERANCE:g}; else nothing is timed in that run.
+mean difference of a channel over one tile at most {TOLERANCE:g}; else nothing is timed in
+that run. Runs of some phases (`--only`) may have left checks and times of different runs here.
 
 {checks_table(found.checks)}
 ## The network alone

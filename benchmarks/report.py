@@ -31,7 +31,7 @@ BUSY = 0.1
 def commit() -> str:
     """Short hash of this tree, with ``-dirty`` where its code is not what was committed."""
     if told := os.environ.get("CELLRT_COMMIT"):
-        return told  # of a copy without its history, as on a machine that is lent for minutes
+        return told  # of a copy without its history
     try:
         head = _git("rev-parse", "--short", "HEAD")
         return head + ("-dirty" if _git("status", "--porcelain", "--", *CODE) else "")

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy.typing as npt
 
 from cellrt.limits import usable_cores
 
 Result = TypeVar("Result")
+
+
+def copy_in_threads(source: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:
+    """Copy an array onto another of its shape; fresh memory is first touched by all cores."""
+
+    def part(first: int, last: int) -> None:
+        target[first:last] = source[first:last]
+
+    in_threads(len(target), part, voxels=target.size)
 
 
 def in_threads(

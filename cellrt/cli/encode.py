@@ -61,7 +61,7 @@ def encode(
 
     from cellrt.errors import InputError
     from cellrt.evaluation.doubts import doubt_labels
-    from cellrt.files import atomic_outputs, check_outputs, refuse_other_ending
+    from cellrt.files import atomic_outputs, foresee_outputs, refuse_other_ending
     from cellrt.runtime.decoding.star.harmonics import check_order
     from cellrt.runtime.decoding.star.shapes import encode as describe
     from cellrt.runtime.image.reading import read_labels
@@ -73,7 +73,7 @@ def encode(
 
     def look(volume: Volume) -> None:
         assert volume.path is not None
-        check_outputs({"shapes": output}, overwrite=overwrite, inputs=[volume.path])
+        foresee_outputs({"shapes": output}, overwrite=overwrite, inputs=[volume.path])
         if volume.is_2d:
             raise InputError(
                 f"{labels} is one slice; expected a stack: spherical harmonics describe cells in "
@@ -121,7 +121,7 @@ def _print_findings(shapes: Shapes, output: Path) -> None:
             print(f"  {counted(found, 'cell')} {words}")
     if lossy := int((shapes.misplaced_share > _MUCH).sum()):
         print(
-            f"  {counted(lossy, 'cell')} of which over {_MUCH:.0%} of the volume is lost, as they "
-            "are not star-convex; see misplaced_share"
+            f"  {counted(lossy, 'cell')} of which over {_MUCH:.0%} of the volume is misplaced, as "
+            "they are not star-convex; see misplaced_share"
         )
     print(f"  {one_line(str(output))}")

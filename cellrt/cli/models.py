@@ -30,8 +30,11 @@ def models(
         return
     for file in files:
         card = file.card
-        sizes = [f"{f.path.stat().st_size / 1e6:.1f} MB" for f in (file, *file.variants())]
-        print(f"{card.name}  ({', '.join(map(' '.join, zip(_files(file), sizes, strict=True)))})")
+        sizes = ", ".join(
+            f"{kept.card.precision} {kept.path.stat().st_size / 1e6:.1f} MB"
+            for kept in (file, *file.variants())
+        )
+        print(f"{card.name}  ({sizes})")
         print(f"  {card.summary}")
         print(
             f"  cells of about {card.diameter_voxels:g} voxels in its grid "

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cellrt.errors import InputError
 from cellrt.geometry import Shape
-from cellrt.threads import in_threads
+from cellrt.threads import copy_in_threads
 
 Mode = Literal["fast", "exact"]
 Merging = Literal["weighted", "per tile"]
@@ -289,12 +289,7 @@ class WholeCollector:
 
     def put(self, z: slice, y: slice, values: NDArray[Any]) -> None:
         """Take what a GPU made of a block, on the host; valid until the next one comes."""
-        part = self._kept[z, y]
-
-        def copy(first: int, last: int) -> None:
-            part[first:last] = values[first:last]
-
-        in_threads(len(part), copy, voxels=part.size)
+        copy_in_threads(values, self._kept[z, y])
 
     def put_whole(self, kept: Any) -> None:
         """Take what a GPU made of the volume, there or on the host."""

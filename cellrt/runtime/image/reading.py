@@ -216,7 +216,8 @@ def read_labels(
         time=time,
         before_voxels=before_voxels,
     )
-    path, _, _ = locate(address)
+    path = volume.path
+    assert path is not None
     with memory_for(path):
         labels = np.asarray(volume.image[:])
         if labels.dtype.kind == "f":

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellrt.threads import in_threads
+from cellrt.threads import copy_in_threads
 
 # Large enough for several threads, small enough to stay pinned for as long as the process lives.
 CHUNK_BYTES = 1 << 25
@@ -58,15 +58,8 @@ def to_host(array: Any) -> npt.NDArray[Any]:
             if turn + 1 < len(parts):
                 fetch(turn + 1)
             events[turn % 2].synchronize()
-            _copy(pinned[turn % 2], here[part])
+            copy_in_threads(pinned[turn % 2], here[part])
     return result
-
-
-def _copy(source: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:
-    def part(first: int, last: int) -> None:
-        target[first:last] = source[first:last]
-
-    in_threads(target.size, part, voxels=target.size)
 
 
 @functools.lru_cache(1)

@@ -66,7 +66,7 @@ def place_to_decode() -> Place:
     Without a GPU there is nothing to crash.
     """
     if not nvidia_gpus()[0]:
-        return find_gpu()[1]
+        return _found()
     try:
         return call_apart(_MOST_SECONDS, _found)
     except EngineError as error:

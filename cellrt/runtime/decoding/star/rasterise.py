@@ -53,12 +53,9 @@ def rasterise_harmonics(
     order = math.isqrt(coefficients.shape[1]) - 1
     scaled = coefficients * _norms(order)
     up, down = _recurrence(order)
+    reach = reach * _MARGIN
     return _by_slabs(
-        shape,
-        spacing,
-        centres,
-        reach * _MARGIN,
-        partial(_draw_harmonics, scaled, order, up, down, reach * _MARGIN),
+        shape, spacing, centres, reach, partial(_draw_harmonics, scaled, order, up, down, reach)
     )
 
 

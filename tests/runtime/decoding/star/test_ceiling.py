@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import h5py
 import pytest
 
 from cellrt.evaluation.cells import best_matches, cell_overlaps
@@ -29,6 +28,7 @@ def test_plant_tissue(pytestconfig):
     file = pytestconfig.rootpath / "../shared/data/labels_only/plant_tissue_labels.h5"
     if not file.exists():
         pytest.skip("the shared data folder with plant_tissue_labels.h5 is not here")
+    h5py = pytest.importorskip("h5py", reason="h5py is an extra")
     with h5py.File(file) as opened:
         labels = opened["label"][:100, 60:220, 180:380]
     # The crop cuts many more cells than the image does.
