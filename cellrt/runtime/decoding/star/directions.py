@@ -1,7 +1,7 @@
 """Directions along which radii are measured, spread over the sphere by electrostatic repulsion.
 
-The HarmonicNet paper's number of them is in a file beside this module, which `write_directions`
-made.
+Those that are in use are in files beside this module, which `write_directions` made: their last
+digits would differ between machines, and what was trained along some must be decoded along them.
 
 References
 ----------
@@ -18,29 +18,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.compiled import compiled
+from cellrt.errors import UsageError
 from cellrt.threads import in_threads
 
 COUNT = 5000
+"""Directions along which cells are encoded, as in the HarmonicNet paper."""
+RAYS = (36, 64, 96)
+"""Numbers of directions that a star-convex network can predict radii along."""
 
-_FILE = Path(__file__).with_name("directions.npy")
 _GOLDEN_ANGLE = np.pi * (3.0 - np.sqrt(5.0))
 _MOST_STEPS = 2000
 
 
 @functools.cache
-def shipped_directions() -> NDArray[np.float64]:
-    """The shipped directions.
+def directions(count: int) -> NDArray[np.float64]:
+    """The shipped directions of some number.
+
+    Parameters
+    ----------
+    count : int
+        5000, or one of `RAYS`.
 
     Returns
     -------
-    ndarray of float64, shape (5000, 3)
+    ndarray of float64, shape (count, 3)
         Unit vectors (z, y, x), read-only. The angle from one to its nearest neighbour is the same
         within a factor of 1.15 for all.
+
+    Raises
+    ------
+    UsageError
+        There are no directions of that number.
     """
-    stored = np.load(_FILE).astype(np.float64)
+    if count not in (COUNT, *RAYS):
+        known = ", ".join(map(str, RAYS))
+        raise UsageError(f"there are no {count} directions; choose one of {known} or {COUNT}")
+    stored = np.load(_file(count)).astype(np.float64)
     stored /= np.linalg.norm(stored, axis=1, keepdims=True)
     stored.setflags(write=False)
     return np.asarray(stored)
+
+
+def shipped_directions() -> NDArray[np.float64]:
+    """The 5000 directions along which cells are encoded, see `directions`."""
+    return directions(COUNT)
 
 
 def fibonacci_lattice(count: int) -> NDArray[np.float64]:
@@ -100,16 +121,20 @@ def repelled(points: NDArray[np.float64], doublings: int = 0) -> NDArray[np.floa
     return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True))
 
 
-def write_directions() -> None:
-    """Make the shipped file anew; it changes all coefficients, in their last digits.
+def write_directions(count: int) -> None:
+    """Make a shipped file anew; it changes what is measured along them, in the last digits.
 
     Charges rest in the first of many minima, with dense places where their lattice has to bend. A
     push of shorter range moves those apart, and the last word is again that of the charges.
     """
-    points = fibonacci_lattice(COUNT)
+    points = fibonacci_lattice(count)
     for doublings in (0, 3, 0):
         points = repelled(points, doublings)
-    np.save(_FILE, points.astype(np.float32))
+    np.save(_file(count), points.astype(np.float32))
+
+
+def _file(count: int) -> Path:
+    return Path(__file__).with_name(f"directions_{count}.npy")
 
 
 @compiled

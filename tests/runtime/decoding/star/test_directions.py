@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from scipy.spatial import ConvexHull, cKDTree
 
+from cellrt.errors import UsageError
 from cellrt.runtime.decoding.star.directions import (
+    RAYS,
+    directions,
     fibonacci_lattice,
     repelled,
     shipped_directions,
@@ -27,6 +30,29 @@ def test_shipped_directions_are_spread_evenly():
     assert points.mean(axis=0) == pytest.approx(np.zeros(3), abs=1e-5)
     # No direction is worth more than another: second moments are those of the sphere.
     assert points.T @ points / 5000 == pytest.approx(np.eye(3) / 3, abs=2e-5)
+
+
+@pytest.mark.parametrize("count", RAYS)
+def test_few_directions_are_spread_evenly(count):
+    points = directions(count)
+    assert points.shape == (count, 3)
+    assert np.linalg.norm(points, axis=1) == pytest.approx(np.ones(count), abs=1e-12)
+    angles = nearest_angles(points)
+    assert angles.max() / angles.min() < 1.08
+    lattice = nearest_angles(fibonacci_lattice(count))
+    assert angles.max() / angles.min() < lattice.max() / lattice.min()
+    assert points.mean(axis=0) == pytest.approx(np.zeros(3), abs=1e-3)
+    assert points.T @ points / count == pytest.approx(np.eye(3) / 3, abs=2e-3)
+
+
+@pytest.mark.parametrize("count", RAYS)
+def test_shipped_directions_are_those_at_rest(count):
+    assert repelled(directions(count)) == pytest.approx(directions(count), abs=1e-3)
+
+
+def test_a_number_without_directions_is_refused():
+    with pytest.raises(UsageError, match="no 37 directions; choose one of 36, 64, 96"):
+        directions(37)
 
 
 def test_shipped_directions_cannot_be_changed_by_accident():
