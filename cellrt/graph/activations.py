@@ -40,7 +40,10 @@ def activation_bytes(graph: onnx.ModelProto, size_multiple: int) -> int:
     peak = 0
     for place, node in enumerate(nodes):
         alive.update(node.output)
-        in_place = node.op_type in ("Relu", "Tanh", "Sigmoid") and last_use[node.input[0]] == place
+        in_place = (
+            node.op_type in ("Relu", "PRelu", "Tanh", "Sigmoid")
+            and last_use[node.input[0]] == place
+        )
         held = alive - set(node.input) if in_place else alive
         peak = max(peak, sum(bytes_of[name] for name in held))
         alive = {name for name in alive if last_use.get(name, len(nodes)) > place}

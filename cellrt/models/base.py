@@ -34,10 +34,16 @@ class Method(Protocol):
         """Return a new network."""
         ...
 
-    def targets(self, labels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Turn labels (z, y, x) into target fields (channels, z, y, x)."""
+    def targets(self, labels: npt.NDArray[Any], margin: int) -> npt.NDArray[np.float32]:
+        """Turn labels (z, y, x), seen some voxels beyond a patch, into targets of the patch.
+
+        Targets are (channels, z, y, x), as fine as the network's output is.
+        """
         ...
 
-    def losses(self, logits: Tensor, targets: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Return ``loss`` and the parts it is made of, as scalars."""
+    def losses(self, learned: Any, targets: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Return ``loss`` and the parts it is made of, as scalars.
+
+        The first argument is what the network's `learned` returns.
+        """
         ...

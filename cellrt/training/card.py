@@ -39,6 +39,7 @@ def make_card(net: Network, recipe: Recipe, name: str, scores: Sequence[Score] =
         normalisation=LocalBrightness(recipe.model.nominal_diameter_voxels),
         two_dimensional=recipe.model.two_dimensional,
         multiple=net.size_multiple,
+        output_stride=net.output_stride,
         receptive_field_radius=net.receptive_radius,
         halo=net.halo,
         training_data=tuple(data),

@@ -37,6 +37,11 @@ def initial_network(recipe: Recipe, stacks: Sequence[Stack]) -> Network:
     ------
     InputError
         When the file is missing or its network has another shape than the recipe's.
+
+    Notes
+    -----
+    From an exported model of another method come the layers that both networks have: of the same
+    name and shape.
     """
     assert recipe.init is not None
     file = recipe.folder / recipe.init
@@ -50,23 +55,34 @@ def initial_network(recipe: Recipe, stacks: Sequence[Stack]) -> Network:
                     f"make 'model.{key}' equal"
                 )
         return net
-    path = open_model(file if file.suffix == ".onnx" else recipe.init).path
+    model = open_model(file if file.suffix == ".onnx" else recipe.init)
     net = recipe.method().network()
+    same = model.card.method == recipe.model.method
+    weights = read_onnx_weights(model.path, net, partly=not same)
     data = PatchDataset(stacks, recipe)
     batches = [
         torch.stack([data[2 * batch][0], data[2 * batch + 1][0]]) for batch in range(_BATCHES)
     ]
-    unfold_batch_norm(net, read_onnx_weights(path, net), batches)
+    unfold_batch_norm(net, weights, batches)
     return net
 
 
-def read_onnx_weights(path: Path, net: Network) -> dict[str, tuple[Tensor, Tensor]]:
+def read_onnx_weights(
+    path: Path, net: Network, *, partly: bool = False
+) -> dict[str, tuple[Tensor, Tensor]]:
     """Read convolution weights and biases of an exported model, by module name.
+
+    Parameters
+    ----------
+    path : Path
+    net : Network
+    partly : bool
+        Leave out what the file does not have.
 
     Raises
     ------
     InputError
-        When the file's convolutions are not those of `net`.
+        When the file's convolutions are not those of `net`, or none of them is.
     """
     from onnx import numpy_helper
 
@@ -78,11 +94,18 @@ def read_onnx_weights(path: Path, net: Network) -> dict[str, tuple[Tensor, Tenso
     for name, layer in convolutions(net):
         weight, bias = stored.get(f"{name}.weight"), stored.get(f"{name}.bias")
         if weight is None or bias is None or tuple(weight.shape) != tuple(layer.weight.shape):
+            if partly:
+                continue
             raise InputError(
                 f"key 'init': {path.name} has no layer '{name}' of shape "
                 f"{tuple(layer.weight.shape)}; it holds another network than the recipe's"
             )
         weights[name] = (_tensor(weight), _tensor(bias))
+    if not weights:
+        raise InputError(
+            f"key 'init': {path.name} has no layer of the recipe's network; remove it, or choose "
+            "widths that it has"
+        )
     return weights
 
 

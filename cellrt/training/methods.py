@@ -12,12 +12,30 @@ from cellrt.models.cellpose3d.method import Cellpose3D
 from cellrt.models.cellpose3d.tables import Cellpose3DLoss, Cellpose3DModel, Cellpose3DTargets
 from cellrt.models.cellseg3d.method import CellSeg3D
 from cellrt.models.cellseg3d.tables import CellSeg3DLoss, CellSeg3DModel, CellSeg3DTargets
+from cellrt.models.harmonicnet.method import HarmonicNet
+from cellrt.models.harmonicnet.tables import HarmonicNetLoss, HarmonicNetModel, HarmonicNetTargets
+from cellrt.models.stardist3d.method import StarDist3D
+from cellrt.models.stardist3d.tables import StarDist3DLoss, StarDist3DModel, StarDist3DTargets
 
-ModelTable = Annotated[Cellpose3DModel | CellSeg3DModel, Field(discriminator="method")]
-TargetTable = Annotated[Cellpose3DTargets | CellSeg3DTargets, Field(discriminator="method")]
-LossTable = Annotated[Cellpose3DLoss | CellSeg3DLoss, Field(discriminator="method")]
+ModelTable = Annotated[
+    Cellpose3DModel | CellSeg3DModel | HarmonicNetModel | StarDist3DModel,
+    Field(discriminator="method"),
+]
+TargetTable = Annotated[
+    Cellpose3DTargets | CellSeg3DTargets | HarmonicNetTargets | StarDist3DTargets,
+    Field(discriminator="method"),
+]
+LossTable = Annotated[
+    Cellpose3DLoss | CellSeg3DLoss | HarmonicNetLoss | StarDist3DLoss,
+    Field(discriminator="method"),
+]
 
-METHODS: dict[str, Callable[..., Method]] = {"cellpose3d": Cellpose3D, "cellseg3d": CellSeg3D}
+METHODS: dict[str, Callable[..., Method]] = {
+    "cellpose3d": Cellpose3D,
+    "cellseg3d": CellSeg3D,
+    "harmonicnet": HarmonicNet,
+    "stardist3d": StarDist3D,
+}
 
 
 def make_method(

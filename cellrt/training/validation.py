@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from cellrt.models.layers.network import Network
 from cellrt.runtime.decoding.base import decode_fields
-from cellrt.runtime.decoding.registry import decoder_for
+from cellrt.runtime.decoding.registry import decoder_for, family_names
 from cellrt.training.card import make_card
 from cellrt.training.data.patches import PatchDataset
 from cellrt.training.data.stacks import Stack, normalised
@@ -37,6 +37,7 @@ def predict_stack(net: Network, image: npt.NDArray[Any]) -> npt.NDArray[np.float
     Returns
     -------
     (channels, z, y, x) float32 array
+        As fine as the network's output is.
     """
     device = next(net.parameters()).device
     pixels = torch.from_numpy(np.asarray(image, np.float32))[None, None].to(device)
@@ -45,7 +46,7 @@ def predict_stack(net: Network, image: npt.NDArray[Any]) -> npt.NDArray[np.float
     pixels = F.pad(pixels, (0, padding[2], 0, padding[1], 0, padding[0]))
     with torch.inference_mode():
         fields = net(pixels)[0]
-    z, y, x = image.shape
+    z, y, x = (-(-size // net.output_stride) for size in image.shape)
     return np.ascontiguousarray(fields[:, :z, :y, :x].float().cpu().numpy())
 
 
@@ -91,7 +92,7 @@ class ScoreCallback(Callback):  # type: ignore[misc]
         loss = self._patch_loss(net)
         chosen = self._chosen()
         results: list[tuple[float, float]] = []
-        if chosen:
+        if chosen and self.recipe.method().decoder in family_names():
             decoder = decoder_for(make_card(net, self.recipe, self.recipe.name))
             nominal = self.recipe.model.nominal_diameter_voxels
             for stack in chosen:
@@ -120,6 +121,6 @@ class ScoreCallback(Callback):  # type: ignore[misc]
         for index in range(_LOSS_PATCHES):
             image, targets, labels = (tensor[None].to(device) for tensor in data[index])
             with torch.inference_mode():
-                losses = method.losses(net.logits(image), targets, labels)
+                losses = method.losses(net.learned(image), targets, labels)
             total += float(losses["loss"])
         return total / _LOSS_PATCHES

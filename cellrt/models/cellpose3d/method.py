@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellrt.models.cellpose3d.tables import Cellpose3DLoss, Cellpose3DModel, Cellpose3DTargets
+from cellrt.models.ground_truth import without_margin
 from cellrt.runtime.decoding.flows.decoder import FLOW_OUTPUTS
 
 if TYPE_CHECKING:
@@ -39,18 +40,19 @@ class Cellpose3D:
 
         return network.Cellpose3D(self._model.widths)
 
-    def targets(self, labels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    def targets(self, labels: npt.NDArray[Any], margin: int) -> npt.NDArray[np.float32]:
         """Return flow z, y, x and foreground."""
         from cellrt.models.cellpose3d.targets import make_targets
 
         table = self._targets
-        return make_targets(labels, flow=table.flow, boundary_voxels=table.boundary_voxels)
+        targets = make_targets(labels, flow=table.flow, boundary_voxels=table.boundary_voxels)
+        return without_margin(targets, margin)
 
-    def losses(self, logits: Tensor, targets: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, learned: Tensor, targets: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Return the foreground's and the flows' loss."""
         from cellrt.models.cellpose3d.targets import cellpose3d_loss
 
         table = self._loss
         return cellpose3d_loss(
-            logits, targets, labels, flow_weight=table.flow_weight, foreground=table.foreground
+            learned, targets, labels, flow_weight=table.flow_weight, foreground=table.foreground
         )

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellrt.models.cellseg3d.tables import CellSeg3DLoss, CellSeg3DModel, CellSeg3DTargets
+from cellrt.models.ground_truth import without_margin
 from cellrt.runtime.decoding.classes.decoder import CLASS_OUTPUTS
 
 if TYPE_CHECKING:
@@ -41,20 +42,21 @@ class CellSeg3D:
             return network.ClassUNet(self._model.widths)
         return network.CellSeg3D()
 
-    def targets(self, labels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    def targets(self, labels: npt.NDArray[Any], margin: int) -> npt.NDArray[np.float32]:
         """Return class and weight of every voxel."""
         from cellrt.models.cellseg3d.targets import make_class_targets
 
         table = self._targets
-        return make_class_targets(
+        targets = make_class_targets(
             labels,
             membrane_voxels=table.membrane_voxels,
             weight_reach_voxels=table.weight_reach_voxels,
             smallest_weight=table.smallest_weight,
         )
+        return without_margin(targets, margin)
 
-    def losses(self, logits: Tensor, targets: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, learned: Tensor, targets: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Return the loss of the foreground and that of the other classes."""
         from cellrt.models.cellseg3d.loss import cellseg3d_loss
 
-        return cellseg3d_loss(logits, targets, kind=self._loss.kind, alpha=self._loss.alpha)
+        return cellseg3d_loss(learned, targets, kind=self._loss.kind, alpha=self._loss.alpha)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
 class Network(nn.Module, ABC):
-    """A fully convolutional network from one image to fields on the same grid.
+    """A fully convolutional network from one image to fields on the same grid, or a coarser one.
 
     Every batch norm follows its convolution inside an ``nn.Sequential``, which is how
     `cellrt.models.layers.fold` finds it.
@@ -29,6 +32,11 @@ class Network(nn.Module, ABC):
         """Voxels to drop at inner tile faces; farther in, cells hardly change."""
         return 8
 
+    @property
+    def output_stride(self) -> int:
+        """Voxels of the input, along each axis, per voxel of the output."""
+        return 1
+
     @abstractmethod
     def logits(self, image: Tensor) -> Tensor:
         """Return the raw output.
@@ -41,8 +49,12 @@ class Network(nn.Module, ABC):
         Returns
         -------
         Tensor
-            ``(n, channels, z, y, x)``.
+            ``(n, channels, z, y, x)``, sizes divided by the output stride.
         """
+
+    def learned(self, image: Tensor) -> Any:
+        """Return what the loss compares: the raw output, and whatever else helps to learn it."""
+        return self.logits(image)
 
     @abstractmethod
     def activate(self, logits: Tensor) -> Tensor:
@@ -51,3 +63,12 @@ class Network(nn.Module, ABC):
     def forward(self, image: Tensor) -> Tensor:
         """Return the fields of an image."""
         return self.activate(self.logits(image))
+
+
+def start_from(layer: nn.Module, values: Sequence[float]) -> None:
+    """Let a last convolution give the same values everywhere, until it has learned."""
+    assert isinstance(layer, nn.Conv3d)
+    assert layer.bias is not None
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.bias.copy_(torch.tensor(values))

@@ -24,6 +24,8 @@ class UNet(Network):
         Fields that it predicts.
     in_channels : int
         Channels of the input image.
+    finest : int
+        Level at which the decoder stops: 0 is the image's resolution, 1 half of it.
 
     Notes
     -----
@@ -31,21 +33,24 @@ class UNet(Network):
     ``2 ** (len(widths) - 1)``.
     """
 
-    def __init__(self, widths: Sequence[int], outputs: int, in_channels: int = 1) -> None:
+    def __init__(
+        self, widths: Sequence[int], outputs: int, in_channels: int = 1, finest: int = 0
+    ) -> None:
         super().__init__()
         self.widths = tuple(int(width) for width in widths)
         self.in_channels = in_channels
+        self.finest = finest
         inputs = (in_channels, *self.widths[:-1])
         self.encoder = nn.ModuleList(
             _block(inputs[level], width, stride=1 if level == 0 else 2)
             for level, width in enumerate(self.widths)
         )
-        pairs = list(zip(self.widths[1:], self.widths[:-1], strict=True))[::-1]
+        pairs = list(zip(self.widths[1:], self.widths[:-1], strict=True))[finest:][::-1]
         self.up = nn.ModuleList(
             nn.ConvTranspose3d(deep, shallow, 2, stride=2) for deep, shallow in pairs
         )
         self.decoder = nn.ModuleList(_block(2 * shallow, shallow) for _, shallow in pairs)
-        self.head = nn.Conv3d(self.widths[0], outputs, 1)
+        self.head: nn.Module = nn.Conv3d(self.widths[finest], outputs, 1)
 
     @property
     def size_multiple(self) -> int:
@@ -55,7 +60,12 @@ class UNet(Network):
     @property
     def receptive_radius(self) -> int:
         """Largest distance in voxels at which the input can change an output voxel."""
-        return receptive_radius(len(self.widths))
+        return receptive_radius(len(self.widths), self.finest)
+
+    @property
+    def output_stride(self) -> int:
+        """Voxels of the input, along each axis, per voxel of the output."""
+        return int(2**self.finest)
 
     def logits(self, image: Tensor) -> Tensor:
         """Return the raw output, ``(n, outputs, z, y, x)``; image as in `Network.logits`."""
@@ -70,7 +80,7 @@ class UNet(Network):
         return self.head(features)  # type: ignore[no-any-return]
 
 
-def receptive_radius(levels: int) -> int:
+def receptive_radius(levels: int, finest: int = 0) -> int:
     """Return the receptive-field radius in voxels of a `UNet` with so many levels.
 
     An upper bound that holds for every position relative to the stride grid: each 3x3x3
@@ -81,10 +91,10 @@ def receptive_radius(levels: int) -> int:
     for level in range(1, levels):
         scale = 2**level
         radius += scale // 2 + scale  # the strided convolution sees the finer level, then one more
-    for level in range(levels - 2, -1, -1):
+    for level in range(levels - 2, finest - 1, -1):
         scale = 2**level
         radius += scale + 2 * scale  # transposed convolution, then two convolutions
-    return radius
+    return int(radius + 2**finest - 1)  # an output voxel stands for a block
 
 
 def _block(inputs: int, width: int, stride: int = 1) -> nn.Sequential:

@@ -140,6 +140,9 @@ class ModelCard:
         Relative cell sizes seen in training, as factors of ``diameter_voxels``.
     multiple : int
         Tile edges and tile positions are multiples of this many voxels (total stride).
+    output_stride : int
+        Voxels of the input, along each axis, per voxel of the outputs; 1 or 2..., divides
+        `multiple`.
     receptive_field_radius : int
         Largest distance in voxels at which an input voxel can influence an output voxel.
     activation_bytes : int
@@ -173,6 +176,7 @@ class ModelCard:
     two_dimensional: bool = False
     normalisation: Normalisation | LocalBrightness = field(default_factory=Normalisation)
     multiple: int = 8
+    output_stride: int = 1
     receptive_field_radius: int = 44
     activation_bytes: int = 256
     halo: int = 8
@@ -292,6 +296,10 @@ def _check(card: ModelCard) -> None:
         need(math.isfinite(value) and value > 0, f"{name} must be above 0, is {value}")
     need(len(card.tile) == 3, "tile needs three edges (z, y, x)")
     need(card.multiple >= 1, "multiple must be at least 1")
+    need(
+        card.output_stride >= 1 and card.multiple % card.output_stride == 0,
+        f"output_stride {card.output_stride} must divide multiple {card.multiple}",
+    )
     need(
         all(edge > 0 and edge % card.multiple == 0 for edge in card.tile),
         f"tile {card.tile} must be positive multiples of {card.multiple}",

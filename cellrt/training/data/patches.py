@@ -47,7 +47,7 @@ class PatchDataset(Dataset[Sample]):
     Notes
     -----
     An item is ``(image (1, z, y, x), targets (channels, z, y, x), labels (z, y, x))``; the
-    targets are the method's.
+    targets are the method's, as fine as its network's output.
     """
 
     def __init__(self, stacks: Sequence[Stack], recipe: Recipe, *, augmented: bool = True) -> None:
@@ -93,11 +93,10 @@ class PatchDataset(Dataset[Sample]):
         if self.augmented:
             image = change_contrast(image, recipe.augment, rng)
         wider = tuple(slice(around - margin, around + size + margin) for size in shape)
-        targets = self._method.targets(scene.labels[wider])
-        within = (slice(None), *(slice(margin, margin + size) for size in shape))
+        targets = self._method.targets(scene.labels[wider], margin)
         return (
             image[None].contiguous(),
-            torch.from_numpy(np.ascontiguousarray(targets[within])),
+            torch.from_numpy(np.ascontiguousarray(targets)),
             torch.from_numpy(np.ascontiguousarray(scene.labels[inner])),
         )
 

@@ -23,6 +23,8 @@ from cellrt.threads import in_threads
 
 COUNT = 5000
 """Directions along which cells are encoded, as in the HarmonicNet paper."""
+FEWER = 500
+"""Directions that do where cells are encoded again and again, as training does."""
 RAYS = (36, 64, 96)
 """Numbers of directions that a star-convex network can predict radii along."""
 
@@ -37,7 +39,7 @@ def directions(count: int) -> NDArray[np.float64]:
     Parameters
     ----------
     count : int
-        5000, or one of `RAYS`.
+        `COUNT`, `FEWER` or one of `RAYS`.
 
     Returns
     -------
@@ -50,8 +52,8 @@ def directions(count: int) -> NDArray[np.float64]:
     UsageError
         There are no directions of that number.
     """
-    if count not in (COUNT, *RAYS):
-        known = ", ".join(map(str, RAYS))
+    if count not in (*RAYS, FEWER, COUNT):
+        known = ", ".join(map(str, (*RAYS, FEWER)))
         raise UsageError(f"there are no {count} directions; choose one of {known} or {COUNT}")
     stored = np.load(_file(count)).astype(np.float64)
     stored /= np.linalg.norm(stored, axis=1, keepdims=True)

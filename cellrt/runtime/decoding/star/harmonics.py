@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import UsageError
-from cellrt.runtime.decoding.star.directions import shipped_directions
+from cellrt.runtime.decoding.star.directions import COUNT, directions
 
 HIGHEST_ORDER = 11
 
 SMOOTHING = 0.006
-"""Weight of l²(l+1)², by which coefficients of bumps finer than the voxels show are held down."""
+"""Weight of l²(l+1)², by which coefficients of bumps finer than the voxels show are held down.
+
+Beside `COUNT` directions; beside fewer it weighs as much less."""
 
 # Most cells need four to seven steps. The tolerance is that of the square of the residual.
 _MOST_STEPS = 12
@@ -57,8 +59,8 @@ def fit_coefficients(radii: NDArray[np.float32], order: int) -> NDArray[np.float
 
     Parameters
     ----------
-    radii : ndarray of float32, shape (cells, 5000)
-        Along the shipped directions.
+    radii : ndarray of float32, shape (cells, number of directions)
+        Along the shipped directions of that number.
     order : int
         Highest degree.
 
@@ -66,9 +68,10 @@ def fit_coefficients(radii: NDArray[np.float32], order: int) -> NDArray[np.float
     -------
     ndarray of float32, shape (cells, (order + 1)²)
     """
-    harmonics = _harmonics(order)
+    count = radii.shape[1]
+    harmonics = _harmonics(order, count)
     degree = degrees(order).astype(np.float32)
-    smoothing = np.float32(SMOOTHING) * (degree * (degree + 1)) ** 2
+    smoothing = np.float32(SMOOTHING * count / COUNT) * (degree * (degree + 1)) ** 2
     weights = radii * radii
     weights /= np.maximum(weights.mean(axis=1, keepdims=True), _TINY)
     # The harmonics are as good as orthogonal on these directions, which leaves the weights.
@@ -97,9 +100,9 @@ def fit_coefficients(radii: NDArray[np.float32], order: int) -> NDArray[np.float
 
 
 @functools.cache
-def _harmonics(order: int) -> NDArray[np.float32]:
-    """Harmonics in the shipped directions, shape (5000, (order + 1)²)."""
-    return real_spherical_harmonics(shipped_directions(), order).astype(np.float32)
+def _harmonics(order: int, count: int) -> NDArray[np.float32]:
+    """Harmonics in the shipped directions of some number, shape (count, (order + 1)²)."""
+    return real_spherical_harmonics(directions(count), order).astype(np.float32)
 
 
 def power_per_degree(coefficients: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -1,0 +1,1 @@
+"""HarmonicNet: cells as spherical harmonics about their centroid."""

@@ -1,0 +1,90 @@
+"""The loss of HarmonicNet: eq. 4 to 6 of Eschweiler et al. (2020), at three scales."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# From this depth on, voxels count as foreground where the distance map is balanced (eq. 4).
+_DEEP = 0.5
+
+
+def harmonicnet_loss(
+    scales: Sequence[Tensor],
+    targets: Tensor,
+    *,
+    nominal_radius: float,
+    distance_weight: float = 0.5,
+    harmonics_weight: float = 0.5,
+    scale_weights: Sequence[float] = (1.0, 2.0, 3.0),
+) -> dict[str, Tensor]:
+    """L1 of distance maps, balanced between deep voxels and all others, and L1 of coefficients.
+
+    Parameters
+    ----------
+    scales : sequence of Tensor
+        ``(n, 1 + harmonics, z, y, x)`` raw output from coarse to fine, each twice as fine as the
+        one before; coefficients in units of the first one of a ball of the nominal radius.
+    targets : Tensor
+        As fine as the last of `scales`, from
+        `cellrt.models.harmonicnet.targets.make_harmonic_targets`; depth -1 does not count.
+    nominal_radius : float
+        In voxels.
+    distance_weight, harmonics_weight : float
+        Of eq. 6.
+    scale_weights : sequence of float
+        From coarse to fine; only what they are of their sum matters.
+
+    Returns
+    -------
+    dict of Tensor
+        Scalars ``loss``, and of the finest scale ``distance`` and ``harmonics``: the latter is
+        the sum of all coefficients' errors, which is above the error of the radius, as a part of
+        the nominal one.
+    """
+    unit = nominal_radius * math.sqrt(4 * math.pi)
+    targets = torch.cat([targets[:, :1], targets[:, 1:] / unit], dim=1)
+    total = targets.new_zeros(())
+    distance = harmonics = total
+    wanted = [targets]
+    while len(wanted) < len(scales):
+        wanted.insert(0, _coarser(wanted[0]))
+    for raw, aim, weight in zip(scales, wanted, scale_weights, strict=True):
+        distance, harmonics = _map_loss(raw, aim), _shape_loss(raw, aim)
+        total = total + weight * (distance_weight * distance + harmonics_weight * harmonics)
+    return {
+        "loss": total / sum(scale_weights),
+        "distance": distance.detach(),
+        "harmonics": harmonics.detach(),
+    }
+
+
+def _map_loss(raw: Tensor, targets: Tensor) -> Tensor:
+    depth = targets[:, 0]
+    error = (torch.sigmoid(raw[:, 0].float()) - depth).abs()
+    return _mean(error, depth >= _DEEP) + _mean(error, (depth >= 0) & (depth < _DEEP))
+
+
+def _shape_loss(raw: Tensor, targets: Tensor) -> Tensor:
+    error = (raw[:, 1:].float() - targets[:, 1:]).abs().sum(dim=1)
+    return _mean(error, targets[:, 0] > 0)
+
+
+def _mean(error: Tensor, where: Tensor) -> Tensor:
+    return (error * where).sum() / where.sum().clamp(min=1)
+
+
+def _coarser(targets: Tensor) -> Tensor:
+    """Halve the resolution: the mean depth, and the coefficients of the deepest voxel."""
+    depth, coefficients = targets[:, :1], targets[:, 1:]
+    mean = F.avg_pool3d(depth, 2)
+    mean = mean.masked_fill(F.max_pool3d(-depth, 2) > 0, -1.0)
+    _, deepest = F.max_pool3d(depth, 2, return_indices=True)
+    chosen = coefficients.flatten(2).gather(
+        2, deepest.flatten(2).expand(-1, coefficients.shape[1], -1)
+    )
+    return torch.cat([mean, chosen.reshape(-1, chosen.shape[1], *mean.shape[2:])], dim=1)

@@ -1,0 +1,1 @@
+"""StarDist 3D: object probability, and radii along rays from every voxel."""
