@@ -118,7 +118,7 @@ def _export(
         net,
         graph,
         parity_tiles(recipe),
-        partial(decode_fields, decoder=decoder),
+        partial(decode_fields, decoder=decoder, stride=card.output_stride),
         FP16 if rounded else FP32,
     )
     card = replace(

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from onnx import numpy_helper
+from torch import Tensor, nn
 
 from cellrt.errors import InputError
+from cellrt.graph.fp16_weights import load_exact
 from cellrt.models.layers.fold import convolutions, unfold_batch_norm
 from cellrt.models.layers.network import Network
 from cellrt.runtime.model.file import open_model
@@ -63,6 +65,7 @@ def initial_network(recipe: Recipe, stacks: Sequence[Stack]) -> Network:
     batches = [
         torch.stack([data[2 * batch][0], data[2 * batch + 1][0]]) for batch in range(_BATCHES)
     ]
+    set_slopes(net, model.path)
     unfold_batch_norm(net, weights, batches)
     return net
 
@@ -77,24 +80,20 @@ def read_onnx_weights(
     path : Path
     net : Network
     partly : bool
-        Leave out what the file does not have.
+        Leave out what the file does not have; otherwise only what no exported graph has.
 
     Raises
     ------
     InputError
         When the file's convolutions are not those of `net`, or none of them is.
     """
-    from onnx import numpy_helper
-
-    from cellrt.graph.fp16_weights import load_exact
-
     graph = load_exact(path).graph
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     weights = {}
     for name, layer in convolutions(net):
         weight, bias = stored.get(f"{name}.weight"), stored.get(f"{name}.bias")
         if weight is None or bias is None or tuple(weight.shape) != tuple(layer.weight.shape):
-            if partly:
+            if partly or name.startswith(net.only_learned):
                 continue
             raise InputError(
                 f"key 'init': {path.name} has no layer '{name}' of shape "
@@ -107,6 +106,23 @@ def read_onnx_weights(
             "widths that it has"
         )
     return weights
+
+
+def set_slopes(net: Network, path: Path) -> None:
+    """Give each PReLU of a network the slopes that follow its convolution in an exported model."""
+    graph = load_exact(path).graph
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    made_by = {node.output[0]: node for node in graph.node}
+    modules = dict(net.named_modules())
+    for node in graph.node:
+        if node.op_type != "PRelu":
+            continue
+        convolution = made_by[node.input[0]].input[1].removesuffix(".weight")
+        parent, _, index = convolution.rpartition(".")
+        activation = modules.get(f"{parent}.{int(index) + 2}")  # after the norm
+        if isinstance(activation, nn.PReLU):
+            with torch.no_grad():
+                activation.weight.copy_(_tensor(stored[node.input[1]]).flatten())
 
 
 def _tensor(array: Any) -> Tensor:

@@ -97,7 +97,9 @@ class ScoreCallback(Callback):  # type: ignore[misc]
             nominal = self.recipe.model.nominal_diameter_voxels
             for stack in chosen:
                 fields = predict_stack(net, normalised(stack, nominal))
-                results.append(score_labels(decode_fields(fields, decoder), stack.labels))
+                labels = decode_fields(fields, decoder, net.output_stride)
+                z, y, x = stack.labels.shape
+                results.append(score_labels(labels[:z, :y, :x], stack.labels))
         text = f"validation: loss {loss:.4f}"
         metrics = {"val_loss": loss}
         if results:

@@ -70,6 +70,11 @@ class HarmonicNet(Network):
         return STRIDE
 
     @property
+    def only_learned(self) -> tuple[str, ...]:
+        """The heads at strides 8 and 4."""
+        return ("distance.0.", "distance.1.", "harmonics.0.", "harmonics.1.")
+
+    @property
     def receptive_radius(self) -> int:
         """Largest distance in voxels at which the input can change an output voxel.
 

@@ -23,6 +23,11 @@ class Network(nn.Module, ABC):
         """Exported, the network takes sizes that are multiples of this many voxels."""
 
     @property
+    def only_learned(self) -> tuple[str, ...]:
+        """First parts of the names of what helps to learn and is no part of the exported graph."""
+        return ()
+
+    @property
     @abstractmethod
     def receptive_radius(self) -> int:
         """Largest distance in voxels at which the input can change an output voxel."""

@@ -46,7 +46,7 @@ def stardist3d_loss(
 
     radii = raw[:, 1:] * nominal_radius
     error = (radii - targets[:, 1:]).abs().mean(dim=1)
-    radii_loss = (error * weight).sum() / weight.sum().clamp(min=1)
+    radii_loss = (error * weight).sum() / weight.sum().clamp(min=1e-6)
     outside = (radii.abs().mean(dim=1) * (1 - weight) * known).sum() / voxels
     return {
         "loss": probability + radii_weight * (radii_loss + background_weight * outside),

@@ -300,20 +300,25 @@ class WholeCollector:
         return self._kept
 
 
-def decode_fields(fields: NDArray[np.float32], decoder: Decoder) -> NDArray[np.int32]:
+def decode_fields(
+    fields: NDArray[np.float32], decoder: Decoder, stride: int = 1
+) -> NDArray[np.int32]:
     """Decode fields that are whole, as the stages do those that come in tiles.
 
     Parameters
     ----------
     fields : (channels, z, y, x) float32 array
     decoder : Decoder
+    stride : int
+        Of the network's outputs.
 
     Returns
     -------
     (z, y, x) int32 array
+        ``stride`` times as many voxels along each axis.
     """
     _, z, y, x = fields.shape
-    collector = decoder.collector((z, y, x))
+    collector = decoder.collector((stride * z, stride * y, stride * x))
     if decoder.merging == "per tile":
         own = (slice(0, z), slice(0, y), slice(0, x))
         cast(TileCollector, collector).add_tile(TileFields((0, 0, 0), own, fields))

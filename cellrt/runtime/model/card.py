@@ -141,8 +141,9 @@ class ModelCard:
     multiple : int
         Tile edges and tile positions are multiples of this many voxels (total stride).
     output_stride : int
-        Voxels of the input, along each axis, per voxel of the outputs; 1 or 2..., divides
-        `multiple`.
+        Edge in voxels of what an output voxel covers: output voxel i covers input voxels
+        ``output_stride * i`` and the following, so that a tile (z, y, x) gives fields of
+        ``output_stride`` times fewer voxels along every axis.
     receptive_field_radius : int
         Largest distance in voxels at which an input voxel can influence an output voxel.
     activation_bytes : int
