@@ -74,6 +74,7 @@ benchmarks: $(VENV)/.benchmarks
 	$(BIN)/python benchmarks/precision.py
 	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/empty_wells.py
+	$(BIN)/python benchmarks/fields.py
 	$(BIN)/python benchmarks/halo.py
 	$(BIN)/python benchmarks/ceiling.py
 	$(BIN)/python benchmarks/robustness.py

@@ -35,8 +35,11 @@ FACTOR = 1.5
 # Without any knowledge the search starts at cells of this size, and covers 6 to 68 pixels.
 FIRST_PIXELS = 13.5
 UNKNOWN_STEPS = range(-2, 5)
-# With a voxel size it starts there and goes at most this far.
+# With a voxel size it starts there and goes at most this far, and each step has to gain a little in
+# quality. Of guesses that are as good the far one is wrong: on 11 embryos in three fields each, the
+# mean error of the size falls from 0.12 to 0.11 (log units), the largest from 1.8 to 0.45.
 KNOWN_STEPS = range(-3, 4)
+DOUBT = 0.005
 # Voxels of a probe on the model's grid: enough for some dozen cells, a fraction of a second.
 PROBE = (32, 72, 72)
 FEWEST_CELLS = 3
@@ -68,7 +71,7 @@ class Probe:
 
     ``diameter_pixels`` is the diameter, in input pixels, of the cell in which the median voxel
     lies; ``agreement`` (0 to 1) says how far predicted and recomputed fields agree.
-    ``size_weight`` is the decoder's.
+    ``size_weight`` is the decoder's; ``doubt`` is taken off the quality, see `DOUBT`.
     """
 
     guess_pixels: float
@@ -76,13 +79,15 @@ class Probe:
     diameter_pixels: float
     agreement: float
     size_weight: float = 0.0
+    doubt: float = 0.0
 
     @property
     def quality(self) -> float:
         """What the search maximises; too few cells say nothing."""
         if not self.tells:
             return -1.0
-        return self.agreement * math.pow(min(self.ratio, 1 / self.ratio), self.size_weight)
+        fit = math.pow(min(self.ratio, 1 / self.ratio), self.size_weight)
+        return self.agreement * fit - self.doubt
 
     @property
     def tells(self) -> bool:
@@ -162,21 +167,21 @@ def refine_scale(
 
     def look(step: int) -> Probe:
         if step not in seen:
-            seen[step] = look_at(base.diameter_pixels * FACTOR**step)
+            probe = look_at(base.diameter_pixels * FACTOR**step)
+            seen[step] = probe if start is None else replace(probe, doubt=DOUBT * abs(step))
         return seen[step]
 
     # Kernels load, and on the very first run compile, while the engine loads and computes.
     with compile_ahead(apart=[decoder.warm_up]) as ready:
         session = network.session(tile, note)
-        step, offset = _best_step(look, known=start is not None)
-        best, top = seen[step], base.diameter_pixels * FACTOR ** (step + offset)
+        best = seen[_best_step(look, known=start is not None)]
         if best.quality >= LEAST:
-            best, top = settle(look_at, best, top)
+            best = settle(look_at, best)
     if best.quality < LEAST or (start is None and best.is_enlarged_noise):
         return start or _unknown(card, spacing, spacing_origin, warnings)
-    # The top of the hill says where the network agrees with itself best, the cells say how large
-    # they came out there.
-    diameter = math.sqrt(top * best.diameter_pixels)
+    # The guess only has to be near enough: over a wide range the cells keep their size, while which
+    # guess is best changes with what else is in the image.
+    diameter = best.diameter_pixels
     origin = f"estimated from {counted(best.cells, 'cell')} in a coarse first pass"
     if start is not None:
         origin += f", where {start.diameter_origin} would be {start.diameter_pixels:.3g}"
@@ -188,17 +193,17 @@ def refine_scale(
     return replace(base, diameter_pixels=diameter, diameter_origin=origin)
 
 
-def _best_step(look: Callable[[int], Probe], *, known: bool) -> tuple[int, float]:
-    """Step at which quality is best, and how far beside it the hill's top is.
+def _best_step(look: Callable[[int], Probe], *, known: bool) -> int:
+    """Step at which quality is best.
 
     What is known already and confirmed by the cells is not searched for.
     """
     if known and look(0).confirms:
-        return 0, 0.0
+        return 0
     step = search(look, KNOWN_STEPS if known else UNKNOWN_STEPS)
     if not known and look(step).quality < CONVINCING:
         step = max(UNKNOWN_STEPS, key=lambda step: look(step).quality)
-    return step, _vertex(*(look(step + d).quality for d in (-1, 0, 1)))
+    return step
 
 
 def _unknown(
@@ -243,7 +248,7 @@ def search(look: Callable[[int], Probe], steps: range) -> int:
         seen |= {step: look(step) for step in beside}
 
 
-def settle(look_at: Callable[[float], Probe], best: Probe, top: float) -> tuple[Probe, float]:
+def settle(look_at: Callable[[float], Probe], best: Probe) -> Probe:
     """Follow the cells' size to a guess at which they come out about as large as guessed.
 
     Parameters
@@ -251,26 +256,24 @@ def settle(look_at: Callable[[float], Probe], best: Probe, top: float) -> tuple[
     look_at : callable
         Probe at a diameter in pixels.
     best : Probe
-    top : float
-        Guess in pixels that ``best`` speaks for.
 
     Returns
     -------
-    Probe, float
-        The last probe that brought both closer together, and its guess; what was given where they
-        agree already.
+    Probe
+        The last one that brought guess and cells closer together; what was given where they agree
+        already.
     """
-    apart = abs(math.log(best.diameter_pixels / top))
+    apart = abs(math.log(best.ratio))
     if apart <= math.log(AGREEING_FACTOR):
-        return best, top
+        return best
     for _ in range(MOST_CORRECTIONS):
         closer = look_at(best.diameter_pixels)
         if closer.quality < LEAST or abs(math.log(closer.ratio)) >= apart:
             break
-        best, top, apart = closer, closer.guess_pixels, abs(math.log(closer.ratio))
+        best, apart = closer, abs(math.log(closer.ratio))
         if apart <= math.log(CONFIRMING_FACTOR):
             break
-    return best, top
+    return best
 
 
 def _points(ratio: float) -> int:
@@ -282,12 +285,6 @@ def _room(shape: tuple[int, ...], scale: CellScale) -> float:
     """How many cells side by side fill the image; along an axis thinner than a cell, one."""
     extents = (n * s / scale.diameter_pixels for n, s in zip(shape, scale.spacing, strict=True))
     return math.prod(max(1.0, extent) for extent in extents)
-
-
-def _vertex(before: float, at: float, after: float) -> float:
-    """Offset, within half a step, of the top of the parabola through three qualities."""
-    curvature = before - 2 * at + after
-    return 0.0 if curvature >= 0 else max(-0.5, min(0.5, 0.5 * (before - after) / curvature))
 
 
 def _probe(

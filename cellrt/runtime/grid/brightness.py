@@ -8,7 +8,9 @@ among many, haze adds low ones only. Noise cannot pass for signal, because a pea
 of the blocks' own noise and the contrast never falls below a multiple of it.
 
 Everything is measured on blocks of a quarter of a cell and kept on a grid of one node per cell, so
-that memory stays small, and interpolated linearly, so that tiles agree.
+that memory stays small, and interpolated linearly, so that tiles agree. How high a peak is depends
+on how blocks happen to lie on it, so that a wider field around the same cells would make them
+brighter or darker: two lattices of blocks look, each in the middle of the other's blocks.
 """
 
 from __future__ import annotations
@@ -48,10 +50,14 @@ NOISE_SPREAD = 0.78
 NOISE_RANGE = 4.0
 # A peak is so many times the noise above background.
 PEAK_NOISE = 8.0
+# Lattices of blocks in which peaks are looked for. Of ten ways to lie on an embryo, the contrast
+# differed by 4.3 % with one, by 1.7 % with two, and by 1.6 % with eight.
+LATTICES = 2
 # The reference is the height at which half of the sum of all peaks' heights lies. What is higher
-# than 1.5 times the 8 % highest (at least the third) counts no more than that: dirt is bright.
+# than 1.5 times the 8 % highest (at least the third of each lattice) counts no more than that: dirt
+# is bright.
 HIGHEST_SHARE = 0.08
-HIGHEST_LEAST = 3
+HIGHEST_LEAST = 3 * LATTICES
 HIGHEST_FACTOR = 1.5
 # Peaks below this share of the reference are haze. Others pull the contrast of their surroundings
 # (a Gaussian of 1.5 cells) towards their own height, at most by this factor each, against one peak
@@ -80,7 +86,7 @@ class Brightness:
     noise : float
         Standard deviation of block means that noise causes.
     peaks : int
-        Peaks above noise.
+        Peaks above noise, in both lattices.
     """
 
     step: int
@@ -155,23 +161,19 @@ class BrightnessMeter:
     def __init__(self, shape: tuple[int, int, int], diameter_voxels: float) -> None:
         self.block = max(1, round(diameter_voxels / BLOCKS_PER_CELL))
         self.shape = shape
-        blocks = tuple(-(-n // self.block) for n in shape)
-        self._sums = np.zeros(blocks, np.float64)
-        self._counts = np.zeros(blocks, np.int32)
+        self._lattices = [
+            _Lattice(number * self.block // LATTICES, self.block, shape)
+            for number in range(LATTICES)
+        ]
 
     def add(
         self, z: int, plane: NDArray[np.generic], fill: NDArray[np.bool_] | None = None
     ) -> None:
         """Take in one plane (y, x); voxels where ``fill`` is true take no part."""
-        layer = z // self.block
         fill = _NO_FILL if fill is None else fill
-        add_plane(
-            plane.astype(np.float32, copy=False),
-            fill,
-            self.block,
-            self._sums[layer],
-            self._counts[layer],
-        )
+        grey: FloatArray = plane.astype(np.float32, copy=False)
+        for lattice in self._lattices:
+            lattice.add(z, grey, fill)
 
     def measure(self, reference: float | None = None) -> Brightness:
         """Background and contrast from all planes added so far.
@@ -181,20 +183,14 @@ class BrightnessMeter:
         reference : float, optional
             Typical height of peaks, where it is known from a larger image.
         """
-        # Blocks of which more than three quarters are missing or fill say nothing; the others
-        # compare with each other although they differ in size.
-        full = self.block**3 if self._counts.size else 1
-        known = self._counts >= max(1, min(full, int(self._counts.max(initial=1))) // 4)
-        means = np.where(known, self._sums / np.maximum(self._counts, 1), np.nan).astype(np.float32)
+        means = self._lattices[0].means()
         first, changes = _window_quantiles(means)
         background = _smooth(first)
         # A slope of the light widens the windows' distributions; without it the quantile is right.
         background += _smooth(_window_quantiles(_above(means, background))[0])
-        above = _above(means, background)
         local, noise = _noise(changes)
-        peaks = np.zeros(means.shape, np.bool_)
-        mark_peaks(means, above, PEAK_NOISE * local, peaks)
-        where, heights = np.argwhere(peaks), above[peaks]
+        found = [lattice.peaks(background, PEAK_NOISE * local) for lattice in self._lattices]
+        where, heights = (np.concatenate(each) for each in zip(*found, strict=True))
         if reference is None:
             reference = reference_height(heights)
         if reference > 0:
@@ -206,6 +202,40 @@ class BrightnessMeter:
         return Brightness(
             self.block * NODE_STEP, background, contrast, reference, noise, len(heights)
         )
+
+
+class _Lattice:
+    """Sums over the blocks of an image, which begin at voxel `start` along every axis."""
+
+    def __init__(self, start: int, block: int, shape: tuple[int, int, int]) -> None:
+        self.start, self.block = start, block
+        blocks = tuple(max(1, -(-(n - start) // block)) for n in shape)
+        self._sums = np.zeros(blocks, np.float64)
+        self._counts = np.zeros(blocks, np.int32)
+
+    def add(self, z: int, plane: FloatArray, fill: NDArray[np.bool_]) -> None:
+        """Take in one plane (y, x)."""
+        if z >= self.start:
+            layer = (z - self.start) // self.block
+            sums, counts = self._sums[layer], self._counts[layer]
+            add_plane(plane, fill, self.start, self.block, sums, counts)
+
+    def means(self) -> FloatArray:
+        """Mean of each block, NaN where too little is known."""
+        # Blocks of which more than three quarters are missing or fill say nothing; the others
+        # compare with each other although they differ in size.
+        full = self.block**3 if self._counts.size else 1
+        known = self._counts >= max(1, min(full, int(self._counts.max(initial=1))) // 4)
+        means = np.where(known, self._sums / np.maximum(self._counts, 1), np.nan)
+        return means.astype(np.float32)
+
+    def peaks(self, background: FloatArray, least: FloatArray) -> tuple[Indices, FloatArray]:
+        """Blocks higher than all around them, and their heights above the background."""
+        means = self.means()
+        above = _above(means, background, self.start / self.block)
+        marked = np.zeros(means.shape, np.bool_)
+        mark_peaks(means, above, least, marked)
+        return np.argwhere(marked), above[marked]
 
 
 def measure_brightness(
@@ -245,8 +275,9 @@ def _contrast(
     cells = heights > HAZE * reference
     place = tuple(np.minimum(where[cells, axis] // NODE_STEP, nodes[axis] - 1) for axis in range(3))
     limit = math.log(LARGEST_PULL)
-    np.add.at(pulls, place, np.clip(np.log(heights[cells] / reference), -limit, limit))
-    np.add.at(counts, place, 1)
+    each = np.float32(1 / LATTICES)
+    np.add.at(pulls, place, each * np.clip(np.log(heights[cells] / reference), -limit, limit))
+    np.add.at(counts, place, each)
     # A Gaussian with a height of 1: it counts peaks.
     scale = np.float32((2 * math.pi) ** 1.5 * PULL_NODES**3)
     pulls, counts = (
@@ -294,10 +325,10 @@ def _window_quantiles(means: FloatArray) -> tuple[FloatArray, FloatArray]:
     return background, changes
 
 
-def _above(means: FloatArray, background: FloatArray) -> FloatArray:
-    """Block means less the interpolated background; NaN stays."""
+def _above(means: FloatArray, background: FloatArray, shift: float = 0.0) -> FloatArray:
+    """Means of blocks, which lie `shift` blocks behind, less the background there; NaN stays."""
     layers, rows, (low, high, weight) = (
-        _between(np.arange(length), NODE_STEP, nodes)
+        _between(np.arange(length) + shift, NODE_STEP, nodes)
         for length, nodes in zip(means.shape, background.shape, strict=True)
     )
     nodes = _mixed(background[..., low], background[..., high], weight)
@@ -308,7 +339,7 @@ def _above(means: FloatArray, background: FloatArray) -> FloatArray:
     return above
 
 
-def _between(places: Indices, step: int, nodes: int) -> Between:
+def _between(places: NDArray[Any], step: int, nodes: int) -> Between:
     """Nodes around places along an axis, and the weights of the second ones."""
     at = np.clip((places - (step - 1) / 2) / step, 0.0, nodes - 1.0)
     low = at.astype(np.int64)

@@ -33,15 +33,16 @@ DARKEST = -0.5
 
 
 @compiled
-def add_plane(plane, fill, block, sums, counts):  # type: ignore[no-untyped-def]
+def add_plane(plane, fill, start, block, sums, counts):  # type: ignore[no-untyped-def]
     """Add the pixels of a plane to the sums of a layer of blocks; an empty `fill` is none."""
-    for y in range(plane.shape[0]):
-        row = y // block
-        for x in range(plane.shape[1]):
+    for y in range(start, plane.shape[0]):
+        row = (y - start) // block
+        for x in range(start, plane.shape[1]):
             if fill.size and fill[y, x]:
                 continue
-            sums[row, x // block] += plane[y, x]
-            counts[row, x // block] += 1
+            column = (x - start) // block
+            sums[row, column] += plane[y, x]
+            counts[row, column] += 1
 
 
 @compiled
