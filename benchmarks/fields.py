@@ -33,7 +33,7 @@ FACTORS = (1, 10, 100, 1000)
 # A few dozen cells, so that a thousand times as much is computed within minutes.
 SHAPE = {"nuclei": (40, 64, 64), "membranes": (56, 64, 64)}
 DIAMETER = {"nuclei": 12.0, "membranes": 18.0}
-SIMULATED = 2
+SIMULATED = 1
 FEWEST_CELLS = 12
 REAL = ("Emb04_t501", "Emb09_t501")
 # On the model's grid; real stacks go only so far.
