@@ -45,6 +45,8 @@ EDGE = 96
 # are few, while one simulated stack tells little of others.
 PER_REAL_STACK = (10, 5)
 PER_SIMULATED_STACK = (3, 2)
+# Of each group of real stacks, how many are measured.
+PER_GROUP = 3
 # Simulated stacks beside those that `threshold.py` has.
 MORE_STACKS = 12
 # Accidents whose images become too large to be played often.
@@ -63,6 +65,8 @@ class Scene:
         What the model is told.
     inside : bool
         Whether it is of the model's world.
+    sparse : bool
+        Not all visible cells are in the truth.
     """
 
     stack: str
@@ -71,6 +75,7 @@ class Scene:
     truth: Image
     options: dict[str, Any]
     inside: bool = True
+    sparse: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,22 +98,20 @@ class Row:
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--fit", nargs="+", metavar="MODEL", help="bundled models, or files")
-    arguments.add_argument("--model", nargs="+", help="measure these models only, print only")
+    arguments.add_argument("--only", nargs="+", metavar="MODEL", help="measure these models only")
     options = arguments.parse_args()
     warnings.simplefilter("ignore", CellrtWarning)
     if options.fit:
         for name in options.fit:
             fit(name)
         return
-    names = options.model or list(training_records())
+    records = options.only or list(training_records())
+    names = [name for name in records if cellrt.load_model(name).card.confidence]
     rows: dict[str, list[Row]] = {}
     for name in names:
         cells = cellrt.Segmenter(name)
         rows[name] = [row(cells, scene) for scene in measured(name)]
     text = document(rows)
-    if options.model:
-        print(text)
-        return
     draw(rows)
     figures = {name: [asdict(r) for r in found] for name, found in rows.items()}
     write("confidence", "Confidence", text + "\n![](confidence.png)\n", figures)
@@ -124,7 +127,7 @@ def fit(name: str) -> None:
     ):
         result = run(cells, scene)
         if result is not None:
-            judged.append(judge_stack(result, scene.truth))
+            judged.append(judge_stack(result, scene.truth, ignore_unlabelled=scene.sparse))
             print(
                 f"{scene.stack:28} {scene.accident[:44]:44} AP50 {judged[-1].ap50:.3f}", flush=True
             )
@@ -158,7 +161,7 @@ def scenes(found: list[LabelledStack], card: ModelCard, purpose: str) -> Iterato
             rng = np.random.default_rng(zlib.crc32(f"{seed} {accident.name}".encode()))
             changed, left = accident.play(image, truth, rng)
             inside = accident not in OTHER_WORLDS
-            yield Scene(stack.name, accident.name, changed, left, told, inside)
+            yield Scene(stack.name, accident.name, changed, left, told, inside, stack.sparse)
         diameter = median_diameter(truth, stack.anisotropy)
         for factor in draw.sample((0.2, 3.0), 2 if stack.files else 1):
             wrong = {"diameter": factor * diameter, "anisotropy": stack.anisotropy}
@@ -166,7 +169,7 @@ def scenes(found: list[LabelledStack], card: ModelCard, purpose: str) -> Iterato
             # Enlarged fivefold, an eighth of the stack is enough to compute.
             edges = [n // 2 if factor < 1 else n for n in image.shape]
             part = _cut(image, edges), _cut(truth, edges)
-            yield Scene(stack.name, name, *part, wrong, False)
+            yield Scene(stack.name, name, *part, wrong, False, stack.sparse)
     other = {"nuclei": "membranes", "membranes": "nuclei"}[card.target]
     for number, style in enumerate(("typical", "random")):
         seed = SEED + number + 10 * (purpose == "fit")
@@ -196,10 +199,9 @@ def _cut(array: NDArray[Any], edges: Sequence[int] = (EDGE, EDGE, EDGE)) -> NDAr
 def measured(name: str) -> Iterator[Scene]:
     """Scenes of stacks that are held back."""
     card = cellrt.load_model(name).card
-    records = training_records()
     held_back = [
         stack
-        for stack in unseen(stacks(), records, per_group=5)
+        for stack in unseen(stacks(), training_records(), per_group=PER_GROUP)
         if stack.model == card.target and stack.files
     ]
     yield from scenes([*held_back, *simulated(card, SEED + 100, MORE_STACKS)], card, "measure")
@@ -218,7 +220,7 @@ def row(cells: cellrt.Segmenter, scene: Scene) -> Row:
     start = time.perf_counter()
     result = run(cells, scene)
     seconds = time.perf_counter() - start
-    judged = judge_stack(result, scene.truth)
+    judged = judge_stack(result, scene.truth, ignore_unlabelled=scene.sparse)
     found = Row(
         scene.stack,
         scene.accident,
@@ -226,7 +228,7 @@ def row(cells: cellrt.Segmenter, scene: Scene) -> Row:
         "simulated" not in scene.stack and not scene.stack.startswith(("nuclei ", "membranes ")),
         result.record["quality"]["expected_ap50"],
         judged.ap50,
-        np.asarray(result.table["confidence"]).tolist(),
+        judged.cells["confidence"].tolist(),
         judged.right.tolist(),
         result.record["seconds"]["judge"],
         seconds,
@@ -251,9 +253,9 @@ def document(rows: dict[str, list[Row]]) -> str:
         lines.append(
             (
                 Path(name).stem,
-                f"{_calibration([r for r in real if r.accident == UNDISTURBED.name]):.3f}",
-                f"{_calibration(real):.3f}",
-                f"{_calibration(own):.3f}",
+                _calibration([r for r in real if r.accident == UNDISTURBED.name]),
+                _calibration(real),
+                _calibration(own),
                 f"{statistics.fmean(near):.2f} of {len(near)}",
                 f"{statistics.fmean(n for n, r in zip(near, told, strict=True) if r.inside):.2f}",
                 f"{area_under_curve(found):.3f}",
@@ -272,20 +274,26 @@ def document(rows: dict[str, list[Row]]) -> str:
         "warned inside",
         "warned outside",
     )
+    names = {r.stack for found in rows.values() for r in found if r.real}
+    real_stacks = ", ".join(sorted(names)) or "none"
     return (
         "`confidence` in the table of cells is the probability that a cell matches a true one at "
         "an IoU of 0.5; the run record's `expected_ap50` is the average precision to be expected. "
         "Below: the expected calibration error (10 bins), how often the expected AP50 is within "
         "0.1 of the true one, and how well it separates stacks of the model's world, accidents "
-        "included, from others: another stain, another size, defocus, noise, saturation.\n\n"
+        "included, from others: another stain, another size, defocus, noise, saturation. Real "
+        f"stacks are {real_stacks}. Models that are not here say nothing about confidence.\n\n"
         + table(header, lines)
     )
 
 
-def _calibration(rows: list[Row]) -> float:
-    confidence = np.concatenate([np.asarray(r.confidence, float) for r in rows])
-    right = np.concatenate([np.asarray(r.right, bool) for r in rows])
-    return calibration_error(confidence, right)
+def _calibration(rows: list[Row]) -> str:
+    """Expected calibration error over all cells, and of how many."""
+    confidence = np.array([c for r in rows for c in r.confidence], float)
+    right = np.array([h for r in rows for h in r.right], bool)
+    if not len(right):
+        return "-"
+    return f"{calibration_error(confidence, right):.3f} of {len(right)} cells"
 
 
 def _or_none(expected: float | None) -> float:

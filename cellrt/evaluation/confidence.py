@@ -24,6 +24,7 @@ from cellrt.runtime.results.confidence import MEAN, term
 FloatArray = NDArray[np.float64]
 
 IOU = 0.5
+CONFIDENCE = "confidence"
 
 TERMS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "flows": (
@@ -45,7 +46,8 @@ class JudgedStack:
     Attributes
     ----------
     cells : dict of str to (cells,) float64 array
-        What speaks for and against each found cell: the decoder's evidence, and the table's.
+        What speaks for and against each found cell: the decoder's evidence, and the table's; and
+        the confidence, where the model has one already.
     right : (cells,) bool array
         Whether it matches a true cell.
     volume : dict of str to float
@@ -60,7 +62,9 @@ class JudgedStack:
     ap50: float
 
 
-def judge_stack(result: Any, truth: NDArray[np.integer[Any]]) -> JudgedStack:
+def judge_stack(
+    result: Any, truth: NDArray[np.integer[Any]], *, ignore_unlabelled: bool = False
+) -> JudgedStack:
     """Compare a result with the truth.
 
     Parameters
@@ -68,18 +72,25 @@ def judge_stack(result: Any, truth: NDArray[np.integer[Any]]) -> JudgedStack:
     result : cellrt.runtime.results.segmentation.Segmentation
         Of a model's own decoder.
     truth : integer array of the labels' shape
+    ignore_unlabelled : bool
+        For sparse truth: cells mostly without a label in it, that match none, are neither right nor
+        wrong and left out.
     """
     cell_terms, stack_terms = _terms(result.record["decoder"]["name"])
     overlaps = cell_overlaps(overlap_table(result.labels, truth))
     pairs = match_cells(overlaps, IOU)
     right = np.zeros(overlaps.prediction_ids.size, bool)
     right[overlaps.pair_prediction[pairs]] = True
+    known = right | ~overlaps.mostly_unlabelled if ignore_unlabelled else np.ones_like(right)
+    names = _names(cell_terms)
+    if CONFIDENCE in result.table.columns:
+        names.append(CONFIDENCE)
     evidence = result.record["quality"]["evidence"]
     return JudgedStack(
-        {name: np.asarray(result.table[name], np.float64) for name in _names(cell_terms)},
-        right,
+        {name: np.asarray(result.table[name], np.float64)[known] for name in names},
+        right[known],
         {name: float(evidence[name]) for name in _names(stack_terms) if name != MEAN},
-        score_matching(overlaps, IOU).average_precision,
+        score_matching(overlaps, IOU, ignore_unlabelled=ignore_unlabelled).average_precision,
     )
 
 

@@ -82,6 +82,12 @@ def test_cells_are_right_where_they_match_one_to_one():
     assert judged.ap50 == pytest.approx(1 / 4)
     assert judged.cells["touches_border"].tolist() == [1, 1, 1]
     assert judged.volume == {"unsure": 0.5, "flow_error": 0.1}
+    # Of sparse truth nobody knows whether there is a cell where none is labelled.
+    segmented = Result(found, measure(found).with_columns(evidence), record)
+    sparse = judge_stack(segmented, truth, ignore_unlabelled=True)
+    assert sparse.right.tolist() == [True, False]
+    assert sparse.cells["probability"].tolist() == [0.9, 0.8]
+    assert sparse.ap50 == pytest.approx(1 / 3)
 
 
 def test_what_cannot_be_fitted_is_refused():
