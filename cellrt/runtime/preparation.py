@@ -138,7 +138,7 @@ def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stag
         f"spacing z:y:x {':'.join(f'{s:.3g}' for s in scale.spacing)}: {scale.spacing_origin}",
     ):
         clock.progress.note(text)
-    warnings += scale.doubts(volume.shape)
+    warnings += scale.doubts(volume.shape, card)
     model_shape = scale.model_shape(volume.shape, card)
     if volume.is_2d:
         # One slice is shown to the network as a slab of equal slices as thick as a cell.

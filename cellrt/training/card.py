@@ -36,6 +36,7 @@ def make_card(net: Network, recipe: Recipe, name: str, scores: Sequence[Score] =
         voxel_size_um=recipe.model.voxel_size_um,
         outputs=(Output(OUTPUT, method.outputs),),
         diameter_range=recipe.augment.zoom,
+        coarsest_slices=recipe.augment.coarse_z[1],
         normalisation=LocalBrightness(recipe.model.nominal_diameter_voxels),
         two_dimensional=recipe.model.two_dimensional,
         multiple=net.size_multiple,

@@ -138,6 +138,8 @@ class ModelCard:
         when an image states its voxel size and no diameter is given.
     diameter_range : (float, float)
         Relative cell sizes seen in training, as factors of ``diameter_voxels``.
+    coarsest_slices : float
+        Largest distance of an image's slices seen in training, in voxels of the model's grid.
     multiple : int
         Tile edges and tile positions are multiples of this many voxels (total stride).
     output_stride : int
@@ -171,6 +173,7 @@ class ModelCard:
     voxel_size_um: float
     outputs: tuple[Output, ...]
     diameter_range: tuple[float, float] = (0.6, 1.6)
+    coarsest_slices: float = 4.0
     input_name: str = INPUT
     input_axes: str = "nczyx"
     channels: int = 1
@@ -292,7 +295,7 @@ def _check(card: ModelCard) -> None:
     need(card.unquantised in ("auto", "fp32"), f"unquantised {card.unquantised!r}")
     need(card.channels == 1, f"channels is {card.channels}, only 1 is supported")
     need(card.input_axes == "nczyx", f"input_axes {card.input_axes!r}, expected 'nczyx'")
-    for name in ("diameter_voxels", "voxel_size_um"):
+    for name in ("diameter_voxels", "voxel_size_um", "coarsest_slices"):
         value = getattr(card, name)
         need(math.isfinite(value) and value > 0, f"{name} must be above 0, is {value}")
     need(len(card.tile) == 3, "tile needs three edges (z, y, x)")

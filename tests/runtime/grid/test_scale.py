@@ -115,14 +115,32 @@ def test_tiny_crops_of_usual_cells_are_taken():
 def test_an_image_of_a_part_of_a_cell_is_a_warning_that_says_why():
     scale, *_ = known_scale(_volume("user", (2, 0.2, 0.2)), CARD)
     assert scale is not None
-    assert "0.5 of a cell wide" in scale.doubts(STACK.shape)[0]
-    assert "--voxel-size 2 0.2 0.2" in scale.doubts(STACK.shape)[0]
+    assert "0.5 of a cell wide" in scale.doubts(STACK.shape, CARD)[0]
+    assert "--voxel-size 2 0.2 0.2" in scale.doubts(STACK.shape, CARD)[0]
     scale, *_ = known_scale(_volume("file", (1, 0.5, 0.5)), CARD, anisotropy=0.01)
     assert scale is not None
-    (text,) = scale.doubts(STACK.shape)
+    (text,) = scale.doubts(STACK.shape, CARD)
     assert "slices together" in text
     assert "anisotropy given" in text
     scale, *_ = known_scale(_volume("file", (20, 20, 20)), CARD)
     assert scale is not None
-    assert "smaller than a pixel" in scale.doubts(STACK.shape)[0]
-    assert CellScale(16, (1, 1, 1), "", "").doubts(STACK.shape) == ()
+    assert "smaller than a pixel" in scale.doubts(STACK.shape, CARD)[0]
+    assert CellScale(16, (1, 1, 1), "", "").doubts(STACK.shape, CARD) == ()
+
+
+@pytest.mark.parametrize(("z", "warned"), [(2.0, False), (2.1, False), (3.0, True), (8.0, True)])
+def test_slices_farther_apart_than_in_training_are_a_warning(z, warned):
+    volume = volume_from_array(STACK, voxel_size_um=(z, 0.5, 0.5))
+    scale, _, _ = known_scale(volume, CARD)
+    assert scale is not None
+    found = [text for text in scale.doubts(volume.shape, CARD) if "slices thick" in text]
+    assert bool(found) == warned
+    finer = dataclasses.replace(CARD, coarsest_slices=1.0)
+    assert any("at least 16" in text for text in scale.doubts(volume.shape, finer))
+
+
+def test_one_slice_has_no_distance_to_doubt():
+    volume = volume_from_array(STACK[:1], voxel_size_um=(9.0, 0.5, 0.5))
+    scale, _, _ = known_scale(volume, CARD)
+    assert scale is not None
+    assert not any("slices thick" in text for text in scale.doubts(volume.shape, CARD))
