@@ -29,14 +29,18 @@ CONFIDENCE = "confidence"
 TERMS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "flows": (
         ("logit probability", "log flow_error", "plain touches_border"),
-        (f"logit {MEAN}", "log unsure", "log flow_error"),
+        (f"plain {MEAN}", "log unsure", "log flow_error"),
     ),
     "tascan": (
         ("logit class_match", "logit interior_share", "plain touches_border"),
-        (f"logit {MEAN}", "log class_mismatch", "log missed"),
+        (f"plain {MEAN}", "log class_mismatch", "log missed"),
     ),
 }
-"""By decoder: the terms for cells, and those for stacks."""
+"""By decoder: the terms for cells, and those for stacks.
+
+The mean confidence of a stack's cells enters twice, as what it says of a stack levels off sooner
+than its logit does.
+"""
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ def _terms(decoder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _names(terms: Sequence[str]) -> list[str]:
-    return [name.partition(" ")[2] for name in terms]
+    return list(dict.fromkeys(name.partition(" ")[2] for name in terms))
 
 
 def _columns(terms: Sequence[str], known: Mapping[str, FloatArray]) -> FloatArray:

@@ -44,6 +44,7 @@ def test_the_fit_finds_the_weights_and_is_calibrated():
     assert set(found.stack) == {
         "constant",
         "logit mean_confidence",
+        "plain mean_confidence",
         "log unsure",
         "log flow_error",
     }
