@@ -16,6 +16,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,11 @@ import cellrt
 from cellrt.errors import CellrtError, CellrtWarning
 from cellrt.evaluation.confidence import calibration_error, fit_confidence, judge_stack
 from cellrt.graph.file import embed_card, write_graph
+from cellrt.runtime.decoding.flows import cells as flow_cells
 from cellrt.runtime.model.card import ModelCard
+from cellrt.simulation.styles import simulate_style
 
+COST_SHAPE, COST_REPEATS = (96, 160, 160), 3
 DOUBTS = ("few of these cells", "no cells were found")
 SEED = 960_000
 # Simulated stacks are cut to this edge: what confidence needs is many kinds of stacks.
@@ -111,7 +115,7 @@ def main() -> None:
     for name in names:
         cells = cellrt.Segmenter(name)
         rows[name] = [row(cells, scene) for scene in measured(name)]
-    text = document(rows)
+    text = document(rows) + "\n" + costs(names)
     draw(rows)
     figures = {name: [asdict(r) for r in found] for name, found in rows.items()}
     write("confidence", "Confidence", text + "\n![](confidence.png)\n", figures)
@@ -285,6 +289,49 @@ def document(rows: dict[str, list[Row]]) -> str:
         f"stacks are {real_stacks}. Models that are not here say nothing about confidence.\n\n"
         + table(header, lines)
     )
+
+
+def costs(names: Sequence[str]) -> str:
+    """What confidence and verdict cost, as a share of the whole run."""
+    lines = []
+    for name in names:
+        model = cellrt.load_model(name)
+        stack = simulate_style(model.card.target, seed=SEED, shape=COST_SHAPE)
+        cells = cellrt.Segmenter(model)
+        told = {"diameter": model.card.diameter_voxels, "anisotropy": 1.0}
+        cells(stack.image, **told)
+        shares = []
+        for _ in range(COST_REPEATS):
+            with _timed() as spent:
+                start = time.perf_counter()
+                result = cells(stack.image, **told)
+                whole = time.perf_counter() - start
+            shares.append((sum(spent) + result.record["seconds"]["judge"]) / whole)
+        lines.append([Path(name).stem, f"{min(shares):.1%} to {max(shares):.1%}"])
+    return (
+        f"Beside what the decoder computes anyway, that takes of a run over {COST_SHAPE} voxels "
+        f"({COST_REPEATS} times; target: at most 5 %):\n\n"
+        + table(("model", "share of the run"), lines)
+    )
+
+
+@contextmanager
+def _timed() -> Iterator[list[float]]:
+    """Seconds that the flow decoder spends on evidence for the stack, and for nothing else."""
+    spent: list[float] = []
+    doubts = flow_cells._doubts
+
+    def timed(*arguments: Any) -> Any:
+        start = time.perf_counter()
+        found = doubts(*arguments)
+        spent.append(time.perf_counter() - start)
+        return found
+
+    flow_cells._doubts = timed
+    try:
+        yield spent
+    finally:
+        flow_cells._doubts = doubts
 
 
 def _calibration(rows: list[Row]) -> str:
