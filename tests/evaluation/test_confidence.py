@@ -43,7 +43,6 @@ def test_the_fit_finds_the_weights_and_is_calibrated():
     assert found.cell["plain touches_border"] == pytest.approx(0, abs=0.1)
     assert set(found.stack) == {
         "constant",
-        "logit mean_confidence",
         "plain mean_confidence",
         "log unsure",
         "log flow_error",
