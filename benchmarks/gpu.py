@@ -166,7 +166,11 @@ def _queue(session: Session, tiles: np.ndarray) -> tuple[Callable[[], Any], Call
     session.reserve(len(tiles), tiles.shape[2:])
     image = session.gpu.empty(tiles.shape, np.float32, session.stream)
     image.copy_to_device(tiles, stream=session.stream)
-    shape = (len(tiles), session.output_channels, *tiles.shape[2:])
+    shape = (
+        len(tiles),
+        session.output_channels,
+        *(n // session.output_stride for n in tiles.shape[2:]),
+    )
     fields = session.gpu.empty(shape, np.float32, session.stream)
     return lambda: session.enqueue(image, fields), session.stream.synchronize
 

@@ -103,7 +103,7 @@ def judge(
     """Compare with fp32; of several engines the one that agrees least."""
     reference = onnxruntime_infer(exact.SerializeToString())
     decoder = decoder_for(model.card, keep_to_cpu="precision is what is compared")
-    decode = partial(decode_fields, decoder=decoder)
+    decode = partial(decode_fields, decoder=decoder, stride=model.card.output_stride)
     tolerance = TOLERANCES[candidate.precision]
     engines = []
     for serialised in candidate.judged:

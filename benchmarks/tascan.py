@@ -47,7 +47,7 @@ from cellrt.runtime.decoding.labels.distance import squared_distance
 HOLES = 0.0005  # share of membrane voxels that are the centre of a hole
 FIRST_USE = """\
 from cellrt.runtime.decoding.classes.decoder import TASCAN
-TASCAN.make(TASCAN.parameters(), "").warm_up()"""
+TASCAN.make(TASCAN.parameters(), None, "").warm_up()"""
 DECODERS: dict[str, tuple[Callable[..., np.ndarray], Any]] = {
     "TASCAN": (decode_supervoxels, TascanParameters(min_radius=SMALLEST)),
     "watershed": (decode_watershed, WatershedParameters(min_radius=SMALLEST)),

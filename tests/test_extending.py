@@ -19,6 +19,7 @@ from cellrt.cli.main import _run
 from cellrt.errors import EngineError
 from cellrt.evaluation.scores import evaluate
 from cellrt.runtime.decoding import registry
+from cellrt.runtime.decoding.base import Outputs
 from cellrt.runtime.grid.model_image import prepare_image
 from cellrt.runtime.image import formats
 from cellrt.runtime.model.card import Normalisation, Output
@@ -143,7 +144,7 @@ def test_a_family_that_takes_tiles_holds_37_channels_of_peaks_only(outside):
     channels = ("foreground", *(f"harmonic_{i}" for i in range(36)))
     family = registry.find_family("peaks")
     assert family.fits(channels)
-    decoder = family.make(family.parameters(min_voxels=5), "")
+    decoder = family.make(family.parameters(min_voxels=5), Outputs(channels), "")
     _, truth = balls()
     # Peaked, so that each ball has one highest voxel.
     peaked = ndimage.distance_transform_edt(truth > 0) + np.linspace(0, 0.1, truth.size).reshape(

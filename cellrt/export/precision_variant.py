@@ -195,7 +195,7 @@ def check_variant(
     """
     reference = onnxruntime_infer(exact.SerializeToString())
     expected = [reference(tile) for tile in tiles]
-    decode = partial(decode_fields, decoder=decoder_for(card))
+    decode = partial(decode_fields, decoder=decoder_for(card), stride=card.output_stride)
     tolerance = TOLERANCES[precision]
     engines = [(n, infer, tolerance) for n, infer in _engines(exact, graph, precision, card)]
     results = compare(engines, tiles, expected, decode)

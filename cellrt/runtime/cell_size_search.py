@@ -307,7 +307,13 @@ def _probe(
     shape = tuple(
         min(p, max(1, round(n * f))) for n, p, f in zip(crop.shape, PROBE, factors, strict=True)
     )
-    grid = plan_tiles((shape[0], shape[1], shape[2]), halo=0, multiple=card.multiple, tile=tile)
+    grid = plan_tiles(
+        (shape[0], shape[1], shape[2]),
+        halo=0,
+        multiple=card.multiple,
+        stride=card.output_stride,
+        tile=tile,
+    )
     prepared = prepare_image(crop, grid.shape, card.normalisation)
     kept, _ = network_fields(prepared, grid, session, decoder)
     ready()

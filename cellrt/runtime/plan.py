@@ -18,6 +18,10 @@ from cellrt.runtime.network.tiles import TileGrid, largest_halo, plan_tiles
 
 # Measured with the bundled networks in OpenVINO: interpreter, libraries and compiled kernels.
 BASE_BYTES = 330_000_000
+# Those networks have four channels. Of more, the engine's copy, the one that is merged and that
+# which comes meanwhile are alive at once.
+MEASURED_CHANNELS = 4
+COPIES_OF_FIELDS = 3
 LABEL_BYTES_PER_VOXEL = 4
 # A GPU's work takes of the host what its libraries and pieces on their way take, and the tiles that
 # wait for it: of two batches, float32.
@@ -99,7 +103,7 @@ def check_halo(halo: int, card: ModelCard, tile: Shape | None) -> None:
     """
     edge = max(tile) if tile else math.isqrt(TILE_VOXELS[0] // card.multiple)
     most = largest_halo(edge, card.blend, card.multiple)
-    if halo > most:
+    if -(-halo // card.output_stride) * card.output_stride > most:
         of = "tiles of {} x {} x {} voxels".format(*tile) if tile else "any stack"
         raise UsageError(
             f"--halo is {halo} and leaves no room inside of a tile; expected at most "
@@ -157,6 +161,7 @@ def make_plan(
             halo=card.halo if halo is None else halo,
             blend=card.blend,
             multiple=card.multiple,
+            stride=card.output_stride,
             max_voxels=max_voxels,
             tile=tile,
             layers="few" if on_host else "many",  # several GPUs share them
@@ -186,8 +191,10 @@ def _working_bytes(
     tile_voxels = math.prod(grid.tile)
     if on_host:
         merged = len(card.outputs[0].channels[decoder.merged])
-        network += 4 * merged * sum(merge_values(grid))
+        network += 4 * merged * sum(merge_values(grid.outputs))
         network += (card.activation_bytes + ENGINE_BYTES_PER_VOXEL) * tile_voxels
+        values = len(card.outputs[0].channels) * math.prod(grid.outputs.tile)
+        network += COPIES_OF_FIELDS * 4 * max(0, values - MEASURED_CHANNELS * tile_voxels)
     else:
         network += DEVICE_HOST_BYTES + DEVICE_HOST_BYTES_PER_VOXEL * max(tile_voxels, BATCH_VOXELS)
     decoding = decoder.working_bytes * model_voxels

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cellrt.errors import EngineError, ResourceError
-from cellrt.runtime.decoding.base import Place, WholeCollector
-from cellrt.runtime.decoding.classes.decoder import TASCAN
+from cellrt.runtime.decoding.base import Outputs, Place, WholeCollector
+from cellrt.runtime.decoding.classes.decoder import CLASS_OUTPUTS, TASCAN
 from cellrt.runtime.decoding.classes.tascan import TascanParameters
 from cellrt.runtime.decoding.flows import gpu_or_cpu
 from cellrt.runtime.decoding.flows.cells import FlowParameters
@@ -469,7 +469,7 @@ def classes(image):
 
 DECODERS = {
     "flows": (FlowDecoder(FlowParameters()), words),
-    "classes": (TASCAN.make(TascanParameters(), ""), classes),
+    "classes": (TASCAN.make(TascanParameters(), Outputs(CLASS_OUTPUTS), ""), classes),
 }
 
 
@@ -658,3 +658,47 @@ def test_large_arrays_come_to_the_host_in_pieces(monkeypatch, dtype):
     np.testing.assert_array_equal(transfer.to_host(there), array)
     np.testing.assert_array_equal(host_array(there), array)
     assert host_array(array) is array
+
+
+class HalfSession(Session):
+    """A network whose output has half as many voxels along each axis."""
+
+    output_stride = 2
+
+    def __init__(self, **options):
+        super().__init__(compute=halved, **options)
+
+
+def halved(image):
+    n, _, z, y, x = image.shape
+    mean = image.reshape(n, 1, z // 2, 2, y // 2, 2, x // 2, 2).mean(axis=(3, 5, 7))
+    place = np.arange(mean[0].size, dtype=np.float32).reshape(mean.shape[1:]) / mean[0].size
+    return np.concatenate([mean + place, 2 * mean - place], axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize("decoder", [Keep, KeepTiles])
+def test_outputs_with_a_stride_are_the_hosts(decoder):
+    shape = (13, 17, 45)
+
+    class Strided(decoder):
+        def collector(self, shape):
+            return super().collector(tuple(-(-n // 2) for n in shape))
+
+    class Host(Plain):
+        def infer(self, image):
+            return halved(image)
+
+    grid = plan_tiles(shape, halo=1, blend=2, multiple=4, stride=2, tile=TILE)
+    image = prepare_image(volume(shape), shape, Normalisation())
+    done = []
+    there, _ = network_fields(image, grid, HalfSession(), Strided(), done.append)
+    here, _ = network_fields(image, grid, Host(), Strided())
+    assert sum(done) == np.prod(shape)
+    if decoder is KeepTiles:
+        for (start, own, fields), (start_, own_, fields_) in zip(there[1], here[1], strict=True):
+            assert (start, own) == (start_, own_)
+            np.testing.assert_allclose(fields, fields_, atol=1e-6)
+        there, here = there[0], here[0]
+    np.testing.assert_allclose(there, here, rtol=0, atol=1e-6)
+    golden = HalfSession().infer(image.read((0, 0, 0), TILE)[None, None])
+    assert golden.shape == (1, 2, *(n // 2 for n in TILE))

@@ -84,6 +84,8 @@ class Decoded:
 class Block:
     """A finished piece of the merged fields: a z-slab, cut along y, whole along x.
 
+    In voxels of the network's output, which may have a stride.
+
     ``fields`` has shape (channels, depth, height, x), float32, and is valid until the next block is
     asked for.
     """
@@ -95,7 +97,7 @@ class Block:
 
 @dataclass(frozen=True)
 class TileFields:
-    """Everything the network says of one tile, as it says it.
+    """Everything the network says of one tile, as it says it: in voxels of its output.
 
     Parameters
     ----------
@@ -194,7 +196,10 @@ class Decoder(Protocol):
         ...
 
     def collector(self, shape: Shape) -> Collector:
-        """Begin to collect the fields of a volume (z, y, x) on the model's grid."""
+        """Begin to collect the fields of a volume (z, y, x) on the model's grid.
+
+        Fields have fewer voxels where the network's outputs have a stride.
+        """
         ...
 
     def decode(self, kept: Any, *, mode: Mode) -> Decoded:
@@ -208,6 +213,22 @@ class Decoder(Protocol):
     def agreement(self, decoded: Decoded, kept: Any) -> float:
         """How well the cells explain the fields they came from, 0 to 1."""
         ...
+
+
+class Outputs(NamedTuple):
+    """What a network says of its input.
+
+    Attributes
+    ----------
+    channels : tuple of str
+        Names of the fields.
+    stride : int
+        Voxels of the model's grid, along every axis, per voxel of the fields: field voxel i covers
+        those from ``stride * i`` on.
+    """
+
+    channels: tuple[str, ...]
+    stride: int = 1
 
 
 class Family(NamedTuple):
@@ -225,14 +246,18 @@ class Family(NamedTuple):
         A frozen dataclass. Fields are of the types that
         :mod:`cellrt.runtime.decoding.parameters` reads; values out of range raise InputError.
     make : callable
-        Given its parameters, and why a GPU must not be used: empty where it may.
+        Given its parameters, the outputs it is for, and why a GPU must not be used: empty where it
+        may.
+    strided : bool
+        Whether it takes outputs with a stride.
     """
 
     name: str
     needs: str
     fits: Callable[[tuple[str, ...]], bool]
     parameters: type
-    make: Callable[[Any, str], Decoder]
+    make: Callable[[Any, Outputs, str], Decoder]
+    strided: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cellrt.errors import CellrtError, InputError, UsageError
-from cellrt.runtime.decoding.base import Decoder, Family
+from cellrt.runtime.decoding.base import Decoder, Family, Outputs
 from cellrt.runtime.decoding.parameters import with_values
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ _FAMILIES: dict[str, str | Family] = {
     "watershed": "cellrt.runtime.decoding.classes.decoder:WATERSHED",
     "dbscan": "cellrt.runtime.decoding.classes.decoder:DBSCAN",
 }
+
+
+# Of outputs that an error lists.
+_MOST_NAMES = 6
 
 
 def register_family(family: Family) -> None:
@@ -91,11 +95,12 @@ def decoder_for(
         known = ", ".join(_FAMILIES)
         raise InputError(f"model {card.name!r} asks for the decoder {chosen!r}; known: {known}")
     family = find_family(chosen)
-    channels = card.outputs[0].channels
-    if not family.fits(channels):
-        fitting = [other for other in _FAMILIES if find_family(other).fits(channels)]
+    outputs = Outputs(card.outputs[0].channels, card.output_stride)
+    if not _fits(family, outputs):
+        fitting = [other for other in _FAMILIES if _fits(find_family(other), outputs)]
+        stride = f", one for {outputs.stride}³ voxels" if outputs.stride > 1 else ""
         raise InputError(
-            f"model {card.name!r} has the outputs {', '.join(channels)}; "
+            f"model {card.name!r} has the outputs {_names(outputs.channels)}{stride}; "
             f"the decoder {chosen!r} needs {family.needs}; "
             f"decoders that fit: {', '.join(fitting) or 'none'}"
         )
@@ -107,4 +112,15 @@ def decoder_for(
             raise InputError(
                 f"model {card.name!r}: decoder parameters are not valid ({error}); export it again"
             ) from None
-    return family.make(with_values(values, parameters or {}, chosen), keep_to_cpu)
+    return family.make(with_values(values, parameters or {}, chosen), outputs, keep_to_cpu)
+
+
+def _fits(family: Family, outputs: Outputs) -> bool:
+    return family.fits(outputs.channels) and (outputs.stride == 1 or family.strided)
+
+
+def _names(channels: tuple[str, ...]) -> str:
+    """Names of channels, of which there may be a hundred."""
+    if len(channels) <= _MOST_NAMES:
+        return ", ".join(channels)
+    return f"{', '.join(channels[: _MOST_NAMES - 1])}, ... {channels[-1]} ({len(channels)} in all)"

@@ -49,6 +49,7 @@ class _Way:
     ----------
     session : DeviceSession
     grid : TileGrid
+        Of the outputs.
     sums : DeviceSums
         Where blocks lie.
     out : HandOver
@@ -84,14 +85,14 @@ class Whole(_Way):
 
     def take(self, block: Block) -> None:
         """Queue the reduction of a finished block."""
-        depth, height, width = block.fields.shape
+        depth = block.z.stop - block.z.start
         _, rows, columns = self._grid.shape
         start = (block.z.start * rows + block.y.start) * columns
         place = (self._kept, start, rows, self._wrong.there)
         self._sums.reduce(self._kernel, block.fields, 0, depth, *place)
         self._wrong.fetch(self._session.stream)
         self._out.refuse(bool(self._wrong))  # in one of the blocks before, which is early enough
-        self._out.finished(block.z, block.y, depth * height * width)
+        self._out.finished(block.z, block.y)
 
     def finish(self) -> None:
         """Wait for all that is queued, and hand it over."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
@@ -31,6 +30,7 @@ class HandOver:
     ----------
     decoder : Decoder
     grid : TileGrid
+        What is handed over is in voxels of its outputs.
     precision : str
         What the network computes in, for the error about values that are no numbers.
     advance : callable
@@ -90,7 +90,7 @@ class HandOver:
                 self._check(whole)
                 with self._lock:
                     collector = cast(TileCollector, self._collector)
-                    collector.add_tile(TileFields(tile.start, self._grid.own(tile), whole))
+                    collector.add_tile(TileFields(tile.start, self._grid.outputs.own(tile), whole))
             yield tile, fields[self.merged]
 
     def block(self, block: Block) -> None:
@@ -104,13 +104,13 @@ class HandOver:
         self._check(block.fields)
         with self._lock:
             self._collector.add(block)
-            self.finished(block.z, block.y, math.prod(block.fields.shape[1:]))
+            self.finished(block.z, block.y)
 
     def reduced(self, z: slice, y: slice, values: NDArray[Any]) -> None:
         """Hand over what a GPU made of a block, on the host; from any thread."""
         with self._lock:
             cast(ReducedCollector, self._collector).put(z, y, values)
-            self.finished(z, y, values.size)
+            self.finished(z, y)
 
     def whole(self, kept: Any) -> None:
         """Hand over what a GPU made of the volume and holds, of which all blocks are finished."""
@@ -119,11 +119,14 @@ class HandOver:
         kept = kept if reduction.stays else host_array(kept)
         cast(ReducedCollector, self._collector).put_whole(kept)
 
-    def finished(self, z: slice, y: slice, voxels: int) -> None:
+    def finished(self, z: slice, y: slice) -> None:
         """Count a block; after a new start blocks come a second time."""
         if (z.start, y.start) not in self._finished:
             self._finished.add((z.start, y.start))
-            self._advance(voxels)
+            depth, height, width = self._grid.shape
+            stride = self._grid.stride
+            rows = min(stride * y.stop, height) - stride * y.start
+            self._advance((min(stride * z.stop, depth) - stride * z.start) * rows * width)
 
     def kept(self) -> Any:
         """What the decoder decodes, once everything was handed over."""

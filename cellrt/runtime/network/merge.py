@@ -113,13 +113,14 @@ def predict(
     read : callable
         Gives the normalised image of a tile, float32 (z, y, x).
     networks : sequence of callable
-        The network, once per device: (1, 1, z, y, x) -> (1, channels, z, y, x). Each is called
-        from a thread of its own; tiles are dealt out in turn.
+        The network, once per device: (1, 1, z, y, x) -> (1, channels, z, y, x), with as many
+        voxels as the grid's outputs have. Each is called from a thread of its own; tiles are dealt
+        out in turn.
 
     Yields
     ------
     (Tile, ndarray)
-        In the grid's order; fields of shape (channels, z, y, x).
+        In the grid's order, as tiles of its outputs; fields of shape (channels, z, y, x).
     """
     workers = [ThreadPoolExecutor(1, thread_name_prefix="network") for _ in networks]
     pending: deque[tuple[Tile, Future[Fields]]] = deque()
@@ -130,9 +131,9 @@ def predict(
             pending.append((tile, workers[which].submit(networks[which], image[None, None])))
             if len(pending) > len(networks):
                 first, future = pending.popleft()
-                yield first, future.result()[0]
+                yield grid.output(first), future.result()[0]
         for first, future in pending:
-            yield first, future.result()[0]
+            yield grid.output(first), future.result()[0]
     finally:
         for worker in workers:
             worker.shutdown(wait=True, cancel_futures=True)
@@ -149,9 +150,10 @@ def merge(
     Parameters
     ----------
     grid : TileGrid
+        Of what is merged: the outputs' where they have a stride.
     predictions : iterable of (Tile, array)
-        In the grid's order, as :func:`predict` gives them; (channels, z, y, x), float32, in
-        `memory`.
+        In the grid's order, as :func:`predict` gives them, in voxels of its outputs; (channels, z,
+        y, x), float32, in `memory`.
     memory : Sums, optional
         Where to sum; the host's by default.
     first : int

@@ -80,6 +80,6 @@ def network_fields(
         return infer
 
     tiles = predict(grid, read, [network(i) for i in range(len(sessions))])
-    for block in merge(grid, out.tiles(tiles)):
+    for block in merge(grid.outputs, out.tiles(tiles)):
         out.block(block)
     return out.kept(), max(seconds)

@@ -141,9 +141,10 @@ def _first_room(session: DeviceSession, grid: TileGrid, merged: int, keep: int) 
     """What should fit into the free memory, where `keep` bytes per voxel may be kept there."""
     voxels = math.prod(grid.tile)
     # Image twice, fields once, and what the network needs in between.
-    tile_bytes = voxels * (4 * (2 + session.output_channels) + WORK_BYTES_PER_VOXEL)
-    row, carried = (4 * merged * values for values in merge_values(grid))
-    kept = keep * math.prod(grid.shape)
+    fields = 4 * session.output_channels * math.prod(grid.outputs.tile)
+    tile_bytes = voxels * (4 * 2 + WORK_BYTES_PER_VOXEL) + fields
+    row, carried = (4 * merged * values for values in merge_values(grid.outputs))
+    kept = keep * math.prod(grid.outputs.shape)
     labels = LABEL_BYTES * math.prod(grid.shape)
     # The row that is summed, and two that are on their way to the host.
     room = MEMORY_SHARE * session.gpu.free_bytes - 3 * row
@@ -188,7 +189,7 @@ class _Run:
         carried = None if room.carried else lambda shape: gpu.in_host_memory(shape, np.float32)
         self.sums = DeviceSums(gpu, session.stream, carried)
         way = Whole if room.kept else InPieces
-        self.collect = way(session, grid, self.sums, out)
+        self.collect = way(session, grid.outputs, self.sums, out)
         self.marks: list[tuple[Any, Any]] = []
         since, self.first, stop = band
         tiles = [tile for tile in grid if since <= tile.index[0] < stop]
@@ -199,9 +200,9 @@ class _Run:
 
     def _make_room(self) -> None:
         """Take the rest of the memory, which takes about as long as reading the first tiles."""
-        session, tile = self.session, self.grid.tile
+        session = self.session
         self.uploads.append(self._upload(1))
-        shape = (self.batch, session.output_channels, *tile)
+        shape = (self.batch, session.output_channels, *self.grid.outputs.tile)
         self.fields = session.gpu.empty(shape, np.float32, session.stream)
         self.collect.make_room()
 
@@ -209,7 +210,7 @@ class _Run:
         """Run everything; returns the seconds of the network."""
         tiles = self.out.tiles(self._predict(), self._to_host)
         try:
-            for block in merge(self.grid, tiles, self.sums, self.first):
+            for block in merge(self.grid.outputs, tiles, self.sums, self.first):
                 self.collect.take(block)
             self.collect.finish()
         except BaseException:
@@ -242,7 +243,7 @@ class _Run:
                 self.marks.append((begin, end))
                 upload.used.record(stream)
                 for index, tile in enumerate(batch):
-                    yield tile, self.fields[index]
+                    yield self.grid.output(tile), self.fields[index]
 
     def _to_host(self, fields: Any) -> NDArray[np.float32]:
         """Copy a tile's fields, for decoders that want tiles; the device waits meanwhile."""

@@ -17,7 +17,7 @@ import bisect
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -74,6 +74,12 @@ class AxisTiles:
         ]
         return np.stack(covered).astype(np.float32)
 
+    def coarser(self, stride: int) -> AxisTiles:
+        """The same tiles in voxels that are ``stride`` times as long."""
+        starts = tuple(start // stride for start in self.starts)
+        length, halo = -(-self.length // stride), -(-self.halo // stride)
+        return replace(self, length=length, tile=self.tile // stride, starts=starts, halo=halo)
+
     def own(self, index: int) -> slice:
         """Part of a tile that is nearer to its middle than to any other tile's."""
         start = self.starts[index]
@@ -111,9 +117,17 @@ class Tile:
 
 @dataclass(frozen=True)
 class TileGrid:
-    """Tiles of a volume (z, y, x), iterated in raster order: z slowest, x fastest."""
+    """Tiles of a volume (z, y, x), iterated in raster order: z slowest, x fastest.
+
+    Parameters
+    ----------
+    axes : three AxisTiles
+    stride : int
+        Voxels of the volume, along every axis, per voxel of what the network says of it.
+    """
 
     axes: tuple[AxisTiles, AxisTiles, AxisTiles]
+    stride: int = 1
 
     @property
     def shape(self) -> Shape:
@@ -129,6 +143,18 @@ class TileGrid:
     def computed_voxels(self) -> int:
         """Voxels the network computes, overlaps included."""
         return len(self) * math.prod(self.tile)
+
+    @cached_property
+    def outputs(self) -> TileGrid:
+        """The same tiles as the network returns them: in voxels of its output."""
+        if self.stride == 1:
+            return self
+        z, y, x = (axis.coarser(self.stride) for axis in self.axes)
+        return TileGrid((z, y, x))
+
+    def output(self, tile: Tile) -> Tile:
+        """A tile as one of the grid of outputs."""
+        return Tile(tile.index, _triple(start // self.stride for start in tile.start))
 
     def own(self, tile: Tile) -> tuple[slice, slice, slice]:
         """Box (z, y, x) in a tile that is its own: where it meets another, each has half.
@@ -153,6 +179,7 @@ def plan_tiles(
     halo: int,
     blend: int = 8,
     multiple: int = 8,
+    stride: int = 1,
     max_voxels: int = 1 << 20,
     tile: Shape | None = None,
     weighting: Weighting = "distance",
@@ -170,8 +197,10 @@ def plan_tiles(
     blend : int
         Width of the transition between neighbours in voxels.
     multiple : int
-        Stride of the network: tile edges and starts are multiples of it, so that down-sampling
-        falls on the same voxels in every tile.
+        Largest stride inside the network: tile edges and starts are multiples of it, so that
+        down-sampling falls on the same voxels in every tile.
+    stride : int
+        Stride of the network's output, a divisor of ``multiple``. The halo is rounded up to it.
     max_voxels : int
         Largest tile, for engines that take any shape. Among the tilings that fit, the one that
         computes the fewest voxels is taken.
@@ -190,6 +219,7 @@ def plan_tiles(
     """
     if halo < 0 or halo != int(halo):
         raise UsageError(f"halo is {halo}; expected a whole number of voxels, 0 or more")
+    halo = -(-halo // stride) * stride
     overlap = 2 * halo + blend
     if tile is not None:
         if any(edge % multiple for edge in tile):
@@ -198,7 +228,7 @@ def plan_tiles(
             _axis(n, edge, halo, overlap, multiple, weighting)
             for n, edge in zip(shape, tile, strict=True)
         ]
-        return TileGrid((axes[0], axes[1], axes[2]))
+        return TileGrid((axes[0], axes[1], axes[2]), stride)
     candidates = [_candidates(n, overlap, multiple) for n in shape]
     best: tuple[float, Shape] | None = None
     for combination in itertools.product(*candidates):
@@ -223,7 +253,13 @@ def plan_tiles(
             f"{max_voxels:,} voxels that fit into memory; {advice}"
         )
     return plan_tiles(
-        shape, halo=halo, blend=blend, multiple=multiple, tile=best[1], weighting=weighting
+        shape,
+        halo=halo,
+        blend=blend,
+        multiple=multiple,
+        stride=stride,
+        tile=best[1],
+        weighting=weighting,
     )
 
 

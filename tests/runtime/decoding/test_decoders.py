@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellrt.errors import InputError
-from cellrt.runtime.decoding.base import Block, decode_fields
+from cellrt.runtime.decoding.base import Block, Outputs, decode_fields
 from cellrt.runtime.decoding.classes.baselines import (
     DbscanParameters,
     WatershedParameters,
@@ -53,7 +53,7 @@ HUGE = (2048, 1024, 1025)
 def decoder_of(name, parameters):
     if name == "dbscan":
         pytest.importorskip("sklearn", reason="scikit-learn is an extra")
-    return find_family(name).make(parameters, "as this is a test")
+    return find_family(name).make(parameters, Outputs(()), "as this is a test")
 
 
 def random_fields(name, shape, seed):

@@ -52,6 +52,7 @@ def edited(**changes):
         ({"diameter_voxels": 0}, "diameter_voxels must be above 0"),
         ({"voxel_size_um": float("nan")}, "voxel_size_um"),
         ({"tile": [60, 64, 64]}, "multiples of 8"),
+        ({"output_stride": 3}, "output_stride 3 must divide multiple 8"),
         ({"tile": [64, 64]}, "three edges"),
         ({"halo": -1}, "halo"),
         ({"outputs": []}, "outputs is empty"),

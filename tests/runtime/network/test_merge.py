@@ -176,3 +176,44 @@ def test_an_error_in_the_network_reaches_the_caller():
 
     with pytest.raises(RuntimeError, match="out of paper"):
         list(predict(grid, lambda tile: np.zeros(grid.tile, np.float32), [broken]))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    shape=shapes,
+    tile=st.tuples(*[st.sampled_from([16, 20, 24])] * 3),
+    halo=st.integers(0, 4),
+    blend=st.integers(0, 2),
+    weighting=weightings,
+)
+def test_outputs_with_a_stride_are_merged_on_their_own_grid(shape, tile, halo, blend, weighting):
+    grid = plan_tiles(
+        shape, halo=halo, blend=blend, multiple=4, stride=2, tile=tile, weighting=weighting
+    )
+    assert grid.outputs.shape == tuple(-(-n // 2) for n in shape)
+    assert all(axis.halo >= halo / 2 for axis in grid.outputs.axes)
+    volume = np.random.default_rng(0).random(shape, dtype=np.float32)
+    full, read = padded_reader(volume, grid)
+
+    def halved(image):
+        z, y, x = image.shape
+        return image.reshape(z // 2, 2, y // 2, 2, x // 2, 2).mean(axis=(1, 3, 5))
+
+    tiles = predict(grid, read, [lambda batch: halved(batch[0, 0])[None, None]])
+    result = merged(grid.outputs, tiles, channels=1)
+    z, y, x = grid.outputs.shape
+    np.testing.assert_allclose(result[0], halved(full)[:z, :y, :x], atol=1e-6)
+
+
+@settings(deadline=None)
+@given(shape=shapes, halo=st.integers(0, 4), tile=st.sampled_from([16, 20, 24]))
+def test_every_output_voxel_is_the_own_one_of_one_tile(shape, halo, tile):
+    grid = plan_tiles(shape, halo=halo, blend=2, multiple=4, stride=2, tile=(tile,) * 3)
+    owners = np.zeros(grid.outputs.shape, int)
+    for tile_ in grid.outputs:
+        own = grid.outputs.own(tile_)
+        owners[
+            tuple(slice(s + p.start, s + p.stop) for s, p in zip(tile_.start, own, strict=True))
+        ] += 1
+    assert (owners == 1).all()
+    assert [grid.output(tile_) for tile_ in grid] == list(grid.outputs)

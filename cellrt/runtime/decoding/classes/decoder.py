@@ -19,6 +19,7 @@ from cellrt.runtime.decoding.base import (
     Family,
     Merging,
     Mode,
+    Outputs,
     Place,
     Reduction,
     WholeCollector,
@@ -135,15 +136,15 @@ def _kernel() -> Any:
     return keep_most_probable
 
 
-def _tascan(parameters: TascanParameters, keep_to_cpu: str) -> Decoder:
+def _tascan(parameters: TascanParameters, outputs: Outputs, keep_to_cpu: str) -> Decoder:
     return ClassMapDecoder("tascan", parameters, decode_supervoxels, 5, 8)
 
 
-def _watershed(parameters: WatershedParameters, keep_to_cpu: str) -> Decoder:
+def _watershed(parameters: WatershedParameters, outputs: Outputs, keep_to_cpu: str) -> Decoder:
     return ClassMapDecoder("watershed", parameters, decode_watershed, 64, 128)
 
 
-def _dbscan(parameters: DbscanParameters, keep_to_cpu: str) -> Decoder:
+def _dbscan(parameters: DbscanParameters, outputs: Outputs, keep_to_cpu: str) -> Decoder:
     try:
         import sklearn.cluster  # noqa: F401
     except ImportError as error:

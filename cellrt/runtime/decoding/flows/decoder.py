@@ -154,5 +154,5 @@ FLOWS = Family(
     ", ".join(FLOW_OUTPUTS),
     FLOW_OUTPUTS.__eq__,
     FlowParameters,
-    FlowDecoder,
+    lambda parameters, outputs, keep_to_cpu: FlowDecoder(parameters, keep_to_cpu),
 )

@@ -94,7 +94,10 @@ class Session(Protocol):
     precision: str
 
     def infer(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run the network: (n, 1, z, y, x) float32 -> (n, channels, z, y, x) float32."""
+        """Run the network: (n, 1, z, y, x) float32 -> (n, channels, z, y, x) float32.
+
+        There are as many times fewer voxels along each axis as the card's ``output_stride`` says.
+        """
         ...
 
 

@@ -54,7 +54,8 @@ class DeviceSession(ABC):
     gpu : Device
     stream : numba.cuda stream
         Where the network runs; what reads its output is queued there, too.
-    output_channels : int
+    output_channels, output_stride : int
+        The latter as in the model's card.
     largest_batch : int
         Most tiles at once.
     """
@@ -64,6 +65,7 @@ class DeviceSession(ABC):
     gpu: Device
     stream: Any
     output_channels: int
+    output_stride: int = 1
     largest_batch: int
     _buffers: tuple[Any, Any] | None = None
     _pinned: dict[str, NDArray[np.uint8]] | None = None
@@ -80,7 +82,7 @@ class DeviceSession(ABC):
 
     @abstractmethod
     def enqueue(self, image: Any, fields: Any) -> None:
-        """Queue the network: image (n, 1, z, y, x) -> fields (n, channels, z, y, x), on the device.
+        """Queue the network: image (n, 1, z, y, x) -> fields (n, channels, ...), on the device.
 
         Raises
         ------
@@ -134,7 +136,7 @@ class DeviceSession(ABC):
         count, _, *tile = image.shape
         self.reserve(count, (tile[0], tile[1], tile[2]))
         if self._buffers is None or self._buffers[0].shape != image.shape:
-            shape = (count, self.output_channels, *tile)
+            shape = (count, self.output_channels, *(n // self.output_stride for n in tile))
             self._buffers = None
             self._buffers = (
                 self.gpu.empty(image.shape, np.float32, self.stream),

@@ -125,6 +125,8 @@ def load(
     else:
         loaded = on_all([_on_gpu(library, path, options, gpu, words) for gpu in gpus])
     for session in loaded.sessions if isinstance(loaded, SpreadSession) else (loaded,):
+        if isinstance(session, DeviceSession):
+            session.output_stride = model.card.output_stride
         _verify(session, model, _TF32_TOLERANCE if tf32 else 0.0)
     return loaded
 

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from cellrt.errors import InputError, UsageError
 from cellrt.evaluation.scores import evaluate
-from cellrt.runtime.decoding.base import Block, Decoded
+from cellrt.runtime.decoding.base import Block, Decoded, Outputs
 from cellrt.runtime.decoding.classes.baselines import (
     DbscanParameters,
     WatershedParameters,
@@ -65,7 +65,7 @@ def test_membrane_is_within_one_and_a_half_voxels_of_the_cells_border(labels):
     )
 )
 def test_blocks_are_stored_as_their_most_probable_class(fields):
-    decoder = TASCAN.make(TascanParameters(), "")
+    decoder = TASCAN.make(TascanParameters(), Outputs(CLASS_OUTPUTS), "")
     _, nz, ny, nx = fields.shape
     collector = decoder.collector((nz + 3, ny + 2, nx))
     kept = collector.kept()
@@ -78,7 +78,7 @@ def test_blocks_are_stored_as_their_most_probable_class(fields):
 
 
 def test_classes_agree_with_the_cells_that_they_make(tissue):
-    decoder = TASCAN.make(TascanParameters(), "")
+    decoder = TASCAN.make(TascanParameters(), Outputs(CLASS_OUTPUTS), "")
     classes = class_map_of(tissue)
     right = decoder.agreement(Decoded(tissue, HERE), classes)
     assert right == 1.0

@@ -205,6 +205,8 @@ def open_engine(
         TensorRTSession(library, engine, open_device(index), precision, gpu.name, kernels)
         for index in devices_alike()
     ]
+    for session in sessions:
+        session.output_stride = model.card.output_stride
     if recall("verified", *facts) is None:
         note(f"comparing the new engine of {model.card.name} with the CPU, once")
         verify(sessions, CPU.load(model, tile, precision="fp32").infer, tile, library.flavour.name)
