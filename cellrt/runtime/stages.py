@@ -157,6 +157,12 @@ def judge(table: CellTable, decoded: Decoded, job: Job) -> tuple[CellTable, Qual
 
     if decoded.evidence is None:
         return table, Quality({})
+    x_size = (job.volume.full_voxel_size_um or (1.0, 1.0, 1.0))[2] if table.unit == "um" else 1.0
+    areas = {
+        f"{name}_{table.unit}2": values[table["id"]] * x_size**2
+        for name, values in decoded.evidence.areas.items()
+    }
+    table = table.with_columns(areas)
     card = job.network.model.card
     # Confidence is fitted on stacks, where fields of a slice say something else.
     own = job.decoder.name == card.decoder and not job.volume.is_2d

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -54,10 +54,14 @@ class Evidence:
         become columns of the table of cells.
     volume : mapping of str to float
         What is known of the volume as a whole, 0 or more.
+    areas : mapping of str to (n + 1,) float64 array
+        What is known of each cell and has a unit: that of areas, in squares of the x size of a
+        voxel. The names become columns with the unit at their end.
     """
 
     cells: Mapping[str, NDArray[np.float64]]
     volume: Mapping[str, float]
+    areas: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

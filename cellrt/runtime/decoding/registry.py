@@ -20,6 +20,7 @@ _FAMILIES: dict[str, str | Family] = {
     "tascan": "cellrt.runtime.decoding.classes.decoder:TASCAN",
     "watershed": "cellrt.runtime.decoding.classes.decoder:WATERSHED",
     "dbscan": "cellrt.runtime.decoding.classes.decoder:DBSCAN",
+    "star": "cellrt.runtime.decoding.star.decoder:STAR",
 }
 
 

@@ -22,9 +22,9 @@ CHUNK_BYTES = 1 << 25
 _one_at_a_time = threading.Lock()
 
 
-def host_array(array: Any) -> npt.NDArray[Any]:
-    """Copy of a device's array on the host; an array of the host as it is."""
-    if isinstance(array, np.ndarray):
+def host_array(array: Any) -> Any:
+    """Copy of a device's array on the host; an array of the host, or what is none, as it is."""
+    if isinstance(array, np.ndarray) or not hasattr(array, "dtype"):
         return array
     from cellrt.runtime.machine.kernels import wrapped
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,8 @@ from cellrt.compiled import compiled
 from cellrt.geometry import LabelArray, Shape
 from cellrt.threads import in_threads
 
-# Between the directions in which it is known, a shape may reach a little farther.
-_MARGIN = 1.02
+MARGIN = 1.02
+"""Between the directions in which it is known, a shape may reach a little farther."""
 # A voxel of a box takes about as long as this many that are only read.
 _COST = 16
 # A voxel on an edge between two faces is of both rather than of none.
@@ -28,6 +28,9 @@ def rasterise_harmonics(
     centres: NDArray[np.float64],
     coefficients: NDArray[np.float64],
     reach: NDArray[np.float64],
+    *,
+    limit: float = 1.0,
+    first: bool = False,
 ) -> LabelArray:
     """Label the voxels that are nearer to a centre than its radius in their direction.
 
@@ -43,20 +46,23 @@ def rasterise_harmonics(
         Of real orthonormal spherical harmonics.
     reach : ndarray of float64, shape (cells,)
         The largest radius of each, as far as it is known.
+    limit : float
+        What all radii are multiplied with.
+    first : bool
+        Whether a voxel of several cells is of the first of them.
 
     Returns
     -------
     ndarray of int32
         1 + index of a cell, 0 for background. A voxel of several cells is of that for which
-        distance / radius is the smallest, and of equals of the first.
+        distance / radius is the smallest, and of equals of the first, unless asked otherwise.
     """
     order = math.isqrt(coefficients.shape[1]) - 1
     scaled = coefficients * _norms(order)
     up, down = _recurrence(order)
-    reach = reach * _MARGIN
-    return _by_slabs(
-        shape, spacing, centres, reach, partial(_draw_harmonics, scaled, order, up, down, reach)
-    )
+    reach = reach * (MARGIN * limit)
+    draw = partial(_draw_harmonics, scaled, order, up, down, limit, first, reach)
+    return _by_slabs(shape, spacing, centres, reach, draw, first)
 
 
 def rasterise_rays(
@@ -65,6 +71,9 @@ def rasterise_rays(
     centres: NDArray[np.float64],
     radii: NDArray[np.float64],
     directions: NDArray[np.float64],
+    *,
+    limit: float = 1.0,
+    first: bool = False,
 ) -> LabelArray:
     """Label the voxels inside of polyhedra, whose corners are at the ends of rays.
 
@@ -75,19 +84,65 @@ def rasterise_rays(
     radii : ndarray of float64, shape (cells, directions)
     directions : ndarray of float64, shape (directions, 3)
         Unit vectors (z, y, x), four or more and all around.
+    limit, first
+        As for `rasterise_harmonics`.
 
     Returns
     -------
     ndarray of int32
         As `rasterise_harmonics`; the radius is that of the polyhedron's face.
     """
+    faces = faces_between(directions)
+    reach = radii.max(axis=1, initial=0.0) * limit
+    draw = partial(_draw_polyhedra, radii, directions, faces, limit, first)
+    return _by_slabs(shape, spacing, centres, reach, draw, first)
+
+
+def faces_between(directions: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Triangles between neighbouring directions: the indices of three each."""
     from scipy.spatial import ConvexHull
 
-    faces = ConvexHull(directions).simplices.astype(np.int64)
-    reach = radii.max(axis=1, initial=0.0)
-    return _by_slabs(
-        shape, spacing, centres, reach, partial(_draw_polyhedra, radii, directions, faces)
-    )
+    return np.asarray(ConvexHull(directions).simplices.astype(np.int64))
+
+
+class Masks(NamedTuple):
+    """Shapes as voxels, each in its own box.
+
+    Attributes
+    ----------
+    boxes : ndarray of int64, shape (cells, 6)
+        First and past-the-last voxel along z, y, x.
+    starts : ndarray of int64, shape (cells,)
+        Where the voxels of each begin in `voxels`.
+    voxels : ndarray of uint8
+        1 where a voxel is of the cell.
+    volumes : ndarray of int64, shape (cells,)
+    """
+
+    boxes: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    voxels: NDArray[np.uint8]
+    volumes: NDArray[np.int64]
+
+
+def harmonic_masks(
+    shape: Shape,
+    centres: NDArray[np.float64],
+    coefficients: NDArray[np.float64],
+    reach: NDArray[np.float64],
+) -> Masks:
+    """Voxels of each shape, whatever others there are; parameters as for `rasterise_harmonics`."""
+    order = math.isqrt(coefficients.shape[1]) - 1
+    scaled = coefficients * _norms(order)
+    up, down = _recurrence(order)
+    boxes = _boxes(shape, (1.0, 1.0, 1.0), centres, np.maximum(reach * MARGIN, 0.0))
+    ends = np.cumsum(np.prod(np.maximum(boxes[:, 1::2] - boxes[:, ::2], 0), axis=1))
+    total = int(ends[-1]) if len(ends) else 0
+    starts = np.concatenate([np.zeros(1, np.int64), ends])[: len(ends)]
+    voxels, volumes = np.zeros(total, np.uint8), np.zeros(len(centres), np.int64)
+    work = partial(_fill_masks, scaled, order, up, down, centres, boxes, starts, voxels, volumes)
+    in_threads(len(centres), work, voxels=_COST * total)
+    return Masks(boxes, starts, voxels, volumes)
 
 
 def _by_slabs(
@@ -96,6 +151,7 @@ def _by_slabs(
     centres: NDArray[np.float64],
     reach: NDArray[np.float64],
     draw: Callable[..., None],
+    first: bool,
 ) -> LabelArray:
     """Draw cells slab by slab, as two threads must not write the same voxel.
 
@@ -110,7 +166,7 @@ def _by_slabs(
     def slab(lo: int, hi: int) -> None:
         cells = present[(boxes[present, 0] < hi) & (boxes[present, 1] > lo)]
         if cells.size:
-            depth = np.full((hi - lo, *shape[1:]), np.inf, np.float32)
+            depth = np.full((0, 0, 0) if first else (hi - lo, *shape[1:]), np.inf, np.float32)
             draw(labels, depth, lo, hi, cells, boxes, size, centres)
 
     in_threads(shape[0], slab, voxels=_COST * voxels)
@@ -160,6 +216,8 @@ def _draw_harmonics(
     order: int,
     up: Any,
     down: Any,
+    limit: Any,
+    first: bool,
     reach: Any,
     labels: Any,
     depth: Any,
@@ -179,6 +237,8 @@ def _draw_harmonics(
             for y in range(box[2], box[3]):
                 dy = y * size[1] - centres[cell, 1]
                 for x in range(box[4], box[5]):
+                    if first and labels[z, y, x] > 0:
+                        continue
                     dx = x * size[2] - centres[cell, 2]
                     square = dz * dz + dy * dy + dx * dx
                     if square > farthest:
@@ -191,12 +251,48 @@ def _draw_harmonics(
                         radius = _radius(
                             c, order, up, down, dz * inverse, dy * inverse, dx * inverse
                         )
-                        if distance > radius:
+                        if distance > limit * radius:
                             continue
                         ratio = np.float32(distance / radius)
-                    if ratio < depth[z - lo, y, x]:
+                    if first:
+                        labels[z, y, x] = cell + 1
+                    elif ratio < depth[z - lo, y, x]:
                         depth[z - lo, y, x] = ratio
                         labels[z, y, x] = cell + 1
+
+
+@compiled
+def _fill_masks(
+    scaled: Any,
+    order: int,
+    up: Any,
+    down: Any,
+    centres: Any,
+    boxes: Any,
+    starts: Any,
+    voxels: Any,
+    volumes: Any,
+    lo: int,
+    hi: int,
+) -> None:
+    for cell in range(lo, hi):
+        box = boxes[cell]
+        at = starts[cell]
+        for z in range(box[0], box[1]):
+            dz = z - centres[cell, 0]
+            for y in range(box[2], box[3]):
+                dy = y - centres[cell, 1]
+                for x in range(box[4], box[5]):
+                    dx = x - centres[cell, 2]
+                    distance = math.sqrt(dz * dz + dy * dy + dx * dx)
+                    inverse = 1.0 / distance if distance > 0.0 else 0.0
+                    radius = _radius(
+                        scaled[cell], order, up, down, dz * inverse, dy * inverse, dx * inverse
+                    )
+                    if distance <= radius or distance == 0.0:
+                        voxels[at] = 1
+                        volumes[cell] += 1
+                    at += 1
 
 
 @compiled
@@ -225,6 +321,8 @@ def _draw_polyhedra(
     radii: Any,
     directions: Any,
     faces: Any,
+    limit: Any,
+    first: bool,
     labels: Any,
     depth: Any,
     lo: int,
@@ -242,8 +340,8 @@ def _draw_polyhedra(
             for corner in range(3):
                 ray = faces[face, corner]
                 for axis in range(3):
-                    corners[corner, axis] = radii[cell, ray] * directions[ray, axis]
-            if not _invert(corners, inverse):
+                    corners[corner, axis] = limit * radii[cell, ray] * directions[ray, axis]
+            if not invert(corners, inverse):
                 continue
             for axis in range(3):
                 a, b, c = corners[0, axis], corners[1, axis], corners[2, axis]
@@ -263,6 +361,10 @@ def _draw_polyhedra(
                         c = dz * inverse[0, 2] + dy * inverse[1, 2] + dx * inverse[2, 2]
                         if min(a, b, c) < -_ROUNDING or a + b + c > 1.0:
                             continue
+                        if first:
+                            if labels[z, y, x] == 0:
+                                labels[z, y, x] = cell + 1
+                            continue
                         ratio = np.float32(a + b + c)
                         if ratio < depth[z - lo, y, x]:
                             depth[z - lo, y, x] = ratio
@@ -270,7 +372,7 @@ def _draw_polyhedra(
 
 
 @compiled
-def _invert(m: Any, out: Any) -> Any:
+def invert(m: Any, out: Any) -> Any:
     """Invert a matrix of three rows; return whether it can be."""
     for i in range(3):
         j, k = (i + 1) % 3, (i + 2) % 3

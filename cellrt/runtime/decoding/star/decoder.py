@@ -1,0 +1,337 @@
+"""The decoder of star-convex and harmonic shapes, as the stages use it.
+
+The network proposes shapes (`candidates`); of those that overlap the best one stays (`suppress`);
+they are drawn (`rasterise`), or decide together with the map where cells end (`fit`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellrt.errors import InputError, UsageError
+from cellrt.geometry import LabelArray, Shape
+from cellrt.runtime.decoding.base import (
+    Decoded,
+    Evidence,
+    Family,
+    Merging,
+    Mode,
+    Outputs,
+    Place,
+    check_size,
+    decode_fields,
+)
+from cellrt.runtime.decoding.labels.regions import count_regions, former_labels, relabel
+from cellrt.runtime.decoding.labels.upsample import upsample_masks
+from cellrt.runtime.decoding.star.candidates import (
+    Kind,
+    Proposals,
+    StarCollector,
+    StarFields,
+)
+from cellrt.runtime.decoding.star.directions import RAYS, directions, shipped_directions
+from cellrt.runtime.decoding.star.fit import drop_denied, expected_map, matches
+from cellrt.runtime.decoding.star.harmonics import (
+    HIGHEST_ORDER,
+    coefficient_count,
+    power_per_degree,
+    real_spherical_harmonics,
+)
+from cellrt.runtime.decoding.star.rasterise import rasterise_harmonics, rasterise_rays
+from cellrt.runtime.decoding.star.suppress import (
+    separate_peaks,
+    suppress_harmonics,
+    suppress_rays,
+)
+
+HERE = Place("CPU", "shapes are decoded there")
+
+# Cells whose radii are known at once.
+_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class StarParameters:
+    """How shapes become cells; lengths are in voxels of the model's grid.
+
+    Attributes
+    ----------
+    threshold : float
+        A voxel proposes a shape where its distance map or probability is above this.
+    min_distance : float
+        Of harmonic shapes, the one with the highest distance map in a box that reaches so far from
+        its centre stays.
+    max_overlap : float
+        A shape goes where it shares more than this part of its volume, or of the other's if that is
+        smaller, with one of a higher score.
+    min_volume : int
+        Cells of fewer voxels go.
+    fit : bool
+        Let the map decide where cells end, within reach of their shapes.
+    fit_reach : float
+        How far a cell may go beyond its shape then, as a multiple of the radius.
+    fit_depth : float
+        How far from the border, by the map, a voxel must be to belong to a cell then.
+    """
+
+    threshold: float = 0.5
+    min_distance: float = 5.0
+    max_overlap: float = 0.3
+    min_volume: int = 1
+    fit: bool = False
+    fit_reach: float = 1.3
+    fit_depth: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing."""
+        for name, low, high in (
+            ("threshold", 0.0, 1.0),
+            ("min_distance", 0.0, 1000.0),
+            ("max_overlap", 0.0, 1.0),
+            ("min_volume", 0, 1 << 31),
+            ("fit_reach", 1.0, 4.0),
+            ("fit_depth", 0.0, 100.0),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputError(f"{name} is {value}; expected {low:g} to {high:g}")
+
+
+@dataclass(frozen=True)
+class StarDecoded(Decoded):
+    """Cells and their shapes.
+
+    Parameters
+    ----------
+    shapes : Proposals
+        Of cells 1 to n, in voxels of the model's grid.
+    ranks : (n,) int64 array
+        Cells from the highest score to the lowest.
+    """
+
+    shapes: Proposals | None = None
+    ranks: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class StarDecoder:
+    """HarmonicNet's and StarDist's decoder.
+
+    Parameters
+    ----------
+    parameters : StarParameters
+    outputs : Outputs
+        A map, and coefficients of harmonics or radii along :func:`~.directions.directions`.
+    """
+
+    parameters: StarParameters
+    outputs: Outputs
+
+    name: ClassVar[str] = "star"
+    modes: ClassVar[tuple[Mode, ...]] = ("fast",)
+    merging: ClassVar[Merging] = "per tile"
+    merged: ClassVar[slice] = slice(0, 1)
+    # A map, and at most so many proposals.
+    kept_bytes: ClassVar[int] = 5
+    working_bytes: ClassVar[int] = 10
+    promised_bytes: ClassVar[int] = 12
+    # A network that sees cells of another size than it learned may still draw them well.
+    size_weight: ClassVar[float] = 1.0
+
+    @property
+    def kind(self) -> Kind:
+        """What shapes are made of."""
+        return "harmonics" if self.outputs.channels[0] == "distance" else "rays"
+
+    def warm_up(self) -> None:
+        """Decode a small cell with and without a fit, which compiles every kernel a run needs."""
+        side = -(-16 // self.outputs.stride)
+        fields = np.zeros((len(self.outputs.channels), side, side, side), np.float32)
+        fields[0, side // 2, side // 2, side // 2] = 1.0
+        fields[1:] = 4.0
+        if self.kind == "harmonics":
+            fields[1], fields[2:] = 4.0 * math.sqrt(4 * math.pi), 0.0
+        for fit in (False, True):
+            decoder = replace(self, parameters=StarParameters(fit=fit))
+            decode_fields(fields, decoder, self.outputs.stride)
+            upsample_masks(np.zeros((2, 2, 2), np.int32), (3, 3, 3))
+
+    def collector(self, shape: Shape) -> StarCollector:
+        """Keep the map, and the shapes that are proposed."""
+        return StarCollector(shape, self.kind, self.outputs.stride, self.parameters.threshold)
+
+    def decode(self, kept: StarFields, *, mode: Mode) -> StarDecoded:
+        """Suppress and draw.
+
+        Raises
+        ------
+        UsageError
+            Fields were kept for a higher threshold.
+        """
+        check_size(kept.shape)
+        given = self.parameters
+        if given.threshold < kept.lowest and not kept.thinned:
+            raise UsageError(
+                f"threshold is {given.threshold:g} and shapes were kept above {kept.lowest:g}; "
+                "run the network again for a lower one"
+            )
+        found = kept.proposals
+        shapes = found[found.scores > given.threshold].by_score()
+        if self.kind == "harmonics":
+            shapes = shapes[separate_peaks(shapes, given.min_distance / self.outputs.stride)]
+            stay = suppress_harmonics(
+                kept.shape,
+                shapes.centres,
+                shapes.values.astype(np.float64),
+                self._radii(shapes, longest=True),
+                given.max_overlap,
+            )
+        else:
+            stride = self.outputs.stride
+            stay = suppress_rays(
+                stride * shapes.places + (stride - 1) // 2,
+                (stride - 1) / 2 % 1,
+                shapes.values,
+                directions(shapes.values.shape[1]) if len(shapes) else directions(RAYS[0]),
+                given.max_overlap,
+            )
+        shapes = shapes[stay]
+        labels = self._draw(shapes, kept.shape, (1.0, 1.0, 1.0), np.zeros(3))
+        levels = self._levels(shapes)
+        if given.fit:
+            drop_denied(labels, kept.map, self.outputs.stride, levels)
+        regions = count_regions(labels, len(shapes))
+        table = regions.numbered(regions.volumes >= given.min_volume)
+        relabel(labels, table)
+        former = former_labels(table)[1:] - 1
+        ranks = np.argsort(former).astype(np.int64)
+        shapes = shapes[former]
+        levels = np.concatenate([[0.0], levels[1:][former]]).astype(np.float32)
+        evidence = self._evidence(labels, kept, shapes, levels)
+        return StarDecoded(labels, HERE, evidence, shapes, ranks)
+
+    def to_grid(self, decoded: Decoded, kept: StarFields, shape: Shape) -> Decoded:
+        """Draw the shapes again, with voxels of another size; fitted borders are interpolated."""
+        assert isinstance(decoded, StarDecoded)
+        assert decoded.shapes is not None
+        assert decoded.ranks is not None
+        z, y, x = (n / m for n, m in zip(kept.shape, shape, strict=True))
+        if self.parameters.fit:
+            labels = upsample_masks(decoded.labels, shape)
+        else:
+            # From the centre of the model's first voxel to that of the image's.
+            corner = (np.array([z, y, x]) - 1) / 2
+            shapes = decoded.shapes[decoded.ranks]
+            labels = self._draw(shapes, shape, (z, y, x), corner)
+            relabel(labels, np.concatenate([[0], decoded.ranks + 1]).astype(np.int32))
+        evidence = decoded.evidence
+        if evidence is not None:
+            areas = {name: values / x**2 for name, values in evidence.areas.items()}
+            evidence = replace(evidence, areas=areas)
+        return replace(decoded, labels=labels, evidence=evidence)
+
+    def agreement(self, decoded: Decoded, kept: StarFields) -> float:
+        """What the map, and that of a perfect network for these cells, have in common."""
+        stride = self.outputs.stride
+        expected = expected_map(decoded.labels[::stride, ::stride, ::stride])
+        found = kept.map.astype(np.float32) / kept.map.max(initial=1)
+        both = float(np.maximum(found, expected).sum())
+        return float(np.minimum(found, expected).sum()) / both if both else 0.0
+
+    def _draw(
+        self,
+        shapes: Proposals,
+        shape: Shape,
+        spacing: tuple[float, float, float],
+        corner: NDArray[np.float64],
+    ) -> LabelArray:
+        """Labels from 1, in the order of `shapes`: the best first."""
+        fit = self.parameters.fit
+        limit = self.parameters.fit_reach if fit else 1.0
+        centres, values = shapes.centres - corner, shapes.values.astype(np.float64)
+        if not len(shapes):
+            return np.zeros(shape, np.int32)
+        if self.kind == "rays":
+            rays = directions(values.shape[1])
+            return rasterise_rays(shape, spacing, centres, values, rays, limit=limit, first=not fit)
+        reach = self._radii(shapes, longest=True)
+        return rasterise_harmonics(
+            shape, spacing, centres, values, reach, limit=limit, first=not fit
+        )
+
+    def _radii(self, shapes: Proposals, *, longest: bool) -> NDArray[np.float64]:
+        """The longest or the shortest radius of each shape."""
+        find = np.max if longest else np.min
+        if not len(shapes):
+            return np.zeros(0)
+        if self.kind == "rays":
+            return np.asarray(find(shapes.values, axis=1), np.float64)
+        order = math.isqrt(shapes.values.shape[1]) - 1
+        harmonics = real_spherical_harmonics(shipped_directions(), order).astype(np.float32).T
+        found = np.empty(len(shapes))
+        for start in range(0, len(shapes), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            found[rows] = find(shapes.values[rows] @ harmonics, axis=1)
+        return found
+
+    def _levels(self, shapes: Proposals) -> NDArray[np.float32]:
+        """Of each cell, and before of the background, what the map says `fit_depth` inside of it.
+
+        The map is the distance to the border as a share of the largest, which is about the shortest
+        radius.
+        """
+        levels = np.zeros(len(shapes) + 1, np.float32)
+        shortest = np.maximum(self._radii(shapes, longest=False), 1.0)
+        levels[1:] = np.minimum(self.parameters.fit_depth / shortest, 0.5)
+        return levels
+
+    def _evidence(
+        self,
+        labels: LabelArray,
+        kept: StarFields,
+        shapes: Proposals,
+        levels: NDArray[np.float32],
+    ) -> Evidence:
+        found = matches(labels, kept.map, self.outputs.stride, levels, self.parameters.threshold)
+        voxels = np.maximum(found[:, 0], 1)
+        probability = np.zeros(len(shapes) + 1)
+        probability[1:] = shapes.scores
+        areas = {}
+        if self.kind == "harmonics" and len(shapes):
+            power = np.pad(power_per_degree(shapes.values), ((1, 0), (0, 0)))
+            areas = {f"power_{degree}": power[:, degree] for degree in range(power.shape[1])}
+        elif self.kind == "harmonics":
+            order = math.isqrt(len(self.outputs.channels) - 1) - 1
+            areas = {f"power_{degree}": np.zeros(1) for degree in range(order + 1)}
+        return Evidence(
+            {"probability": probability, "shape_match": found[:, 1] / voxels},
+            {"missed": int(found[0, 1]) / max(int(found[1:, 0].sum()), 1)},
+            areas,
+        )
+
+
+def _fits(channels: tuple[str, ...]) -> bool:
+    if channels[0] == "distance":
+        orders = {coefficient_count(order): order for order in range(1, HIGHEST_ORDER + 1)}
+        order = orders.get(len(channels) - 1, 0)
+        names = [f"c_{d}_{m}" for d in range(order + 1) for m in range(-d, d + 1)]
+        return bool(order) and list(channels[1:]) == names
+    radii = all(re.fullmatch(r"radius_\d+", name) for name in channels[1:])
+    return channels[0] == "probability" and radii and len(channels) - 1 in RAYS
+
+
+STAR = Family(
+    StarDecoder.name,
+    "distance and coefficients c_0_0 ... of spherical harmonics, or probability and radius_000 ... "
+    f"along {', '.join(map(str, RAYS))} rays",
+    _fits,
+    StarParameters,
+    lambda parameters, outputs, keep_to_cpu: StarDecoder(parameters, outputs),
+    strided=True,
+)

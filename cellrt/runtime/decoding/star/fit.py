@@ -1,0 +1,133 @@
+"""A network's map against its shapes: where cells end, and how well both agree."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellrt.compiled import compiled
+from cellrt.geometry import LabelArray
+from cellrt.runtime.decoding.star.candidates import LEVELS
+from cellrt.threads import in_threads
+
+
+def drop_denied(
+    labels: LabelArray, heights: NDArray[np.uint8], stride: int, levels: NDArray[np.float32]
+) -> None:
+    """Clear voxels of cells, in place, where the map is below a level that each cell has.
+
+    Parameters
+    ----------
+    labels : (z, y, x) int32 array
+        On the model's grid.
+    heights : (z, y, x) uint8 array
+        The map on the network's grid, 0 to `LEVELS`; it is interpolated.
+    stride : int
+        Of that grid.
+    levels : (n + 1,) float32 array
+        Of cells 0 to n, 0 to 1.
+    """
+    work = partial(_drop, labels, heights, float(stride), levels * np.float32(LEVELS))
+    in_threads(len(labels), work, voxels=4 * labels.size)
+
+
+@compiled
+def _drop(labels: Any, heights: Any, stride: Any, levels: Any, lo: int, hi: int) -> None:
+    nz, ny, nx = heights.shape
+    for z in range(lo, hi):
+        pz = min(max((z + 0.5) / stride - 0.5, 0.0), nz - 1.0)
+        z0 = min(int(pz), max(nz - 2, 0))
+        z1, fz = min(z0 + 1, nz - 1), pz - z0
+        for y in range(labels.shape[1]):
+            py = min(max((y + 0.5) / stride - 0.5, 0.0), ny - 1.0)
+            y0 = min(int(py), max(ny - 2, 0))
+            y1, fy = min(y0 + 1, ny - 1), py - y0
+            for x in range(labels.shape[2]):
+                label = labels[z, y, x]
+                if label == 0:
+                    continue
+                px = min(max((x + 0.5) / stride - 0.5, 0.0), nx - 1.0)
+                x0 = min(int(px), max(nx - 2, 0))
+                x1, fx = min(x0 + 1, nx - 1), px - x0
+                value = (1.0 - fz) * (
+                    (1.0 - fy) * ((1.0 - fx) * heights[z0, y0, x0] + fx * heights[z0, y0, x1])
+                    + fy * ((1.0 - fx) * heights[z0, y1, x0] + fx * heights[z0, y1, x1])
+                ) + fz * (
+                    (1.0 - fy) * ((1.0 - fx) * heights[z1, y0, x0] + fx * heights[z1, y0, x1])
+                    + fy * ((1.0 - fx) * heights[z1, y1, x0] + fx * heights[z1, y1, x1])
+                )
+                if value < levels[label]:
+                    labels[z, y, x] = 0
+
+
+def matches(
+    labels: LabelArray,
+    heights: NDArray[np.uint8],
+    stride: int,
+    levels: NDArray[np.float32],
+    threshold: float,
+) -> NDArray[np.int64]:
+    """Count where map and cells agree, in voxels of the network's grid.
+
+    Parameters
+    ----------
+    labels, heights, stride, levels
+        As for `drop_denied`.
+    threshold : float
+        Where the map is above, something must be.
+
+    Returns
+    -------
+    (n + 1, 2) int64 array
+        Voxels of each cell, and those of them where the map says so; in the first row those of no
+        cell, and those of them that are above `threshold`.
+    """
+    least = levels * np.float32(LEVELS)
+    least[0] = threshold * LEVELS
+
+    def part(lo: int, hi: int) -> NDArray[np.int64]:
+        found = np.zeros((len(levels), 2), np.int64)
+        _match(labels, heights, stride, least, found, lo, hi)
+        return found
+
+    return np.asarray(sum(in_threads(len(heights), part, voxels=heights.size)))
+
+
+@compiled
+def _match(
+    labels: Any, heights: Any, stride: int, least: Any, found: Any, lo: int, hi: int
+) -> None:
+    for z in range(lo, hi):
+        for y in range(heights.shape[1]):
+            for x in range(heights.shape[2]):
+                label = labels[z * stride, y * stride, x * stride]
+                found[label, 0] += 1
+                if heights[z, y, x] > least[label]:
+                    found[label, 1] += 1
+
+
+def expected_map(labels: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Distance to the border of the cell that a voxel is of, as a share of the cell's largest.
+
+    Parameters
+    ----------
+    labels : (z, y, x) int32 array
+        On the network's grid. Its faces are no borders.
+    """
+    from scipy import ndimage
+
+    inner = labels > 0
+    for axis in range(3):
+        a, b = (np.moveaxis(each, axis, 0) for each in (labels, inner))
+        differs = a[1:] != a[:-1]
+        b[1:] &= ~differs
+        b[:-1] &= ~differs
+    depth = (labels > 0).astype(np.float32)
+    if not inner.all():
+        depth += ndimage.distance_transform_edt(inner)
+    deepest = np.zeros(int(labels.max(initial=0)) + 1, np.float32)
+    np.maximum.at(deepest, labels.ravel(), depth.ravel())
+    return np.asarray(depth / np.maximum(deepest, 1)[labels], np.float32)
