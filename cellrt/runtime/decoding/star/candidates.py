@@ -205,11 +205,14 @@ def peaks(tile: TileFields, shape: Shape, stride: int, lowest: float) -> Proposa
     It lies between voxels, where a parabola through the map has its vertex. Parameters as for
     `every_voxel`.
     """
+    reach = _AVERAGED // stride // 2
     bounds = np.zeros((3, 2), np.int64)
     for axis, (part, start) in enumerate(zip(tile.own, tile.start, strict=True)):
         inside = min(tile.fields.shape[axis + 1], shape[axis] - start)
         if part.start < part.stop:
-            bounds[axis] = max(part.start - _BEYOND, 0), min(part.stop + _BEYOND, inside)
+            # Not so far that the tile's own face cuts off what is averaged: its owner sees that.
+            bounds[axis, 0] = min(part.start, max(part.start - _BEYOND, reach, 1))
+            bounds[axis, 1] = max(part.stop, min(part.stop + _BEYOND, inside - max(reach, 1)))
     height = np.ascontiguousarray(tile.fields[0])
     here = np.concatenate(
         in_threads(
@@ -220,7 +223,6 @@ def peaks(tile: TileFields, shape: Shape, stride: int, lowest: float) -> Proposa
         if (bounds[:, 1] > bounds[:, 0]).all()
         else [np.empty((0, 3), np.int64)]
     )
-    reach = _AVERAGED // stride // 2
     # Only what the volume contains: beyond it tiles mirror the image.
     inside = np.minimum(height.shape, np.subtract(shape, tile.start))
     values = np.empty((len(here), len(tile.fields) - 1), np.float32)

@@ -228,6 +228,9 @@ class StarDecoder:
             # From the centre of the model's first voxel to that of the image's.
             corner = (np.array([z, y, x]) - 1) / 2
             shapes = decoded.shapes[decoded.ranks]
+            if shape[0] == 1:
+                # One slice was shown as many equal ones: a cell may be found in any of them.
+                shapes.centres[:, 0] = corner[0]
             labels = self._draw(shapes, shape, (z, y, x), corner)
             relabel(labels, np.concatenate([[0], decoded.ranks + 1]).astype(np.int32))
         evidence = decoded.evidence
@@ -238,8 +241,7 @@ class StarDecoder:
 
     def agreement(self, decoded: Decoded, kept: StarFields) -> float:
         """What the map, and that of a perfect network for these cells, have in common."""
-        stride = self.outputs.stride
-        expected = expected_map(decoded.labels[::stride, ::stride, ::stride])
+        expected = expected_map(decoded.labels, self.outputs.stride)
         found = kept.map.astype(np.float32) / kept.map.max(initial=1)
         both = float(np.maximum(found, expected).sum())
         return float(np.minimum(found, expected).sum()) / both if both else 0.0

@@ -109,13 +109,20 @@ def _match(
                     found[label, 1] += 1
 
 
-def expected_map(labels: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Distance to the border of the cell that a voxel is of, as a share of the cell's largest.
+def expected_map(labels: LabelArray, stride: int) -> NDArray[np.float32]:
+    """What a perfect network's map is for some cells: distance to the border, by the largest.
 
     Parameters
     ----------
     labels : (z, y, x) int32 array
-        On the network's grid. Its faces are no borders.
+        On the model's grid; its faces are no borders.
+    stride : int
+        Of the network's grid.
+
+    Returns
+    -------
+    (z, y, x) float32 array
+        On the network's grid, 0 to 1.
     """
     from scipy import ndimage
 
@@ -130,4 +137,8 @@ def expected_map(labels: NDArray[np.int32]) -> NDArray[np.float32]:
         depth += ndimage.distance_transform_edt(inner)
     deepest = np.zeros(int(labels.max(initial=0)) + 1, np.float32)
     np.maximum.at(deepest, labels.ravel(), depth.ravel())
-    return np.asarray(depth / np.maximum(deepest, 1)[labels], np.float32)
+    depth /= np.maximum(deepest, 1)[labels]
+    whole = np.pad(depth, [(0, -n % stride) for n in labels.shape], mode="edge")
+    z, y, x = (n // stride for n in whole.shape)
+    blocks = whole.reshape(z, stride, y, stride, x, stride)
+    return np.asarray(blocks.mean(axis=(1, 3, 5)), np.float32)

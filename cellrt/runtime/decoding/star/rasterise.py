@@ -140,7 +140,8 @@ def harmonic_masks(
     total = int(ends[-1]) if len(ends) else 0
     starts = np.concatenate([np.zeros(1, np.int64), ends])[: len(ends)]
     voxels, volumes = np.zeros(total, np.uint8), np.zeros(len(centres), np.int64)
-    work = partial(_fill_masks, scaled, order, up, down, centres, boxes, starts, voxels, volumes)
+    shapes = (scaled, order, up, down, reach * MARGIN, centres)
+    work = partial(_fill_masks, *shapes, boxes, starts, voxels, volumes)
     in_threads(len(centres), work, voxels=_COST * total)
     return Masks(boxes, starts, voxels, volumes)
 
@@ -267,6 +268,7 @@ def _fill_masks(
     order: int,
     up: Any,
     down: Any,
+    reach: Any,
     centres: Any,
     boxes: Any,
     starts: Any,
@@ -277,14 +279,17 @@ def _fill_masks(
 ) -> None:
     for cell in range(lo, hi):
         box = boxes[cell]
-        at = starts[cell]
+        at = starts[cell] - 1
         for z in range(box[0], box[1]):
             dz = z - centres[cell, 0]
             for y in range(box[2], box[3]):
                 dy = y - centres[cell, 1]
                 for x in range(box[4], box[5]):
                     dx = x - centres[cell, 2]
+                    at += 1
                     distance = math.sqrt(dz * dz + dy * dy + dx * dx)
+                    if distance > reach[cell]:
+                        continue
                     inverse = 1.0 / distance if distance > 0.0 else 0.0
                     radius = _radius(
                         scaled[cell], order, up, down, dz * inverse, dy * inverse, dx * inverse
@@ -292,7 +297,6 @@ def _fill_masks(
                     if distance <= radius or distance == 0.0:
                         voxels[at] = 1
                         volumes[cell] += 1
-                    at += 1
 
 
 @compiled
