@@ -68,13 +68,17 @@ class Proposals:
             self.places[chosen], self.centres[chosen], self.scores[chosen], self.values[chosen]
         )
 
-    def by_score(self) -> Proposals:
-        """The highest first; of equals the one with the first voxel, once if it is there twice."""
-        order = np.lexsort((*self.places.T[::-1], -self.scores))
+    def by_score(self, above: float) -> NDArray[np.intp]:
+        """Which have a score above a value, the highest first, each place once.
+
+        Of equals the one with the first voxel comes first.
+        """
+        chosen = np.flatnonzero(self.scores > above)
+        order = chosen[np.lexsort((*self.places[chosen].T[::-1], -self.scores[chosen]))]
         places = self.places[order]
         again = np.zeros(len(order), np.bool_)
         again[1:] = (places[1:] == places[:-1]).all(axis=1)
-        return self[order[~again]]
+        return np.asarray(order[~again])
 
 
 @dataclass(frozen=True, eq=False)

@@ -182,26 +182,30 @@ class StarDecoder:
                 "run the network again for a lower one"
             )
         found = kept.proposals
-        shapes = found[found.scores > given.threshold].by_score()
+        order = found.by_score(given.threshold)
         if self.kind == "harmonics":
+            shapes = found[order]
             shapes = shapes[separate_peaks(shapes, given.min_distance / self.outputs.stride)]
-            stay = suppress_harmonics(
-                kept.shape,
-                shapes.centres,
-                shapes.values.astype(np.float64),
-                self._radii(shapes, longest=True),
-                given.max_overlap,
-            )
+            shapes = shapes[
+                suppress_harmonics(
+                    kept.shape,
+                    shapes.centres,
+                    shapes.values.astype(np.float64),
+                    self._radii(shapes, longest=True),
+                    given.max_overlap,
+                )
+            ]
         else:
             stride = self.outputs.stride
             stay = suppress_rays(
-                stride * shapes.places + (stride - 1) // 2,
+                stride * found.places[order] + (stride - 1) // 2,
                 (stride - 1) / 2 % 1,
-                shapes.values,
-                directions(shapes.values.shape[1]) if len(shapes) else directions(RAYS[0]),
+                found.values,
+                directions(len(self.outputs.channels) - 1),
                 given.max_overlap,
+                order,
             )
-        shapes = shapes[stay]
+            shapes = found[order[stay]]
         labels = self._draw(shapes, kept.shape, (1.0, 1.0, 1.0), np.zeros(3))
         levels = self._levels(shapes)
         if given.fit:
@@ -214,7 +218,13 @@ class StarDecoder:
         shapes = shapes[former]
         levels = np.concatenate([[0.0], levels[1:][former]]).astype(np.float32)
         evidence = self._evidence(labels, kept, shapes, levels)
-        return StarDecoded(labels, HERE, evidence, shapes, ranks)
+        place = HERE
+        if kept.thinned:
+            less = (
+                f"; shapes with a score up to {kept.lowest:.3g} were left out, for want of memory"
+            )
+            place = replace(HERE, reason=HERE.reason + less)
+        return StarDecoded(labels, place, evidence, shapes, ranks)
 
     def to_grid(self, decoded: Decoded, kept: StarFields, shape: Shape) -> Decoded:
         """Draw the shapes again, with voxels of another size; fitted borders are interpolated."""

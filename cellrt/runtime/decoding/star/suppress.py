@@ -48,6 +48,7 @@ def suppress_rays(
     radii: NDArray[np.float32],
     directions: NDArray[np.float64],
     most_overlap: float,
+    rows: NDArray[np.integer[Any]] | None = None,
 ) -> NDArray[np.intp]:
     """Which of some polyhedra stay.
 
@@ -63,6 +64,8 @@ def suppress_rays(
         Unit vectors (z, y, x), all around.
     most_overlap : float
         Share of the smaller one's volume.
+    rows : ndarray of int, shape (shapes,), optional
+        Where the radii of each shape are, which may be too many to be sorted in a copy.
     """
     if not len(places):
         return np.zeros(0, np.intp)
@@ -77,13 +80,13 @@ def suppress_rays(
     kept = np.zeros(len(places), np.bool_)
     centres = np.ascontiguousarray(places, np.float64)
     measures = np.empty((len(places), 3))
-    inverse_radii = np.ascontiguousarray(1 / radii)
+    rows = np.arange(len(places)) if rows is None else np.asarray(rows, np.int64)
     boxes = np.empty((len(places), 6), np.int64)
     whole = np.ascontiguousarray(places, np.int64)
-    _measure_polyhedra(radii, directions, faces, volumes, whole, shift, measures, boxes)
+    _measure_polyhedra(radii, rows, directions, faces, volumes, whole, shift, measures, boxes)
     edge = max(2.0, float(np.median(measures[:, 1])))
     _suppress_polyhedra(
-        whole, centres, inverse_radii, faces, inverses, towards, shift, measures, boxes,
+        whole, centres, radii, rows, faces, inverses, towards, shift, measures, boxes,
         most_overlap, edge, *_grid(centres, edge), kept,
     )  # fmt: skip
     return np.flatnonzero(kept)
@@ -207,7 +210,8 @@ def _behind(m: Any, z: Any, y: Any, x: Any) -> Any:
 
 @compiled
 def _measure_polyhedra(
-    radii: Any,
+    all_radii: Any,
+    rows: Any,
     directions: Any,
     faces: Any,
     volumes: Any,
@@ -218,24 +222,25 @@ def _measure_polyhedra(
 ) -> None:
     """Radius of a sphere inside, of one around, and volume; and the box of each."""
     corner = np.empty((3, 3))
-    for i in range(radii.shape[0]):
+    for i in range(rows.size):
+        radii = all_radii[rows[i]]
         volume, inner, outer = 0.0, np.inf, 0.0
         for axis in range(3):
             low, high = 0.0, 0.0
-            for ray in range(radii.shape[1]):
-                end = radii[i, ray] * directions[ray, axis]
+            for ray in range(radii.size):
+                end = radii[ray] * directions[ray, axis]
                 low, high = min(low, end), max(high, end)
             boxes[i, 2 * axis] = places[i, axis] + math.ceil(shift + low)
             boxes[i, 2 * axis + 1] = places[i, axis] + math.floor(shift + high) + 1
-        for ray in range(radii.shape[1]):
-            outer = max(outer, radii[i, ray])
+        for ray in range(radii.size):
+            outer = max(outer, radii[ray])
         for face in range(faces.shape[0]):
             product = 1.0
             for k in range(3):
                 ray = faces[face, k]
-                product *= radii[i, ray]
+                product *= radii[ray]
                 for axis in range(3):
-                    corner[k, axis] = radii[i, ray] * directions[ray, axis]
+                    corner[k, axis] = radii[ray] * directions[ray, axis]
             volume += volumes[face] * product
             # Distance of the face's plane from the centre: its volume over its area.
             az, ay, ax = corner[1] - corner[0]
@@ -251,7 +256,8 @@ def _measure_polyhedra(
 def _suppress_polyhedra(
     places: Any,
     centres: Any,
-    inverse_radii: Any,
+    radii: Any,
+    rows: Any,
     faces: Any,
     inverses: Any,
     towards: Any,
@@ -309,31 +315,31 @@ def _suppress_polyhedra(
                             if drawn.size < total:
                                 drawn = np.empty(2 * total, np.uint8)
                             _draw(
-                                places[i], inverse_radii[i], faces, inverses, towards, shift,
+                                places[i], radii[rows[i]], faces, inverses, towards, shift,
                                 reach, box, drawn,
                             )  # fmt: skip
                         if _shared(
-                            places[j], inverse_radii[j], faces, inverses, towards, shift, reach,
+                            places[j], radii[rows[j]], faces, inverses, towards, shift, reach,
                             part, box, drawn, limit,
                         ):  # fmt: skip
                             gone[j] = True
 
 
 @compiled
-def _inside(inverse: Any, faces: Any, inverses: Any, face: Any, z: Any, y: Any, x: Any) -> Any:
+def _inside(radii: Any, faces: Any, inverses: Any, face: Any, z: Any, y: Any, x: Any) -> Any:
     """Whether a point is inside of a polyhedron: how deep, as a share of the radius there."""
     m = inverses[face]
     a = z * m[0, 0] + y * m[1, 0] + x * m[2, 0]
     b = z * m[0, 1] + y * m[1, 1] + x * m[2, 1]
     c = z * m[0, 2] + y * m[1, 2] + x * m[2, 2]
     first, second, third = faces[face]
-    return a * inverse[first] + b * inverse[second] + c * inverse[third] <= 1.0
+    return a / radii[first] + b / radii[second] + c / radii[third] <= 1.0
 
 
 @compiled
 def _draw(
     place: Any,
-    inverse: Any,
+    radii: Any,
     faces: Any,
     inverses: Any,
     towards: Any,
@@ -348,7 +354,7 @@ def _draw(
             for x in range(box[4], box[5]):
                 dz, dy, dx = z - place[0], y - place[1], x - place[2]
                 face = towards[dz + reach, dy + reach, dx + reach]
-                inside = _inside(inverse, faces, inverses, face, dz - shift, dy - shift, dx - shift)
+                inside = _inside(radii, faces, inverses, face, dz - shift, dy - shift, dx - shift)
                 drawn[at] = inside
                 at += 1
 
@@ -356,7 +362,7 @@ def _draw(
 @compiled
 def _shared(
     place: Any,
-    inverse: Any,
+    radii: Any,
     faces: Any,
     inverses: Any,
     towards: Any,
@@ -382,7 +388,7 @@ def _shared(
                     continue
                 dz, dy, dx = z - place[0], y - place[1], x - place[2]
                 face = towards[dz + reach, dy + reach, dx + reach]
-                if _inside(inverse, faces, inverses, face, dz - shift, dy - shift, dx - shift):
+                if _inside(radii, faces, inverses, face, dz - shift, dy - shift, dx - shift):
                     count += 1
         if count > limit:
             return True

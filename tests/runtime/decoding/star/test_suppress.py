@@ -89,6 +89,7 @@ def test_harmonic_shapes_that_stay_are_those_of_brute_force(seed, most):
     assert kept.tolist() == greedy(masks, volumes, most)
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 999), distance=st.sampled_from([0.0, 1.0, 2.5, 7.0]))
 def test_peaks_are_those_without_a_higher_peak_around(seed, distance):
     rng = np.random.default_rng(seed)
