@@ -8,6 +8,7 @@ number of shapes and not with its square.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from cellrt.runtime.decoding.star.rasterise import (
     harmonic_masks,
     invert,
 )
+from cellrt.threads import in_threads
 
 _TINY = 1e-10
 
@@ -83,7 +85,8 @@ def suppress_rays(
     rows = np.arange(len(places)) if rows is None else np.asarray(rows, np.int64)
     boxes = np.empty((len(places), 6), np.int64)
     whole = np.ascontiguousarray(places, np.int64)
-    _measure_polyhedra(radii, rows, directions, faces, volumes, whole, shift, measures, boxes)
+    shapes = (radii, rows, directions, faces, volumes, whole, shift, measures, boxes)
+    in_threads(len(places), partial(_measure_polyhedra, *shapes), voxels=len(places) * len(faces))
     edge = max(2.0, float(np.median(measures[:, 1])))
     _suppress_polyhedra(
         whole, centres, radii, rows, faces, inverses, towards, shift, measures, boxes,
@@ -219,10 +222,11 @@ def _measure_polyhedra(
     shift: Any,
     measures: Any,
     boxes: Any,
+    lo: int,
+    hi: int,
 ) -> None:
     """Radius of a sphere inside, of one around, and volume; and the box of each."""
-    corner = np.empty((3, 3))
-    for i in range(rows.size):
+    for i in range(lo, hi):
         radii = all_radii[rows[i]]
         volume, inner, outer = 0.0, np.inf, 0.0
         for axis in range(3):
@@ -235,20 +239,21 @@ def _measure_polyhedra(
         for ray in range(radii.size):
             outer = max(outer, radii[ray])
         for face in range(faces.shape[0]):
-            product = 1.0
-            for k in range(3):
-                ray = faces[face, k]
-                product *= radii[ray]
-                for axis in range(3):
-                    corner[k, axis] = radii[ray] * directions[ray, axis]
-            volume += volumes[face] * product
-            # Distance of the face's plane from the centre: its volume over its area.
-            az, ay, ax = corner[1] - corner[0]
-            bz, by, bx = corner[2] - corner[0]
+            first, second, third = faces[face, 0], faces[face, 1], faces[face, 2]
+            p, q, r = radii[first], radii[second], radii[third]
+            z, y, x = (
+                p * directions[first, 0], p * directions[first, 1], p * directions[first, 2]
+            )  # fmt: skip
+            az, ay = q * directions[second, 0] - z, q * directions[second, 1] - y
+            bz, by = r * directions[third, 0] - z, r * directions[third, 1] - y
+            ax, bx = q * directions[second, 2] - x, r * directions[third, 2] - x
             cz, cy, cx = ay * bx - ax * by, ax * bz - az * bx, az * by - ay * bz
-            area = math.sqrt(cz * cz + cy * cy + cx * cx)
-            if area > 0.0:
-                inner = min(inner, 6.0 * volumes[face] * product / area)
+            part = volumes[face] * p * q * r
+            volume += part
+            # Distance of the face's plane from the centre: its volume over its area.
+            square = cz * cz + cy * cy + cx * cx
+            if square > 0.0:
+                inner = min(inner, 6.0 * part / math.sqrt(square))
         measures[i, 0], measures[i, 1], measures[i, 2] = inner, outer, volume
 
 
@@ -278,6 +283,7 @@ def _suppress_polyhedra(
     drawn = np.empty(0, np.uint8)
     near = np.empty((3, 2), np.int64)
     part = np.empty((3, 2), np.int64)
+    inverse = np.empty(radii.shape[1])  # of radii: a product is quicker than a division
     for i in range(places.shape[0]):
         if gone[i]:
             continue
@@ -314,32 +320,36 @@ def _suppress_polyhedra(
                             total = (box[1] - box[0]) * ny * nx
                             if drawn.size < total:
                                 drawn = np.empty(2 * total, np.uint8)
+                            for ray in range(inverse.size):
+                                inverse[ray] = 1.0 / radii[rows[i], ray]
                             _draw(
-                                places[i], radii[rows[i]], faces, inverses, towards, shift,
+                                places[i], inverse, faces, inverses, towards, shift,
                                 reach, box, drawn,
                             )  # fmt: skip
+                        for ray in range(inverse.size):
+                            inverse[ray] = 1.0 / radii[rows[j], ray]
                         if _shared(
-                            places[j], radii[rows[j]], faces, inverses, towards, shift, reach,
+                            places[j], inverse, faces, inverses, towards, shift, reach,
                             part, box, drawn, limit,
                         ):  # fmt: skip
                             gone[j] = True
 
 
 @compiled
-def _inside(radii: Any, faces: Any, inverses: Any, face: Any, z: Any, y: Any, x: Any) -> Any:
+def _inside(inverse: Any, faces: Any, inverses: Any, face: Any, z: Any, y: Any, x: Any) -> Any:
     """Whether a point is inside of a polyhedron: how deep, as a share of the radius there."""
     m = inverses[face]
     a = z * m[0, 0] + y * m[1, 0] + x * m[2, 0]
     b = z * m[0, 1] + y * m[1, 1] + x * m[2, 1]
     c = z * m[0, 2] + y * m[1, 2] + x * m[2, 2]
     first, second, third = faces[face]
-    return a / radii[first] + b / radii[second] + c / radii[third] <= 1.0
+    return a * inverse[first] + b * inverse[second] + c * inverse[third] <= 1.0
 
 
 @compiled
 def _draw(
     place: Any,
-    radii: Any,
+    inverse: Any,
     faces: Any,
     inverses: Any,
     towards: Any,
@@ -354,7 +364,7 @@ def _draw(
             for x in range(box[4], box[5]):
                 dz, dy, dx = z - place[0], y - place[1], x - place[2]
                 face = towards[dz + reach, dy + reach, dx + reach]
-                inside = _inside(radii, faces, inverses, face, dz - shift, dy - shift, dx - shift)
+                inside = _inside(inverse, faces, inverses, face, dz - shift, dy - shift, dx - shift)
                 drawn[at] = inside
                 at += 1
 
@@ -362,7 +372,7 @@ def _draw(
 @compiled
 def _shared(
     place: Any,
-    radii: Any,
+    inverse: Any,
     faces: Any,
     inverses: Any,
     towards: Any,
@@ -388,10 +398,10 @@ def _shared(
                     continue
                 dz, dy, dx = z - place[0], y - place[1], x - place[2]
                 face = towards[dz + reach, dy + reach, dx + reach]
-                if _inside(radii, faces, inverses, face, dz - shift, dy - shift, dx - shift):
+                if _inside(inverse, faces, inverses, face, dz - shift, dy - shift, dx - shift):
                     count += 1
-        if count > limit:
-            return True
+            if count > limit:
+                return True
     return False
 
 
