@@ -46,3 +46,8 @@ def axis_lines(shape: tuple[int, ...]) -> tuple[Lines, Lines, Lines]:
         (nz, ny * nx, ny, nx, nx, 1),
         (nz * ny, nx, nx, 1, 1, 1),
     )
+
+
+def across_planes(width: int, planar: bool, along_z: int) -> Shape:
+    """A width along every axis (z, y, x); along z another one where planes are looked at apart."""
+    return (along_z if planar else width, width, width)

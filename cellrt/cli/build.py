@@ -139,10 +139,10 @@ def _checked_tile(model: ModelFile, tile: tuple[int, int, int] | None) -> tuple[
 
     if tile is None:
         return model.card.tile
-    multiple = model.card.multiple
-    if any(edge < 1 or edge % multiple for edge in tile):
+    multiples = model.card.multiples
+    if any(edge < 1 or edge % step for edge, step in zip(tile, multiples, strict=True)):
         raise UsageError(
-            f"--tile is {' '.join(map(str, tile))}; expected multiples of {multiple} for model "
-            f"{model.card.name!r}"
+            f"--tile is {' '.join(map(str, tile))}; expected multiples of "
+            f"{' '.join(map(str, multiples))} for model {model.card.name!r}"
         )
     return tile

@@ -17,9 +17,11 @@ import torch
 from cellrt.errors import CellrtError, InputError, UsageError
 from cellrt.export.gate.against_torch import check_parity
 from cellrt.export.gate.compare import Parity
+from cellrt.export.gate.tiles import PLANAR_DEPTH, tile_shape
 from cellrt.export.gate.tolerances import FP16, FP32
 from cellrt.export.trace import build_graph
 from cellrt.files import atomic_outputs, refuse_special
+from cellrt.geometry import Shape
 from cellrt.graph.activations import activation_bytes
 from cellrt.graph.file import embed_card, write_graph
 from cellrt.graph.fp16_weights import store_as_fp16
@@ -34,8 +36,6 @@ from cellrt.training.checkpoint import load_checkpoint
 from cellrt.training.recipe import Recipe, load_recipe
 
 MAX_BYTES = 8_000_000
-_TILE = 64
-_GOLDEN_SHAPE = (16, 24, 32)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _export(
     rounded = recipe.model.stored_weights == "fp16"
     if rounded:
         _round_kernels(folded)
-    graph = build_graph(folded, net.size_multiple)
+    graph = build_graph(folded, net.size_multiples)
     if rounded:
         store_as_fp16(graph)
     card = make_card(net, recipe, name, scores)
@@ -124,7 +124,7 @@ def _export(
     card = replace(
         card,
         activation_bytes=activation_bytes(graph, net.size_multiple),
-        golden=make_golden(folded, _GOLDEN_SHAPE),
+        golden=make_golden(folded, _golden_shape(net)),
     )
     embed_card(graph, ModelCard.from_json(card.to_json()))
     size = graph.ByteSize()
@@ -170,6 +170,11 @@ def _round_kernels(net: Network) -> None:
                 parameter.copy_(parameter.half().float())
 
 
+def _golden_shape(net: Network) -> Shape:
+    z, y, x = net.size_multiples
+    return 2 * z, 3 * y, 4 * x
+
+
 def make_golden(folded: Network, shape: tuple[int, int, int]) -> Golden:
     """Compute the reproducible input and output that an installed engine is checked with."""
     image = golden_input(shape)
@@ -195,8 +200,9 @@ def parity_tiles(recipe: Recipe) -> list[npt.NDArray[np.float32]]:
         images = [normalised(stack, nominal) for stack in chosen]
     except InputError:
         pass  # a checkpoint may be exported where its training data are not
-    images.append(_simulated_image(recipe))
-    return [_central_tile(image) for image in images]
+    shape = tile_shape(recipe.method().network().size_multiple, recipe.model.planar)
+    images.append(_simulated_image(recipe, shape))
+    return [_central_tile(image, shape) for image in images]
 
 
 def read_scores(path: str | Path) -> list[Score]:
@@ -212,24 +218,25 @@ def read_scores(path: str | Path) -> list[Score]:
         ) from error
 
 
-def _simulated_image(recipe: Recipe) -> npt.NDArray[Any]:
+def _simulated_image(recipe: Recipe, shape: Shape) -> npt.NDArray[Any]:
     from cellrt.runtime.grid.model_image import prepare_image
     from cellrt.simulation import simulate_membranes, simulate_nuclei
 
     draw: Any = {"nuclei": simulate_nuclei, "membranes": simulate_membranes}[recipe.kind]
-    image = draw(
-        (_TILE, _TILE, _TILE), diameter_voxels=recipe.model.nominal_diameter_voxels, seed=7
-    ).image
-    rule = LocalBrightness(recipe.model.nominal_diameter_voxels)
+    nominal = recipe.model.nominal_diameter_voxels
+    depth = PLANAR_DEPTH if recipe.model.planar else shape[0]
+    image = draw((depth, *shape[1:]), diameter_voxels=nominal, seed=7).image
+    middle = (depth - shape[0]) // 2
+    image = image[middle:][: shape[0]]
+    rule = LocalBrightness(nominal)
     return prepare_image(image, image.shape, rule).read((0, 0, 0), image.shape)
 
 
-def _central_tile(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Cut the middle 64³ voxels, mirrored where the image is smaller."""
-    box = tuple(
-        slice(max(0, (size - _TILE) // 2), max(0, (size - _TILE) // 2) + _TILE)
-        for size in image.shape
-    )
+def _central_tile(image: npt.NDArray[Any], shape: Shape) -> npt.NDArray[np.float32]:
+    """Cut the middle voxels, mirrored where the image is smaller."""
+    starts = [max(0, (n - edge) // 2) for n, edge in zip(image.shape, shape, strict=True)]
+    box = tuple(slice(start, start + edge) for start, edge in zip(starts, shape, strict=True))
     tile = np.asarray(image[box], np.float32)
-    tile = np.pad(tile, [(0, _TILE - size) for size in tile.shape], mode="symmetric")
+    missing = [(0, edge - n) for n, edge in zip(tile.shape, shape, strict=True)]
+    tile = np.pad(tile, missing, mode="symmetric")
     return np.ascontiguousarray(tile[None, None])

@@ -8,27 +8,29 @@ import onnx
 import torch
 from torch import nn
 
+from cellrt.geometry import Shape
 from cellrt.runtime.model.card import INPUT, OUTPUT
 
 OPSET = 20
 
 
-def build_graph(net: nn.Module, size_multiple: int) -> onnx.ModelProto:
+def build_graph(net: nn.Module, size_multiples: Shape) -> onnx.ModelProto:
     """Trace a network to ONNX with dynamic batch and spatial axes.
 
     Parameters
     ----------
     net : nn.Module
         In evaluation mode, batch norm folded.
-    size_multiple : int
-        Spatial sizes are multiples of this.
+    size_multiples : (int, int, int)
+        Spatial sizes (z, y, x) are multiples of these.
 
     Returns
     -------
     onnx.ModelProto
         Input ``image`` (n, 1, z, y, x), output ``fields`` (n, channels, z, y, x), float32.
     """
-    example = torch.zeros(2, 1, 2 * size_multiple, 3 * size_multiple, 4 * size_multiple)
+    z, y, x = size_multiples
+    example = torch.zeros(2, 1, 2 * z, 3 * y, 4 * x)
     dynamic = {0: torch.export.Dim.DYNAMIC}
     dynamic |= dict.fromkeys((2, 3, 4), torch.export.Dim.DYNAMIC)
     with warnings.catch_warnings():

@@ -27,6 +27,8 @@ class CommonModelTable(Table):
     stored_weights: Literal["fp32", "fp16"] = "fp32"
     """Precision of the weights in the exported file; fp16 halves it, and rounds them once."""
 
+    planar: ClassVar[bool] = False
+    """Whether networks of this method look at single planes, and are trained on such."""
     network_keys: ClassVar[tuple[str, ...]] = ("method",)
     """What decides the weights' shapes: where these are equal, a run can start from another."""
 

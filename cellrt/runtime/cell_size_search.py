@@ -18,6 +18,7 @@ import numpy as np
 from cellrt.compile_ahead import compile_ahead
 from cellrt.geometry import Shape
 from cellrt.runtime.decoding.base import Decoder
+from cellrt.runtime.decoding.labels.regions import equivalent_radius
 from cellrt.runtime.grid.intensity import IntensityRange
 from cellrt.runtime.grid.mended_image import MendedImage
 from cellrt.runtime.grid.model_image import measure_intensity, prepare_image
@@ -42,6 +43,8 @@ KNOWN_STEPS = range(-3, 4)
 DOUBT = 0.005
 # Voxels of a probe on the model's grid: enough for some dozen cells, a fraction of a second.
 PROBE = (32, 72, 72)
+# Of a network that looks at single planes: some hundred cells, as one plane says less.
+PLANAR_PROBE = (1, 320, 320)
 FEWEST_CELLS = 3
 # A hill lower than this may be a side hill: at the right scale quality is 0.8 to 0.9 for nuclei and
 # 0.75 for membranes, and up to 0.75 where fragments of cells agree with themselves.
@@ -155,7 +158,7 @@ def refine_scale(
         return start or CellScale(card.diameter_voxels, spacing, "a default", spacing_origin)
     if start is None and is_noise(image):
         return _unknown(card, spacing, spacing_origin, warnings)
-    tile = network.fixed_tile or PROBE
+    tile = network.fixed_tile or _probe_shape(card)
     base = start or CellScale(FIRST_PIXELS, spacing, "", spacing_origin)
     seen: dict[int, Probe] = {}
 
@@ -299,20 +302,22 @@ def _probe(
     """Segment the busiest part of the image at one scale, once the decoder is ready."""
     # At the guess's own scale, however much that enlarges: a probe is small.
     factors = [card.diameter_voxels / scale.diameter_pixels * s for s in scale.spacing]
+    largest = _probe_shape(card)
     want = [
         min(n, max(1, math.ceil(p / f)))
-        for n, p, f in zip(image.shape, PROBE, factors, strict=True)
+        for n, p, f in zip(image.shape, largest, factors, strict=True)
     ]
     crop = image.crop(busiest_box(image, (want[0], want[1], want[2])))
-    shape = tuple(
-        min(p, max(1, round(n * f))) for n, p, f in zip(crop.shape, PROBE, factors, strict=True)
+    z, y, x = (
+        min(p, max(1, round(n * f))) for n, p, f in zip(crop.shape, largest, factors, strict=True)
     )
     grid = plan_tiles(
-        (shape[0], shape[1], shape[2]),
+        (1 if image.shape[0] == 1 else z, y, x),
         halo=0,
         multiple=card.multiple,
         stride=card.output_stride,
         tile=tile,
+        planar=card.planar,
     )
     prepared = prepare_image(crop, grid.shape, card.normalisation)
     kept, _ = network_fields(prepared, grid, session, decoder)
@@ -324,10 +329,14 @@ def _probe(
     # The cell in which the median voxel lies: debris and fragments hardly count.
     share = np.cumsum(volumes)
     typical = volumes[np.searchsorted(share, share[-1] / 2)]
-    diameter = float(np.cbrt(typical * 6 / math.pi))
+    diameter = 2 * float(equivalent_radius(np.array([typical]), grid.shape)[0])
     agreement = decoder.agreement(decoded, kept)
     pixels = diameter / card.diameter_voxels * scale.diameter_pixels
     return Probe(scale.diameter_pixels, len(volumes), pixels, agreement, decoder.size_weight)
+
+
+def _probe_shape(card: ModelCard) -> Shape:
+    return PLANAR_PROBE if card.planar else PROBE
 
 
 def _is_constant(image: MendedImage, card: ModelCard) -> bool:

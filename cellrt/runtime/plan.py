@@ -101,7 +101,7 @@ def check_halo(halo: int, card: ModelCard, tile: Shape | None) -> None:
     ------
     UsageError
     """
-    edge = max(tile) if tile else math.isqrt(TILE_VOXELS[0] // card.multiple)
+    edge = max(tile) if tile else math.isqrt(TILE_VOXELS[0] // card.multiples[0])
     most = largest_halo(edge, card.blend, card.multiple)
     if -(-halo // card.output_stride) * card.output_stride > most:
         of = "tiles of {} x {} x {} voxels".format(*tile) if tile else "any stack"
@@ -162,6 +162,7 @@ def make_plan(
             blend=card.blend,
             multiple=card.multiple,
             stride=card.output_stride,
+            planar=card.planar,
             max_voxels=max_voxels,
             tile=tile,
             layers="few" if on_host else "many",  # several GPUs share them

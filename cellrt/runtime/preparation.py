@@ -18,7 +18,7 @@ from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.grid.findings import findings
 from cellrt.runtime.grid.intensity import IntensityRange
 from cellrt.runtime.grid.model_image import look_at, measure_intensity
-from cellrt.runtime.grid.scale import UNKNOWN_SPACING, CellScale, known_scale, slab_planes
+from cellrt.runtime.grid.scale import UNKNOWN_SPACING, CellScale, known_scale, slice_planes
 from cellrt.runtime.image.volume import Volume
 from cellrt.runtime.image.voxel_size import doubts_about_anisotropy
 from cellrt.runtime.job import Job, Options
@@ -106,6 +106,11 @@ def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stag
             f"the image has one slice and model {card.name!r} needs a stack: it was not trained "
             "on single slices; give a z-stack, or another --model"
         )
+    if card.planar and not volume.is_2d:
+        raise InputError(
+            f"the image has {volume.shape[0]} slices and model {card.name!r} looks at single ones, "
+            "which it cannot join to cells; give one slice, or another --model for stacks"
+        )
     if volume.is_2d and options.min_confidence is not None:
         raise UsageError("--min-confidence cannot be asked for of one slice; it is known in stacks")
     chosen = _chosen_range(options)
@@ -141,8 +146,7 @@ def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stag
     warnings += scale.doubts(volume.shape, card)
     model_shape = scale.model_shape(volume.shape, card)
     if volume.is_2d:
-        # One slice is shown to the network as a slab of equal slices as thick as a cell.
-        model_shape = (slab_planes(card.diameter_voxels), *model_shape[1:])
+        model_shape = (slice_planes(card), *model_shape[1:])
     plan = _plan(volume, model_shape, network, decoder, options, scale)
     with clock.stage("intensity"):
         intensity = measure_intensity(image, model_shape, card.normalisation, chosen)

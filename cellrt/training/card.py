@@ -16,6 +16,9 @@ from cellrt.runtime.model.card import (
 from cellrt.training.recipe import Recipe
 from cellrt.wording import counted
 
+# Tiles for engines that are built for one shape.
+_TILE, _PLANAR_TILE = (64, 96, 96), (1, 512, 512)
+
 
 def make_card(net: Network, recipe: Recipe, name: str, scores: Sequence[Score] = ()) -> ModelCard:
     """Describe a network with what its recipe says."""
@@ -39,10 +42,12 @@ def make_card(net: Network, recipe: Recipe, name: str, scores: Sequence[Score] =
         coarsest_slices=recipe.augment.coarse_z[1],
         normalisation=LocalBrightness(recipe.model.nominal_diameter_voxels),
         two_dimensional=recipe.model.two_dimensional,
+        planar=net.planar,
         multiple=net.size_multiple,
         output_stride=net.output_stride,
         receptive_field_radius=net.receptive_radius,
         halo=net.halo,
+        tile=_PLANAR_TILE if net.planar else _TILE,
         training_data=tuple(data),
         scores=tuple(scores),
         recipe=f"recipes/{recipe.name}.toml",

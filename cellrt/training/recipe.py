@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cellrt.errors import InputError
 from cellrt.files import refuse_special
+from cellrt.geometry import across_planes
 from cellrt.models.base import Method
 from cellrt.models.tables import Positive, Table
 from cellrt.training.methods import METHODS, LossTable, ModelTable, TargetTable, make_method
@@ -200,8 +201,14 @@ class Recipe(Table):
         if {self.targets.method, self.loss.method} != {self.model.method}:
             raise ValueError("'method' belongs into [model] only; remove it elsewhere")
         multiple = self.model.patch_multiple
-        if any(size % multiple for size in self.optim.patch_voxels):
-            raise ValueError(f"optim.patch_voxels must be multiples of {multiple}")
+        planar = self.model.planar
+        multiples = across_planes(multiple, planar, 1)
+        shape = self.optim.patch_voxels
+        if any(size % step for size, step in zip(shape, multiples, strict=True)):
+            where = " along y and x" if planar else ""
+            raise ValueError(f"optim.patch_voxels must be multiples of {multiple}{where}")
+        if planar and shape[0] != 1:
+            raise ValueError("optim.patch_voxels must have one plane for a planar network")
         return self
 
 

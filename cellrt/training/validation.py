@@ -41,8 +41,7 @@ def predict_stack(net: Network, image: npt.NDArray[Any]) -> npt.NDArray[np.float
     """
     device = next(net.parameters()).device
     pixels = torch.from_numpy(np.asarray(image, np.float32))[None, None].to(device)
-    multiple = net.size_multiple
-    padding = [(-size) % multiple for size in image.shape]
+    padding = [(-n) % step for n, step in zip(image.shape, net.size_multiples, strict=True)]
     pixels = F.pad(pixels, (0, padding[2], 0, padding[1], 0, padding[0]))
     with torch.inference_mode():
         fields = net(pixels)[0]

@@ -112,7 +112,7 @@ def test_fp32_weights_stay_exact(checkpoint: Path, tmp_path: Path) -> None:
 
 def test_storing_and_restoring_keeps_what_fp16_can_hold() -> None:
     torch.manual_seed(1)
-    graph = build_graph(fold_batch_norm(CellSeg3D().eval()), 8)
+    graph = build_graph(fold_batch_norm(CellSeg3D().eval()), (8, 8, 8))
     stored = onnx.ModelProto()
     stored.CopyFrom(graph)
     store_as_fp16(stored)
@@ -142,7 +142,7 @@ def test_weights_beyond_fp16_are_refused() -> None:
     with torch.no_grad():
         net.head.weight[0, 0, 0, 0, 0] = 1e6
     with pytest.raises(CellrtError, match=r"head\.weight"):
-        store_as_fp16(build_graph(net, 8))
+        store_as_fp16(build_graph(net, (8, 8, 8)))
 
 
 def test_fine_tuning_from_the_file_keeps_its_function(exported: module.Exported) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import InputError
+from cellrt.geometry import Shape, across_planes
 from cellrt.runtime.cell_size_search import refine_scale
 from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.grid.model_image import ModelImage, look_at, prepare_image
@@ -25,6 +26,9 @@ from cellrt.simulation.styles import KINDS, STYLES, simulate_style
 Tile = NDArray[np.float32]
 
 EDGE = 64
+# A single plane is wider, and drawn with what is above and below it.
+PLANAR_EDGE = 256
+PLANAR_DEPTH = 24
 PER_STACK = 6
 # Where cells are dense, where they are few, and anything.
 _STYLES = {"nuclei": ("dense", "typical", "random"), "membranes": ("tissue", "typical", "random")}
@@ -43,23 +47,25 @@ def stack_tiles(paths: Sequence[str | Path], model: ModelFile) -> list[Tile]:
     Returns
     -------
     list of (1, 1, z, y, x) float32 arrays
-        Up to `PER_STACK` a stack, 64 voxels along every axis (fewer never: mirrored), those with
-        the strongest contrast.
+        Up to `PER_STACK` a stack, of `tile_shape` (fewer voxels never: mirrored), those with the
+        strongest contrast.
 
     Raises
     ------
     InputError
-        A file that cannot be read, one slice instead of a stack, a constant image.
+        A file that cannot be read, one slice where the model is for stacks or the other way
+        round, a constant image.
     """
     tiles: list[Tile] = []
     for path in paths:
         image = _model_image(path, model)
-        edge = _edge(model.card)
-        starts = itertools.product(*(range(0, max(1, n - edge // 2), edge) for n in image.shape))
+        depth, height, width = shape = tile_shape(model.card.multiple, model.card.planar)
+        starts = itertools.product(
+            *(range(0, max(1, n - e // 2), e) for n, e in zip(image.shape, shape, strict=True))
+        )
         found = []
-        for start in starts:
-            z, y, x = start
-            found.append(image.read((z, y, x), (z + edge, y + edge, x + edge))[None, None])
+        for z, y, x in starts:
+            found.append(image.read((z, y, x), (z + depth, y + height, x + width))[None, None])
         found.sort(key=lambda tile: -float(tile.std()))
         tiles += [tile for tile in found if tile.min() < tile.max()][:PER_STACK]
     return tiles
@@ -77,8 +83,8 @@ def simulated_tiles(card: ModelCard, count: int, *, seed: int) -> list[Tile]:
 
     Returns
     -------
-    list of (1, 1, 64, 64, 64) float32 arrays
-        Normalised; different styles take turns.
+    list of (1, 1, z, y, x) float32 arrays
+        Of `tile_shape`, normalised; different styles take turns.
     """
     assert set(_STYLES) == set(KINDS)
     assert all(set(styles) <= set(STYLES[kind]) for kind, styles in _STYLES.items())
@@ -86,7 +92,8 @@ def simulated_tiles(card: ModelCard, count: int, *, seed: int) -> list[Tile]:
         raise InputError(
             f"no stacks of {card.target!r} can be simulated; give some with --calibrate"
         )
-    edge = _edge(card)
+    shape = tile_shape(card.multiple, card.planar)
+    drawn = (PLANAR_DEPTH if card.planar else shape[0], *shape[1:])
     tiles = []
     for index in range(count):
         stack = simulate_style(
@@ -94,24 +101,29 @@ def simulated_tiles(card: ModelCard, count: int, *, seed: int) -> list[Tile]:
             _STYLES[card.target][index % 3],
             index=index,
             seed=seed,
-            shape=(edge, edge, edge),
+            shape=drawn,
             diameter_voxels=card.diameter_voxels,
         )
-        image = prepare_image(stack.image, (edge, edge, edge), card.normalisation)
+        middle = (drawn[0] - shape[0]) // 2
+        image = prepare_image(stack.image[middle:][: shape[0]], shape, card.normalisation)
         tiles.append(image.read((0, 0, 0), image.shape)[None, None])
     return tiles
 
 
-def _edge(card: ModelCard) -> int:
-    return math.ceil(EDGE / card.multiple) * card.multiple
+def tile_shape(multiple: int, planar: bool) -> Shape:
+    """Shape (z, y, x) of the tiles that a network of some stride is shown."""
+    edge = math.ceil((PLANAR_EDGE if planar else EDGE) / multiple) * multiple
+    return across_planes(edge, planar, 1)
 
 
 def _model_image(path: str | Path, model: ModelFile) -> ModelImage:
     """Read a stack and bring it to the model's grid; the scale is found as for segmenting."""
     card = model.card
     volume = read_volume(path)
-    if volume.is_2d:
+    if volume.is_2d and not card.planar:
         raise InputError(f"{path} has one slice; calibrate with stacks (z, y, x)")
+    if card.planar and not volume.is_2d:
+        raise InputError(f"{path} has {volume.shape[0]} slices; calibrate with single ones")
     scale, spacing, origin = known_scale(volume, card)
     warnings: list[str] = []
     seen = look_at(volume.image, card.normalisation)
@@ -124,7 +136,10 @@ def _model_image(path: str | Path, model: ModelFile) -> ModelImage:
         decoder=decoder_for(card),
         warnings=warnings,
     )
-    image = prepare_image(seen, scale.model_shape(volume.shape, card), card.normalisation)
+    shape = scale.model_shape(volume.shape, card)
+    if card.planar:
+        shape = (1, *shape[1:])
+    image = prepare_image(seen, shape, card.normalisation)
     if image.is_constant:
         raise InputError(f"{path} is constant; calibrate with stacks that show cells")
     return image

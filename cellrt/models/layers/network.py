@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cellrt.geometry import Shape, across_planes
+
 
 class Network(nn.Module, ABC):
     """A fully convolutional network from one image to fields on the same grid, or a coarser one.
@@ -16,6 +18,9 @@ class Network(nn.Module, ABC):
     Every batch norm follows its convolution inside an ``nn.Sequential``, which is how
     `cellrt.models.layers.fold` finds it.
     """
+
+    planar: bool = False
+    """Whether it looks at each plane by itself; then all lengths hold along y and x only."""
 
     @property
     @abstractmethod
@@ -26,6 +31,11 @@ class Network(nn.Module, ABC):
     def only_learned(self) -> tuple[str, ...]:
         """First parts of the names of what helps to learn and is no part of the exported graph."""
         return ()
+
+    @property
+    def size_multiples(self) -> Shape:
+        """The same along every axis (z, y, x)."""
+        return across_planes(self.size_multiple, self.planar, 1)
 
     @property
     @abstractmethod

@@ -1,4 +1,4 @@
-"""A 3D U-Net with strided convolutions and concatenated skips, whatever its outputs mean.
+"""A U-Net with strided convolutions and concatenated skips, whatever its outputs mean.
 
 Batch norm follows every convolution, so that export folds it away and tiles equal the whole volume.
 """
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from cellrt.geometry import across_planes
 from cellrt.models.layers.network import Network
 
 
@@ -26,30 +27,41 @@ class UNet(Network):
         Channels of the input image.
     finest : int
         Level at which the decoder stops: 0 is the image's resolution, 1 half of it.
+    planar : bool
+        Look at each plane by itself: kernels and strides are 1 along z. Measured in OpenVINO, ONNX
+        Runtime and training, these are no slower than 2D layers over planes moved to the batch.
 
     Notes
     -----
     Every convolution before a batch norm has no bias. Input sizes must be multiples of
-    ``2 ** (len(widths) - 1)``.
+    ``2 ** (len(widths) - 1)``, along z only unless it is planar.
     """
 
     def __init__(
-        self, widths: Sequence[int], outputs: int, in_channels: int = 1, finest: int = 0
+        self,
+        widths: Sequence[int],
+        outputs: int,
+        in_channels: int = 1,
+        finest: int = 0,
+        *,
+        planar: bool = False,
     ) -> None:
         super().__init__()
+        self.planar = planar
         self.widths = tuple(int(width) for width in widths)
         self.in_channels = in_channels
         self.finest = finest
         inputs = (in_channels, *self.widths[:-1])
         self.encoder = nn.ModuleList(
-            _block(inputs[level], width, stride=1 if level == 0 else 2)
+            _block(inputs[level], width, planar, stride=1 if level == 0 else 2)
             for level, width in enumerate(self.widths)
         )
+        doubled = across_planes(2, planar, 1)
         pairs = list(zip(self.widths[1:], self.widths[:-1], strict=True))[finest:][::-1]
         self.up = nn.ModuleList(
-            nn.ConvTranspose3d(deep, shallow, 2, stride=2) for deep, shallow in pairs
+            nn.ConvTranspose3d(deep, shallow, doubled, stride=doubled) for deep, shallow in pairs
         )
-        self.decoder = nn.ModuleList(_block(2 * shallow, shallow) for _, shallow in pairs)
+        self.decoder = nn.ModuleList(_block(2 * shallow, shallow, planar) for _, shallow in pairs)
         self.head: nn.Module = nn.Conv3d(self.widths[finest], outputs, 1)
 
     @property
@@ -97,12 +109,14 @@ def receptive_radius(levels: int, finest: int = 0) -> int:
     return int(radius + 2**finest - 1)  # an output voxel stands for a block
 
 
-def _block(inputs: int, width: int, stride: int = 1) -> nn.Sequential:
+def _block(inputs: int, width: int, planar: bool, stride: int = 1) -> nn.Sequential:
+    kernel, padding = across_planes(3, planar, 1), across_planes(1, planar, 0)
+    strides = across_planes(stride, planar, 1)
     return nn.Sequential(
-        nn.Conv3d(inputs, width, 3, stride=stride, padding=1, bias=False),
+        nn.Conv3d(inputs, width, kernel, stride=strides, padding=padding, bias=False),
         nn.BatchNorm3d(width),
         nn.ReLU(inplace=True),
-        nn.Conv3d(width, width, 3, padding=1, bias=False),
+        nn.Conv3d(width, width, kernel, padding=padding, bias=False),
         nn.BatchNorm3d(width),
         nn.ReLU(inplace=True),
     )

@@ -188,6 +188,11 @@ def _shown(volume: Volume) -> str:
     return " ".join("?" if v is None else f"{v:g}" for v in volume.voxel_size_um or ())
 
 
+def slice_planes(card: ModelCard) -> int:
+    """As how many planes a model sees a single slice: as one, or as a slab of equal ones."""
+    return 1 if card.planar else slab_planes(card.diameter_voxels)
+
+
 def slab_planes(diameter_voxels: float) -> int:
     """Planes of the slab of equal slices, about a cell thick, that stands for a single slice."""
     return math.ceil(diameter_voxels / 8) * 8

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cellrt.errors import InputError
+from cellrt.geometry import Shape, across_planes
 
 SCHEMA_VERSION = 1
 METADATA_KEY = "cellrt"
@@ -140,6 +141,9 @@ class ModelCard:
         Relative cell sizes seen in training, as factors of ``diameter_voxels``.
     coarsest_slices : float
         Largest distance of an image's slices seen in training, in voxels of the model's grid.
+    planar : bool
+        The network looks at each plane by itself: multiple, receptive field, halo and blend hold
+        along y and x only.
     multiple : int
         Tile edges and tile positions are multiples of this many voxels (total stride).
     output_stride : int
@@ -179,6 +183,7 @@ class ModelCard:
     channels: int = 1
     two_dimensional: bool = False
     normalisation: Normalisation | LocalBrightness = field(default_factory=Normalisation)
+    planar: bool = False
     multiple: int = 8
     output_stride: int = 1
     receptive_field_radius: int = 44
@@ -201,6 +206,11 @@ class ModelCard:
     def diameter_um(self) -> float:
         """Nominal cell diameter in µm."""
         return self.diameter_voxels * self.voxel_size_um
+
+    @property
+    def multiples(self) -> Shape:
+        """What tile edges and tile positions are multiples of along (z, y, x)."""
+        return across_planes(self.multiple, self.planar, 1)
 
     def to_json(self) -> str:
         """Serialise for ``metadata_props``."""
@@ -305,9 +315,11 @@ def _check(card: ModelCard) -> None:
         f"output_stride {card.output_stride} must divide multiple {card.multiple}",
     )
     need(
-        all(edge > 0 and edge % card.multiple == 0 for edge in card.tile),
-        f"tile {card.tile} must be positive multiples of {card.multiple}",
+        all(edge > 0 and edge % n == 0 for edge, n in zip(card.tile, card.multiples, strict=True)),
+        f"tile {card.tile} must be positive multiples of {card.multiples}",
     )
+    need(card.two_dimensional or not card.planar, "planar needs two_dimensional")
+    need(card.output_stride == 1 or not card.planar, "planar needs an output_stride of 1")
     need(card.activation_bytes >= 4, "activation_bytes must be at least 4")
     need(card.halo >= 0 and card.blend >= 0, "halo and blend must not be negative")
     need(len(card.outputs) >= 1, "outputs is empty")

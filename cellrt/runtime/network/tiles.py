@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import UsageError
-from cellrt.geometry import Shape
+from cellrt.geometry import Shape, across_planes
 
 Weighting = Literal["distance", "gaussian", "constant"]
 
@@ -184,6 +184,7 @@ def plan_tiles(
     tile: Shape | None = None,
     weighting: Weighting = "distance",
     layers: Literal["few", "many"] = "few",
+    planar: bool = False,
 ) -> TileGrid:
     """Choose the tiles of a volume.
 
@@ -211,6 +212,8 @@ def plan_tiles(
     layers : {"few", "many"}
         Of tilings that compute the same, the one with the fewest or the most layers of tiles along
         z. Few keep less of the volume in flight; many are finished in smaller pieces.
+    planar : bool
+        Planes know nothing of each other: along z tiles need no overlap and have any edge.
 
     Raises
     ------
@@ -220,16 +223,21 @@ def plan_tiles(
     if halo < 0 or halo != int(halo):
         raise UsageError(f"halo is {halo}; expected a whole number of voxels, 0 or more")
     halo = -(-halo // stride) * stride
-    overlap = 2 * halo + blend
+    halos, blends = (across_planes(width, planar, 0) for width in (halo, blend))
+    multiples = across_planes(multiple, planar, 1)
+    overlaps = _triple(2 * halo + blend for halo, blend in zip(halos, blends, strict=True))
     if tile is not None:
-        if any(edge % multiple for edge in tile):
-            raise UsageError(f"tile {tile} must be multiples of {multiple}; choose another tile")
+        if any(edge % step for edge, step in zip(tile, multiples, strict=True)):
+            where = " along y and x" if planar else ""
+            raise UsageError(
+                f"tile {tile} must be multiples of {multiple}{where}; choose another tile"
+            )
         axes = [
-            _axis(n, edge, halo, overlap, multiple, weighting)
-            for n, edge in zip(shape, tile, strict=True)
+            _axis(*axis, weighting)
+            for axis in zip(shape, tile, halos, overlaps, multiples, strict=True)
         ]
         return TileGrid((axes[0], axes[1], axes[2]), stride)
-    candidates = [_candidates(n, overlap, multiple) for n in shape]
+    candidates = [_candidates(*axis) for axis in zip(shape, overlaps, multiples, strict=True)]
     best: tuple[float, Shape] | None = None
     for combination in itertools.product(*candidates):
         edges = _triple(edge for edge, _ in combination)
@@ -243,8 +251,11 @@ def plan_tiles(
         smallest = " x ".join(str(options[-1][0]) for options in candidates)
 
         def too_large(halo: int) -> bool:
-            overlap = 2 * halo + blend
-            return math.prod(_candidates(n, overlap, multiple)[-1][0] for n in shape) > max_voxels
+            overlaps = across_planes(2 * halo + blend, planar, 0)
+            smallest = (
+                _candidates(*a)[-1][0] for a in zip(shape, overlaps, multiples, strict=True)
+            )
+            return math.prod(smallest) > max_voxels
 
         most = bisect.bisect_left(range(halo), True, key=too_large) - 1
         advice = f"give a --halo of at most {most}" if most >= 0 else "give a larger --diameter"
@@ -260,6 +271,7 @@ def plan_tiles(
         stride=stride,
         tile=best[1],
         weighting=weighting,
+        planar=planar,
     )
 
 

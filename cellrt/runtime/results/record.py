@@ -115,7 +115,7 @@ def run_record(
         "tiles": {
             "count": len(grid),
             "shape_zyx": list(grid.tile),
-            "halo": grid.axes[0].halo,
+            "halo": grid.axes[-1].halo,
             "computed_voxels_per_voxel": round(job.plan.overhead, 3),
         },
         "cells": cells,
