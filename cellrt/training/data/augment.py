@@ -54,15 +54,24 @@ class Geometry:
 
 
 def draw_geometry(
-    centre: npt.NDArray[Any], table: AugmentTable, rng: np.random.Generator
+    centre: npt.NDArray[Any],
+    table: AugmentTable,
+    rng: np.random.Generator,
+    *,
+    flat: bool = False,
 ) -> Geometry:
-    """Draw zoom, anisotropy, turns, flips and elastic bending for a patch around `centre`."""
+    """Draw zoom, anisotropy, turns, flips and elastic bending for a patch around `centre`.
+
+    With `flat` the patch stays in its plane.
+    """
     zoom = _log_uniform(table.zoom, rng)
     stretch = np.array([_log_uniform(table.anisotropy, rng) for _ in range(3)])
     matrix = np.diag(1.0 / (zoom * stretch / np.cbrt(np.prod(stretch))))
     angles = np.deg2rad(rng.uniform(-1, 1, 3) * table.rotation_degrees)
+    if flat:
+        angles[1:] = 0
     matrix = _rotation(angles) @ matrix
-    if rng.random() < table.permute_probability:
+    if rng.random() < table.permute_probability and not flat:
         order = _PERMUTATIONS[rng.integers(len(_PERMUTATIONS))]
     else:
         order = ((0, 1, 2), (0, 2, 1))[rng.integers(2)]  # with flips: all 90° turns in-plane
@@ -71,6 +80,8 @@ def draw_geometry(
     elastic = np.zeros((3, 5, 5, 5))
     if rng.random() < table.elastic_probability:
         elastic = rng.normal(0.0, rng.uniform(0, table.elastic_voxels) / zoom, elastic.shape)
+    if flat:
+        elastic[0] = 0
     return Geometry(np.asarray(centre, float), matrix, elastic)
 
 
@@ -184,7 +195,7 @@ def _sensor(image: Tensor, offset: float, table: AugmentTable, rng: np.random.Ge
         coarse[0] = rng.uniform(*table.coarse_z)
     if rng.random() < table.coarse_xy_probability:
         coarse[1] = coarse[2] = rng.uniform(*table.coarse_xy)
-    small = tuple(max(4, round(n / c)) for n, c in zip(shape, coarse, strict=True))
+    small = tuple(min(n, max(4, round(n / c))) for n, c in zip(shape, coarse, strict=True))
     image = _enlarge(image, small)
     if rng.random() < table.noise_probability:
         photons = _log_uniform(table.photons, rng)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from cellrt.geometry import Shape, across_planes
 from cellrt.runtime.grid.brightness import BrightnessMeter
 from cellrt.training.data.accidents import Scene
 from cellrt.training.data.augment import (
@@ -28,6 +29,8 @@ Sample = tuple[Tensor, Tensor, Tensor]
 
 # Cells around a patch on which its brightness is measured as well.
 _SURROUNDINGS = 1.25
+# Above and below a single plane of a stack.
+_PLANAR_SURROUNDINGS = 0.5
 # Share of patches whose reference is the stack's; and the camera's largest offset, in units of
 # cells.
 _WHOLE_STACK = 0.4
@@ -67,18 +70,24 @@ class PatchDataset(Dataset[Sample]):
         chosen = min(int(np.searchsorted(self._cumulated, rng.random())), len(self.stacks) - 1)
         stack = self.stacks[chosen]
         shape = recipe.optim.patch_voxels
+        flat = len(stack.image) == 1
         margin = recipe.targets.margin_voxels
         centre = _patch_centre(stack, shape, recipe.optim.anywhere, rng)
         if self.augmented:
-            geometry = draw_geometry(centre, recipe.augment, rng)
-        else:
-            geometry = Geometry(np.round(centre) + 0.5, np.eye(3), np.zeros((3, 5, 5, 5)))
+            geometry = draw_geometry(centre, recipe.augment, rng, flat=flat)
+        else:  # voxels of patch and stack fall on each other
+            middle = np.round(centre) + 0.5 * (1 - np.array(shape) % 2)
+            geometry = Geometry(middle, np.eye(3), np.zeros((3, 5, 5, 5)))
         mirrored = bool(rng.random() < 0.6)
         # Brightness is measured on more than the patch, as in a stack; labels beyond it tell
         # where the centre of a cut cell is.
-        around = max(margin, math.ceil(_SURROUNDINGS * recipe.model.nominal_diameter_voxels))
-        depth, height, width = (size + 2 * around for size in shape)
-        outer = (depth, height, width)
+        wide = math.ceil(_SURROUNDINGS * recipe.model.nominal_diameter_voxels)
+        around = across_planes(
+            max(margin, wide),
+            recipe.model.planar,
+            0 if flat else math.ceil(_PLANAR_SURROUNDINGS * recipe.model.nominal_diameter_voxels),
+        )
+        outer = _sum(_sum(shape, around), around)
         light, labels = sample_patch(
             stack.image, stack.labels, geometry, outer, 0, mirrored=mirrored
         )
@@ -88,11 +97,14 @@ class PatchDataset(Dataset[Sample]):
         scene.image[scene.fill] = 0
         if self.augmented:
             acquire(scene, recipe.augment, rng)
-        inner = tuple(slice(around, around + size) for size in shape)
+        inner = tuple(slice(a, a + size) for a, size in zip(around, shape, strict=True))
         image = torch.from_numpy(self._normalised(scene, inner, rng))
         if self.augmented:
             image = change_contrast(image, recipe.augment, rng)
-        wider = tuple(slice(around - margin, around + size + margin) for size in shape)
+        margins = across_planes(margin, recipe.model.planar, 0)
+        wider = tuple(
+            slice(a - m, a + size + m) for a, m, size in zip(around, margins, shape, strict=True)
+        )
         targets = self._method.targets(scene.labels[wider], margin)
         return (
             image[None].contiguous(),
@@ -149,4 +161,12 @@ def _patch_centre(
         centre = rng.uniform(0, size)
     # Half of the patches may stick out by up to a quarter: the runtime meets such borders too.
     reach = np.array(shape) * (0.5 if rng.random() < 0.5 else 0.25)
-    return np.where(size > 2 * reach, np.clip(centre, reach, size - reach), size / 2)
+    centre = np.where(size > 2 * reach, np.clip(centre, reach, size - reach), size / 2)
+    if len(stack.image) == 1:
+        centre[0] = 0  # in the plane, not beside it
+    return centre
+
+
+def _sum(first: Shape, second: Shape) -> Shape:
+    z, y, x = (a + b for a, b in zip(first, second, strict=True))
+    return z, y, x

@@ -80,7 +80,13 @@ def load_training_stacks(recipe: Recipe) -> list[Stack]:
 
 def load_validation_stacks(recipe: Recipe) -> list[Stack]:
     """Load every ``[[validation]]`` stack of a recipe."""
-    return [stack for table in recipe.validation for stack in load_table(table, recipe)]
+    stacks = [stack for table in recipe.validation for stack in load_table(table, recipe)]
+    if recipe.model.planar and any(len(stack.image) > 1 for stack in stacks):
+        raise InputError(
+            f"recipe '{recipe.name}': a planar network is scored on single slices; leave stacks "
+            "out of [[validation]]"
+        )
+    return stacks
 
 
 def load_table(table: DataTable, recipe: Recipe) -> Iterator[Stack]:
@@ -135,7 +141,7 @@ def to_model_grid(
     rng = np.random.default_rng(0)
     resampled = zoom_image(image, zoom)
     nominal = recipe.model.nominal_diameter_voxels
-    if len(image) == 1:  # as the runtime shows single slices to a network
+    if len(image) == 1 and not recipe.model.planar:  # as the runtime shows it to a 3D network
         slab = (slab_planes(nominal), *resampled.shape[1:])
         resampled = np.broadcast_to(resampled, slab)
         on_grid = np.broadcast_to(on_grid, slab)

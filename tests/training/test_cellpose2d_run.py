@@ -1,0 +1,150 @@
+"""A planar network from single images to a model file that segments such, and refuses stacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("lightning", reason="lightning is not installed")
+
+from cellrt.errors import InputError, UsageError  # noqa: E402
+from cellrt.export.checkpoint import export  # noqa: E402
+from cellrt.models.cellpose2d.network import Cellpose2D  # noqa: E402
+from cellrt.runtime.segment import segment  # noqa: E402
+from cellrt.training.checkpoint import load_checkpoint  # noqa: E402
+from cellrt.training.data.patches import PatchDataset  # noqa: E402
+from cellrt.training.data.stacks import load_training_stacks, load_validation_stacks  # noqa: E402
+from cellrt.training.loop import train  # noqa: E402
+from cellrt.training.recipe import Recipe, load_recipe  # noqa: E402
+
+RECIPE = """
+name = "discs"
+kind = "nuclei"
+[model]
+method = "cellpose2d"
+widths = [8, 16]
+nominal_diameter_voxels = 12
+[optim]
+patch_voxels = [1, 48, 48]
+max_steps = {steps}
+batch = 2
+learning_rate = 0.01
+warmup = 0.0
+score_stacks = 1
+[augment]
+acquisition_probability = 0.3
+accidents = {accidents}
+[targets]
+margin_voxels = 4
+[decoder]
+radius_range = [2.5, 100.0]
+[[data]]
+name = "discs"
+images = "image.tif"
+labels = "labels.tif"
+[[validation]]
+name = "discs"
+images = "{validation}.tif"
+labels = "labels{of}.tif"
+"""
+
+
+def discs(shape=(96, 120), diameter=12):
+    y, x = np.indices(shape)
+    labels = np.zeros(shape, np.int32)
+    cells = [(cy, cx) for cy in range(10, shape[0] - 6, 19) for cx in range(9, shape[1] - 6, 17)]
+    for index, (cy, cx) in enumerate(cells):
+        labels[(y - cy) ** 2 + (x - cx) ** 2 <= (diameter / 2) ** 2] = index + 1
+    noise = np.random.default_rng(0).normal(0, 5, shape)
+    return np.clip(100 + 300 * (labels > 0) + noise, 0, None).astype(np.uint16), labels
+
+
+def write_recipe(folder: Path, steps=1, *, accidents=1.0, validation="image", of="") -> Recipe:
+    image, labels = discs()
+    tifffile.imwrite(folder / "image.tif", image)
+    tifffile.imwrite(folder / "labels.tif", labels)
+    tifffile.imwrite(folder / "stack.tif", np.repeat(image[None], 3, 0))
+    tifffile.imwrite(folder / "labels_of_stack.tif", np.repeat(labels[None], 3, 0))
+    path = folder / "recipe.toml"
+    path.write_text(RECIPE.format(steps=steps, accidents=accidents, validation=validation, of=of))
+    return load_recipe(path)
+
+
+def test_patches_of_one_image_stay_in_its_plane(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, accidents=1.0)
+    stacks = load_training_stacks(recipe)
+    assert all(len(stack.image) == 1 for stack in stacks)
+    data = PatchDataset(stacks, recipe)
+    for index in range(12):
+        image, targets, labels = data[index]
+        assert image.shape == (1, 1, 48, 48)
+        assert targets.shape == (4, 1, 48, 48)
+        assert (targets[0] == 0).all()
+        inside = labels > 0
+        # As bright as in the image: half of it would be missing beside the plane.
+        if inside.any() and index < 3:
+            assert image[0][inside].mean() > 0.2
+        assert targets[1:3, inside].abs().max() <= 1
+
+
+def test_planes_of_a_stack_are_looked_at_from_all_sides(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    table = recipe.data[0].model_copy(
+        update={"images": "stack.tif", "labels": "labels_of_stack.tif"}
+    )
+    recipe = recipe.model_copy(update={"data": (table,)})
+    image, targets, _ = PatchDataset(load_training_stacks(recipe), recipe)[0]
+    assert image.shape == (1, 1, 48, 48)
+    assert targets.shape == (4, 1, 48, 48)
+
+
+def test_a_planar_network_is_not_scored_on_stacks(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, validation="stack", of="_of_stack")
+    with pytest.raises(InputError, match="single slices"):
+        load_validation_stacks(recipe)
+
+
+def test_it_learns_single_images_and_finds_their_cells(tmp_path: Path) -> None:
+    lines: list[str] = []
+    recipe = write_recipe(tmp_path, 120, accidents=0.0)
+    checkpoint = train(recipe, tmp_path / "run", report=lines.append)
+    assert any("mean Dice" in line for line in lines)
+    net, _ = load_checkpoint(checkpoint)
+    assert isinstance(net, Cellpose2D)
+    exported = export(checkpoint, tmp_path / "discs.onnx")
+    assert exported.card.planar
+    assert exported.card.two_dimensional
+    assert exported.card.tile[0] == 1
+
+    image, truth = discs()
+    whole = segment(image, exported.path, diameter=12)
+    assert whole.labels.shape == image.shape
+    assert abs(len(whole.table) - truth.max()) <= 0.1 * truth.max()
+    assert whole.record["scale"]["model_grid_zyx"][0] == 1
+    tiled = segment(image, exported.path, diameter=12, tile=(1, 64, 64))
+    assert tiled.record["tiles"]["count"] > 1
+    assert abs(len(tiled.table) - len(whole.table)) <= 1
+    # A size that nobody gave is found, from areas and not from volumes.
+    found = segment(image, exported.path).record["scale"]["diameter_pixels"]
+    assert found == pytest.approx(12, rel=0.3)
+
+    # Images that are smaller than the network's stride, or narrower than a tile.
+    assert segment(image[:1, :1], exported.path, diameter=12).labels.shape == (1, 1)
+    assert segment(image[:, :3], exported.path, diameter=12).labels.shape == (96, 3)
+
+    with pytest.raises(InputError, match="3 slices"):
+        segment(np.repeat(image[None], 3, 0), exported.path, diameter=12)
+    with pytest.raises(UsageError, match="along y and x"):
+        segment(image, exported.path, diameter=12, tile=(1, 63, 64))
+
+
+def test_a_patch_of_several_planes_is_refused(tmp_path: Path) -> None:
+    write_recipe(tmp_path)
+    path = tmp_path / "recipe.toml"
+    path.write_text(path.read_text().replace("[1, 48, 48]", "[2, 48, 48]"))
+    with pytest.raises(InputError, match="one plane"):
+        load_recipe(path)
