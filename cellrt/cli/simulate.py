@@ -14,7 +14,7 @@ Triple = Optional[tuple[float, float, float]]  # noqa: UP045
 
 
 def simulate(
-    kind: Annotated[str, typer.Argument(help="nuclei or membranes.")],
+    kind: Annotated[str, typer.Argument(help="nuclei, membranes or bacteria.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the stacks.")],
     count: Annotated[int, typer.Option(min=1, help="How many stacks.")] = 1,
     style: Annotated[
@@ -22,15 +22,17 @@ def simulate(
         typer.Option(
             help="typical; random: as varied as in training; empty: no cells; nuclei also paper "
             "(1000x140x140, HarmonicNet), scattered, clumps, dense, embryo, shell, sheet; "
-            "membranes also clumped, tissue, ball, cylinder, half, sheet, shell."
+            "membranes also clumped, tissue, ball, cylinder, half, sheet, shell; bacteria: typical "
+            "(fluorescence), phase, dic."
         ),
     ] = "typical",
     shape: Annotated[
-        IntTriple, typer.Option("--shape", metavar="Z Y X", help="In voxels [64 128 128].")
+        IntTriple,
+        typer.Option("--shape", metavar="Z Y X", help="In voxels [64 128 128; 1 256 256]."),
     ] = None,
     diameter: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(help="Mean cell diameter in pixels [16 for nuclei, 24 for membranes]."),
+        typer.Option(help="Mean cell diameter in pixels [16, 24 for membranes]."),
     ] = None,
     voxel_size: Annotated[
         Triple,

@@ -5,6 +5,7 @@ No torch here. Seeded: the same parameters and the same seed give the same bytes
 
 from __future__ import annotations
 
+from cellrt.simulation.bacteria import simulate_bacteria
 from cellrt.simulation.empty import simulate_empty
 from cellrt.simulation.membranes import simulate_membranes, simulate_membranes_from_labels
 from cellrt.simulation.microscope.imaging import degrade
@@ -21,6 +22,7 @@ __all__ = [
     "NucleiParameters",
     "SimulatedStack",
     "degrade",
+    "simulate_bacteria",
     "simulate_empty",
     "simulate_membranes",
     "simulate_membranes_from_labels",

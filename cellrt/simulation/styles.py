@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cellrt.errors import UsageError
+from cellrt.simulation.bacteria import simulate_bacteria
 from cellrt.simulation.empty import simulate_empty
 from cellrt.simulation.membranes import simulate_membranes
 from cellrt.simulation.nuclei import simulate_nuclei
@@ -18,20 +19,24 @@ from cellrt.simulation.parameters.nuclei import NucleiParameters
 from cellrt.simulation.stack import SimulatedStack
 from cellrt.simulation.structure.packing import ARRANGEMENTS
 
-KINDS = ("nuclei", "membranes")
-NOMINAL_DIAMETER = {"nuclei": 16.0, "membranes": 24.0}
+KINDS = ("nuclei", "membranes", "bacteria")
+NOMINAL_DIAMETER = {"nuclei": 16.0, "membranes": 24.0, "bacteria": 16.0}
 """Cell diameter in voxels for which the bundled models are made."""
 
 STYLES = {
     "nuclei": ("typical", "random", "paper", "empty", *ARRANGEMENTS),
     "membranes": ("typical", "random", "clumped", "tissue", "empty", *OUTLINES[1:]),
+    "bacteria": ("typical", "phase", "dic"),
 }
 """``typical``: a good microscope; ``random``: anything a training set contains; ``paper``: the
 HarmonicNet paper's nuclei; ``empty``: no cell, imaged in any way; ``clumped``: weak, uneven stain
-and one wall in twenty missing; ``tissue``: cells up to all faces; the rest: where the cells are."""
+and one wall in twenty missing; ``tissue``: cells up to all faces; the rest: where the cells are.
+Bacteria are stained (``typical``), or seen by phase contrast or by DIC."""
 
 _SHAPE = (64, 128, 128)
 _VOXEL_SIZE_UM = (0.5, 0.5, 0.5)
+_FLAT_SHAPE = (1, 256, 256)
+_BACTERIA_PIXEL_UM = 0.065
 
 
 def simulate_style(
@@ -49,7 +54,7 @@ def simulate_style(
     Parameters
     ----------
     kind : str
-        ``"nuclei"`` or ``"membranes"``.
+        ``"nuclei"``, ``"membranes"`` or ``"bacteria"``, which are images of one slice.
     style : str
         One of ``STYLES[kind]``.
     index : int
@@ -57,11 +62,12 @@ def simulate_style(
         style ``paper`` the three variants take turns.
     seed : int
     shape : three ints, optional
-        (z, y, x); 64 x 128 x 128 by default, the paper's own in style ``paper``.
+        (z, y, x); 64 x 128 x 128 by default, the paper's own in style ``paper``, 1 x 256 x 256
+        for bacteria.
     diameter_voxels : float, optional
         Mean cell diameter; by default the nominal one of the bundled models.
     voxel_size_um : three floats, optional
-        (z, y, x); 0.5 µm by default.
+        (z, y, x); 0.5 µm by default, 0.065 µm for bacteria.
 
     Returns
     -------
@@ -80,6 +86,8 @@ def simulate_style(
         )
     if seed < 0:
         raise UsageError(f"seed is {seed}; give a whole number of 0 or more")
+    if kind == "bacteria":
+        return _bacteria(style, shape or _FLAT_SHAPE, diameter_voxels, voxel_size_um, seed + index)
     size = shape or (PAPER_SHAPE if style == "paper" else _SHAPE)
     voxel = voxel_size_um or _VOXEL_SIZE_UM
     own_seed = seed + index
@@ -115,6 +123,33 @@ def simulate_style(
             imaging=imaging,
             seed=own_seed,
         )
+    stack.parameters["style"] = style
+    return stack
+
+
+def _bacteria(
+    style: str,
+    shape: tuple[int, int, int],
+    diameter_voxels: float | None,
+    voxel_size_um: tuple[float, float, float] | None,
+    seed: int,
+) -> SimulatedStack:
+    if shape[0] != 1:
+        raise UsageError(
+            f"bacteria are simulated in one slice, not in {shape[0]}; give --shape 1 Y X"
+        )
+    _, y, x = voxel_size_um or (1.0, _BACTERIA_PIXEL_UM, _BACTERIA_PIXEL_UM)
+    if y != x:
+        raise UsageError(f"pixels are {y:g} x {x:g} µm; expected the same size along y and x")
+    stack = simulate_bacteria(
+        shape[1:],
+        contrast="fluorescence" if style == "typical" else style,  # type: ignore[arg-type]
+        diameter_voxels=NOMINAL_DIAMETER["bacteria"]
+        if diameter_voxels is None
+        else diameter_voxels,
+        pixel_um=x,
+        seed=seed,
+    )
     stack.parameters["style"] = style
     return stack
 
