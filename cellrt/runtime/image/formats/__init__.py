@@ -286,3 +286,15 @@ register_format(
     needs="zarr",
     install="pip install 'cellrt[zarr]'",
 )
+register_format(
+    "PNG",
+    [".png"],
+    "cellrt.runtime.image.formats.pictures:read",
+    starts_with=[b"\x89PNG\r\n\x1a\n"],
+)
+register_format(
+    "JPEG",
+    [".jpg", ".jpeg"],
+    "cellrt.runtime.image.formats.pictures:read",
+    starts_with=[b"\xff\xd8\xff"],
+)

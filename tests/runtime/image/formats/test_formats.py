@@ -203,7 +203,8 @@ def test_files_of_no_or_another_format_are_told_apart(tmp_path: Path) -> None:
         "a.tif": "is no TIFF file",
         "a.npy": "is no NumPy file",
         "a.h5": "is no HDF5 file",
-        "a.png": "of no format that is known; expected TIFF, NumPy, NPZ, HDF5, Zarr",
+        "a.png": "is no PNG file",
+        "a.dat": "of no format that is known; expected TIFF, NumPy, NPZ, HDF5, Zarr",
     }.items():
         (tmp_path / name).write_bytes(b"something else")
         with pytest.raises(InputError, match=words):
