@@ -111,6 +111,22 @@ def segment(
     max_size: Annotated[
         Number, typer.Option(metavar="N", help="Leave out larger cells, in voxels of the image.")
     ] = None,
+    slices: Annotated[
+        bool,
+        typer.Option(
+            "--slices",
+            help="Segment every slice by itself, with a model of single slices; a movie's time "
+            "points with --axes ZYX.",
+        ),
+    ] = False,
+    stitch: Annotated[
+        Number,
+        typer.Option(
+            metavar="IOU",
+            help="With --slices, join cells of neighbouring slices that overlap so much, such as "
+            "0.25.",
+        ),
+    ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Trace every voxel on its own: slower, for comparison.")
     ] = False,
@@ -149,8 +165,8 @@ def segment(
     from cellrt.runtime.image.reading import read
     from cellrt.runtime.image.volume import Volume
     from cellrt.runtime.job import Options
-    from cellrt.runtime.model.file import open_model
-    from cellrt.runtime.preparation import check, load, prepare
+    from cellrt.runtime.model.file import DEFAULT, open_model
+    from cellrt.runtime.preparation import check, default_model, load, prepare
     from cellrt.runtime.progress import StageClock
     from cellrt.runtime.results import table
     from cellrt.runtime.results.preview import page
@@ -173,7 +189,7 @@ def segment(
             )
     if "help" in words:
         if engine_file is None:
-            _print_parameters(open_model(model or "nuclei"), decoder)
+            _print_parameters(open_model(model or DEFAULT), decoder)
         else:
             with open_bundle(engine_file) as bundle:
                 _print_parameters(bundle.model, decoder)
@@ -189,7 +205,19 @@ def segment(
             held.callback(events.close)
         choice: EngineChoice | None = None
         if engine_file is None:
-            model_file = open_model(model or "nuclei")
+            model_file = open_model(
+                model
+                or default_model(
+                    stack,
+                    axes=axes,
+                    voxel_size=voxel_size,
+                    channel=channel,
+                    time=time,
+                    series=series,
+                )
+            )
+            if model is None and model_file.card.planar:
+                events.note(f"one slice: the model is {model_file.card.name}")
         else:
             bundle = held.enter_context(open_bundle(engine_file))
             model_file, choice = bundle.model, bundle.choose()
@@ -208,6 +236,8 @@ def segment(
             min_confidence=min_confidence,
             min_size=min_size,
             max_size=max_size,
+            slices=slices,
+            stitch=stitch,
         )
         # What can be refused is refused before a large file is read.
         network = load(model_file, options, choice=choice)

@@ -25,7 +25,8 @@ _ELSEWHERE = {
     "pretrained_model": "is --model here; `cellrt models` lists those there are",
     "model_type": "is --model here; `cellrt models` lists those there are",
     "do_3d": _NOT_NEEDED.format("stacks are always segmented in 3D"),
-    "stitch_threshold": _NOT_NEEDED.format("cells are found in 3D, no slices are stitched"),
+    "stitch_threshold": "is --slices --stitch 0.25 here, for models of single slices; others find "
+    "cells in 3D",
     "flow_threshold": "is --param max_flow_error=0.4 here, of the decoder flows",
     "cellprob_threshold": _THRESHOLD + " and not its logit",
     "prob_thresh": _THRESHOLD,

@@ -54,6 +54,10 @@ class Options:
         Leave out cells of less confidence, 0 to 1.
     min_size, max_size : float, optional
         Leave out smaller and larger cells, in voxels of the image (pixels where it has one slice).
+    slices : bool
+        Segment every slice of a stack by itself, with a model of single slices.
+    stitch : float, optional
+        With ``slices``, join cells of neighbouring slices whose IoU is at least this.
     """
 
     diameter: float | None = None
@@ -69,6 +73,8 @@ class Options:
     min_confidence: float | None = None
     min_size: float | None = None
     max_size: float | None = None
+    slices: bool = False
+    stitch: float | None = None
 
     def __post_init__(self) -> None:
         """Read numbers as plain ones, so that a record can be written, and refuse what is none."""
@@ -81,6 +87,7 @@ class Options:
             ("min_confidence", 0, float, 0, 1),
             ("min_size", 0, float, 0, math.inf),
             ("max_size", 0, float, 0, math.inf),
+            ("stitch", 0, float, 0.01, 1),
         ):
             value = getattr(self, name)
             if value is not None:
@@ -97,6 +104,10 @@ class Options:
             raise UsageError(
                 f"--min-size {self.min_size:g} is above --max-size {self.max_size:g}; expected the "
                 "smaller one first, or no cell could stay"
+            )
+        if self.stitch is not None and not self.slices:
+            raise UsageError(
+                "--stitch joins the cells of single slices; expected --slices beside it"
             )
         if not isinstance(self.decoder_parameters, Mapping):
             raise UsageError(

@@ -6,7 +6,7 @@ Whatever can be refused is refused here.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cellrt.compiled import announced
 from cellrt.errors import InputError, UsageError
@@ -19,10 +19,12 @@ from cellrt.runtime.grid.findings import findings
 from cellrt.runtime.grid.intensity import IntensityRange
 from cellrt.runtime.grid.model_image import look_at, measure_intensity
 from cellrt.runtime.grid.scale import UNKNOWN_SPACING, CellScale, known_scale, slice_planes
+from cellrt.runtime.image.reading import Source, is_2d
 from cellrt.runtime.image.volume import Volume
 from cellrt.runtime.image.voxel_size import doubts_about_anisotropy
 from cellrt.runtime.job import Job, Options
 from cellrt.runtime.model.card import LocalBrightness
+from cellrt.runtime.model.file import DEFAULT, DEFAULT_2D, bundled_models
 from cellrt.runtime.network.engines.base import check_precision
 from cellrt.runtime.network.engines.choice import EngineChoice
 from cellrt.runtime.network.engines.ladder import choose_engine
@@ -32,6 +34,13 @@ from cellrt.runtime.progress import StageClock
 
 if TYPE_CHECKING:
     from cellrt.runtime.model.file import ModelFile
+
+
+def default_model(source: Source, **known: Any) -> str:
+    """Name of the model for an image where none is asked for; ``known`` as for `read`."""
+    if DEFAULT_2D in bundled_models() and is_2d(source, **known):
+        return DEFAULT_2D
+    return DEFAULT
 
 
 def load(
@@ -76,6 +85,11 @@ def check(network: LoadedModel, options: Options) -> Decoder:
     decoder, card = make_decoder(network, options), network.model.card
     if options.halo is not None:
         check_halo(options.halo, card, options.tile or network.fixed_tile)
+    if options.slices and not card.planar:
+        raise UsageError(
+            f"--slices cannot be asked for: model {card.name!r} finds cells in whole stacks; leave "
+            "it out, or give a --model of single slices"
+        )
     if options.min_confidence is not None and (
         card.confidence is None or decoder.name != card.decoder
     ):
@@ -106,10 +120,11 @@ def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stag
             f"the image has one slice and model {card.name!r} needs a stack: it was not trained "
             "on single slices; give a z-stack, or another --model"
         )
-    if card.planar and not volume.is_2d:
+    if card.planar and not volume.is_2d and not options.slices:
         raise InputError(
-            f"the image has {volume.shape[0]} slices and model {card.name!r} looks at single ones, "
-            "which it cannot join to cells; give one slice, or another --model for stacks"
+            f"the image has {volume.shape[0]} slices and model {card.name!r} looks at single "
+            "ones: give --slices for the cells of each, with --stitch 0.25 to join those that "
+            "overlap, or another --model for stacks"
         )
     if volume.is_2d and options.min_confidence is not None:
         raise UsageError("--min-confidence cannot be asked for of one slice; it is known in stacks")
@@ -124,7 +139,7 @@ def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stag
         start, spacing, spacing_origin = known_scale(
             volume, card, diameter=options.diameter, anisotropy=options.anisotropy
         )
-        if spacing_origin == UNKNOWN_SPACING:
+        if spacing_origin == UNKNOWN_SPACING and not card.planar:
             warnings.append(f"the distance between slices is {UNKNOWN_SPACING}")
         if options.anisotropy is not None and not volume.is_2d:
             warnings += doubts_about_anisotropy(options.anisotropy, volume.voxel_size_um)
@@ -143,10 +158,12 @@ def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stag
         f"spacing z:y:x {':'.join(f'{s:.3g}' for s in scale.spacing)}: {scale.spacing_origin}",
     ):
         clock.progress.note(text)
-    warnings += scale.doubts(volume.shape, card)
+    warnings += scale.doubts((1, *volume.shape[1:]) if card.planar else volume.shape, card)
     model_shape = scale.model_shape(volume.shape, card)
     if volume.is_2d:
         model_shape = (slice_planes(card), *model_shape[1:])
+    elif card.planar:
+        model_shape = (volume.shape[0], *model_shape[1:])
     plan = _plan(volume, model_shape, network, decoder, options, scale)
     with clock.stage("intensity"):
         intensity = measure_intensity(image, model_shape, card.normalisation, chosen)

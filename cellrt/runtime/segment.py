@@ -33,7 +33,7 @@ class Segmenter:
         Name of a bundled model, path of an exported ONNX file, or what ``cellrt.load_model``
         returns.
     engine, precision, mode, tile, halo, decoder, decoder_parameters, min_confidence,
-    min_size, max_size
+    min_size, max_size, slices, stitch
         See :class:`cellrt.runtime.job.Options`.
     progress : bool or Progress
         True shows a bar on standard error; an object receives stages, progress and notes.
@@ -66,6 +66,8 @@ class Segmenter:
         min_confidence: float | None = None,
         min_size: float | None = None,
         max_size: float | None = None,
+        slices: bool = False,
+        stitch: float | None = None,
         progress: bool | Progress = False,
     ) -> None:
         self.options = Options(
@@ -79,6 +81,8 @@ class Segmenter:
             min_confidence=min_confidence,
             min_size=min_size,
             max_size=max_size,
+            slices=slices,
+            stitch=stitch,
         )
         opened = model if isinstance(model, ModelFile) else open_model(model)
         self.network = preparation.load(opened, self.options, keep=_SESSIONS)
@@ -191,7 +195,7 @@ class Segmenter:
 
 def segment(
     source: Source,
-    model: str | Path | ModelFile = "nuclei",
+    model: str | Path | ModelFile | None = None,
     *,
     voxel_size: Sequence[float] | None = None,
     diameter: float | None = None,
@@ -211,6 +215,8 @@ def segment(
     min_confidence: float | None = None,
     min_size: float | None = None,
     max_size: float | None = None,
+    slices: bool = False,
+    stitch: float | None = None,
     progress: bool | Progress = False,
 ) -> Segmentation:
     """Segment the cells of a stack.
@@ -224,7 +230,8 @@ def segment(
         (z, y, x) or (y, x) of any real dtype; other axes with ``axes``.
     model : str, Path or ModelFile
         Name of a bundled model (``"nuclei"``, ``"membranes"``), path of an exported ONNX file, or
-        what ``cellrt.load_model`` returns.
+        what ``cellrt.load_model`` returns. Without it ``"nuclei"``, or for one slice a bundled
+        model of single slices.
     voxel_size : (z, y, x), optional
         In µm; overrides the file's.
     diameter : float, optional
@@ -242,7 +249,7 @@ def segment(
     axes : str, optional
         One letter per dimension out of T, C, Z, Y, X.
     engine, precision, mode, tile, halo, decoder, decoder_parameters, min_confidence,
-    min_size, max_size
+    min_size, max_size, slices, stitch
         See :class:`cellrt.runtime.job.Options`.
     progress : bool or Progress
         True shows a bar on standard error; an object receives stages, progress and notes.
@@ -274,6 +281,10 @@ def segment(
     >>> len(result.table), result.labels.shape
     (0, (8, 32, 32))
     """
+    if model is None:
+        model = preparation.default_model(
+            source, voxel_size=voxel_size, channel=channel, time=time, series=series, axes=axes
+        )
     segmenter = Segmenter(
         model,
         engine=engine,
@@ -286,6 +297,8 @@ def segment(
         min_confidence=min_confidence,
         min_size=min_size,
         max_size=max_size,
+        slices=slices,
+        stitch=stitch,
         progress=progress,
     )
     segmenter.network.keep = 0
@@ -322,7 +335,12 @@ def _finish(fields: stages.Fields, clock: StageClock) -> Segmentation:
     if decoded.place.fell_back:
         found.append(decoded.place.reason)
     with clock.stage("measure"):
-        table = stages.measure(decoded.labels, volume, anisotropy=job.scale.spacing[0])
+        table = stages.measure(
+            decoded.labels,
+            volume,
+            anisotropy=job.scale.spacing[0],
+            slices=job.options.slices and job.options.stitch is None,
+        )
     with clock.stage("judge"):
         table, quality = stages.judge(table, decoded, job)
         found += stages.doubts(quality, table, job)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from cellrt.compile_ahead import compile_ahead
 from cellrt.compiled import announced
 from cellrt.runtime.decoding.base import Decoded, Decoder, Mode, Place
+from cellrt.runtime.decoding.slices import decode_slices
 from cellrt.runtime.grid.intensity import IntensityRange
 from cellrt.runtime.grid.model_image import prepare_image
 from cellrt.runtime.image.volume import Volume
@@ -121,6 +122,14 @@ def decode(fields: Fields, decoder: Decoder | None = None, mode: Mode | None = N
     if fields.kept is None:
         return Decoded(np.zeros(job.volume.shape, np.int32), Place("CPU", "nothing was decoded"))
     decoder = decoder or job.decoder
+    if job.options.slices:
+        return decode_slices(
+            decoder,
+            fields.kept,
+            job.volume.shape,
+            mode=mode or job.options.mode,
+            stitch=job.options.stitch,
+        )
     decoded = decoder.decode(fields.kept, mode=mode or job.options.mode)
     if decoded.labels.shape == job.volume.shape:
         return decoded
@@ -128,7 +137,11 @@ def decode(fields: Fields, decoder: Decoder | None = None, mode: Mode | None = N
 
 
 def measure(
-    labels: NDArray[np.int32], volume: Volume, *, anisotropy: float | None = None
+    labels: NDArray[np.int32],
+    volume: Volume,
+    *,
+    anisotropy: float | None = None,
+    slices: bool = False,
 ) -> CellTable:
     """One row per cell, in µm where the voxel size is known.
 
@@ -138,7 +151,13 @@ def measure(
     volume : Volume
     anisotropy : float, optional
         z size over x size, used where the voxel size is not known; 1 by default.
+    slices : bool
+        Whether every cell is one of a single slice, with an area and no volume.
     """
+    if slices:
+        from cellrt.runtime.results.table import measure_slices
+
+        return measure_slices(labels, volume.channels, volume.pixel_size_um)
     from cellrt.runtime.results.table import measure as measure_cells
 
     return measure_cells(

@@ -11,9 +11,12 @@ import tifffile
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("lightning", reason="lightning is not installed")
 
+from cellrt.cli.main import _run  # noqa: E402
 from cellrt.errors import InputError, UsageError  # noqa: E402
 from cellrt.export.checkpoint import export  # noqa: E402
 from cellrt.models.cellpose2d.network import Cellpose2D  # noqa: E402
+from cellrt.runtime.model import file  # noqa: E402
+from cellrt.runtime.model.file import ZOO  # noqa: E402
 from cellrt.runtime.segment import segment  # noqa: E402
 from cellrt.training.checkpoint import load_checkpoint  # noqa: E402
 from cellrt.training.data.patches import PatchDataset  # noqa: E402
@@ -108,14 +111,20 @@ def test_a_planar_network_is_not_scored_on_stacks(tmp_path: Path) -> None:
         load_validation_stacks(recipe)
 
 
-def test_it_learns_single_images_and_finds_their_cells(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory):
+    """A model that was trained for some steps, and what was said meanwhile."""
+    folder = tmp_path_factory.mktemp("discs")
     lines: list[str] = []
-    recipe = write_recipe(tmp_path, 120, accidents=0.0)
-    checkpoint = train(recipe, tmp_path / "run", report=lines.append)
+    recipe = write_recipe(folder, 120, accidents=0.0)
+    checkpoint = train(recipe, folder / "run", report=lines.append)
     assert any("mean Dice" in line for line in lines)
     net, _ = load_checkpoint(checkpoint)
     assert isinstance(net, Cellpose2D)
-    exported = export(checkpoint, tmp_path / "discs.onnx")
+    return export(checkpoint, folder / "discs.onnx")
+
+
+def test_the_cells_of_single_images_are_found(exported) -> None:
     assert exported.card.planar
     assert exported.card.two_dimensional
     assert exported.card.tile[0] == 1
@@ -131,15 +140,58 @@ def test_it_learns_single_images_and_finds_their_cells(tmp_path: Path) -> None:
     # A size that nobody gave is found, from areas and not from volumes.
     found = segment(image, exported.path).record["scale"]["diameter_pixels"]
     assert found == pytest.approx(12, rel=0.3)
-
     # Images that are smaller than the network's stride, or narrower than a tile.
     assert segment(image[:1, :1], exported.path, diameter=12).labels.shape == (1, 1)
     assert segment(image[:, :3], exported.path, diameter=12).labels.shape == (96, 3)
-
-    with pytest.raises(InputError, match="3 slices"):
-        segment(np.repeat(image[None], 3, 0), exported.path, diameter=12)
     with pytest.raises(UsageError, match="along y and x"):
         segment(image, exported.path, diameter=12, tile=(1, 63, 64))
+
+
+def test_one_slice_gets_the_bundled_model_of_single_slices(
+    exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image, _ = discs()
+    zoo = tmp_path / "zoo"
+    zoo.mkdir()
+    (zoo / "nuclei.onnx").symlink_to(ZOO / "nuclei.onnx")
+    monkeypatch.setattr(file, "ZOO", zoo)
+    assert segment(image, diameter=12).record["model"]["name"] == "nuclei"
+    (zoo / "nuclei2d.onnx").symlink_to(exported.path)
+    tifffile.imwrite(tmp_path / "dish.tif", image)
+    for source in (image, tmp_path / "dish.tif"):
+        assert segment(source, diameter=12).record["model"]["name"] == "discs"
+    stack = np.repeat(image[None, :32, :32], 12, 0)
+    assert segment(stack, diameter=12).record["model"]["name"] == "nuclei"
+    assert _run(["segment", str(tmp_path / "dish.tif"), "--diameter", "12"], debug=False) == 0
+    told = capfd.readouterr()
+    assert "one slice: the model is discs" in told.out + told.err
+
+
+def test_slices_of_a_stack_are_taken_one_by_one_and_joined_on_request(exported) -> None:
+    image, _ = discs()
+    stack = np.stack([image, np.roll(image, 2, 1), np.full_like(image, 100), image])
+    with pytest.raises(InputError, match="4 slices"):
+        segment(stack, exported.path, diameter=12)
+    apart = segment(stack, exported.path, diameter=12, slices=True)
+    assert apart.labels.shape == stack.shape
+    ids = [set(np.unique(plane)) - {0} for plane in apart.labels]
+    assert sum(map(len, ids)) == len(set.union(*ids)) == len(apart.table)
+    assert abs(len(ids[0]) - len(ids[3])) <= 2
+    assert not ids[2]
+    assert {"area_voxels", "probability"} <= set(apart.table.columns)
+    assert set(apart.table["centroid_z_voxels"]) == {0, 1, 3}
+    areas = np.bincount(apart.labels.ravel())[1:]
+    assert (apart.table["area_voxels"] == areas).all()
+    joined = segment(stack, exported.path, diameter=12, slices=True, stitch=0.25)
+    assert len(joined.table) == pytest.approx(2 * len(ids[0]), abs=3)
+    assert "volume_voxels" in joined.table.columns
+    enlarged = segment(stack, exported.path, diameter=18, slices=True)
+    assert enlarged.record["scale"]["model_grid_zyx"][0] == len(stack)
+    assert enlarged.labels.shape == stack.shape
+    with pytest.raises(UsageError, match="single slices"):
+        segment(stack, "nuclei", diameter=12, slices=True)
+    with pytest.raises(UsageError, match="single slices"):
+        segment(stack, exported.path, diameter=12, stitch=0.5)
 
 
 def test_a_patch_of_several_planes_is_refused(tmp_path: Path) -> None:

@@ -73,6 +73,22 @@ def read(
     )
 
 
+class _EnoughError(Exception):
+    """Ends a reading where enough is known."""
+
+
+def is_2d(source: Source, **known: Any) -> bool:
+    """Whether an image has one slice, without reading its voxels; parameters as for `read`."""
+
+    def look(volume: Volume) -> None:
+        raise _EnoughError(volume.is_2d)
+
+    try:
+        return read(source, before_voxels=look, **known).is_2d
+    except _EnoughError as seen:
+        return bool(seen.args[0])
+
+
 def read_volume(
     address: str | os.PathLike[str],
     *,

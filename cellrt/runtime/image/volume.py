@@ -127,6 +127,12 @@ class Volume:
             return None
         return (y if z is None else z), y, x
 
+    @property
+    def pixel_size_um(self) -> tuple[float, float, float] | None:
+        """Size of a slice's pixels, where z does not matter, as `full_voxel_size_um`."""
+        _, y, x = self.voxel_size_um or (None, None, None)
+        return None if y is None or x is None else (y, y, x)
+
     def channel(self, channel: int | str) -> VoxelSource:
         """One channel by number, counted from 1 as ImageJ does, or by name; shape (z, y, x)."""
         index = find_channel(channel, self.channel_names, self.address or "array")

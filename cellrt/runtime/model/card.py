@@ -316,7 +316,8 @@ def _check(card: ModelCard) -> None:
     )
     need(
         all(edge > 0 and edge % n == 0 for edge, n in zip(card.tile, card.multiples, strict=True)),
-        f"tile {card.tile} must be positive multiples of {card.multiples}",
+        f"tile {card.tile} must be positive multiples of {card.multiple}"
+        + (" along y and x" if card.planar else ""),
     )
     need(card.two_dimensional or not card.planar, "planar needs two_dimensional")
     need(card.output_stride == 1 or not card.planar, "planar needs an output_stride of 1")

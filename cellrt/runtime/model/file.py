@@ -14,6 +14,10 @@ from cellrt.runtime.model.onnx_metadata import read_metadata
 
 ZOO = Path(__file__).resolve().parents[2] / "zoo"
 
+DEFAULT = "nuclei"
+DEFAULT_2D = "nuclei2d"
+"""Of images of one slice, as soon as it is bundled."""
+
 
 @dataclass(frozen=True)
 class ModelFile:

@@ -172,6 +172,42 @@ def measure(
     return CellTable(columns, unit)
 
 
+def measure_slices(
+    labels: NDArray[np.int32],
+    intensity: Sequence[Voxels] = (),
+    voxel_size_um: Sequence[float] | None = None,
+) -> CellTable:
+    """Measure cells of which each lies in one slice, as those of images of one slice.
+
+    Parameters
+    ----------
+    labels : ndarray, int32, shape (z, y, x)
+        Ids ascend with the slices.
+    intensity, voxel_size_um
+        As for `measure`.
+
+    Returns
+    -------
+    CellTable
+        Columns as for an image of one slice; the slice is that of ``centroid_z_voxels``.
+    """
+    tables = []
+    before = 0
+    for z in range(len(labels)):
+        # Numbered from 1 in every slice: sums are kept for all ids up to the largest.
+        plane = np.maximum(labels[z : z + 1] - np.int32(before), 0)
+        images = [np.asarray(image[z : z + 1]) for image in intensity]
+        table = measure(plane, images, voxel_size_um)
+        columns = dict(table.columns)
+        columns["id"] = columns["id"] + before
+        for name in ("centroid_z_voxels", "box_z_start_voxels", "box_z_stop_voxels"):
+            columns[name] = columns[name] + z
+        tables.append(columns)
+        before = max(before, int(labels[z].max(initial=0)))
+    joined = {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
+    return CellTable(joined, table.unit)
+
+
 def warm_up() -> None:
     """Compile what `measure` needs, so that it can happen while something else runs."""
     measure(np.ones((2, 3, 3), np.int32), np.ones((1, 2, 3, 3), np.float32))

@@ -53,6 +53,8 @@ def edited(**changes):
         ({"voxel_size_um": float("nan")}, "voxel_size_um"),
         ({"tile": [60, 64, 64]}, "multiples of 8"),
         ({"output_stride": 3}, "output_stride 3 must divide multiple 8"),
+        ({"planar": True, "two_dimensional": True, "tile": [1, 60, 64]}, "8 along y and x"),
+        ({"planar": True, "two_dimensional": False}, "two_dimensional"),
         ({"tile": [64, 64]}, "three edges"),
         ({"halo": -1}, "halo"),
         ({"outputs": []}, "outputs is empty"),
