@@ -312,7 +312,7 @@ def _probe(
         min(p, max(1, round(n * f))) for n, p, f in zip(crop.shape, largest, factors, strict=True)
     )
     grid = plan_tiles(
-        (1 if card.planar else z, y, x),
+        (1 if image.shape[0] == 1 else z, y, x),
         halo=0,
         multiple=card.multiple,
         stride=card.output_stride,
@@ -329,10 +329,7 @@ def _probe(
     # The cell in which the median voxel lies: debris and fragments hardly count.
     share = np.cumsum(volumes)
     typical = volumes[np.searchsorted(share, share[-1] / 2)]
-    if card.planar:
-        diameter = 2 * float(equivalent_radius(np.array([typical]), grid.shape)[0])
-    else:
-        diameter = float(np.cbrt(typical * 6 / math.pi))
+    diameter = 2 * float(equivalent_radius(np.array([typical]), grid.shape)[0])
     agreement = decoder.agreement(decoded, kept)
     pixels = diameter / card.diameter_voxels * scale.diameter_pixels
     return Probe(scale.diameter_pixels, len(volumes), pixels, agreement, decoder.size_weight)

@@ -46,6 +46,17 @@ def test_the_size_of_cells_between_membranes_is_found(model):
     assert scale["diameter_pixels"] == pytest.approx(28, rel=0.25)
 
 
+def test_the_size_of_cells_in_one_slice_follows_from_their_areas():
+    y, x = np.indices((200, 240))
+    discs = np.zeros(y.shape, np.float32)
+    for cy in range(20, 190, 36):
+        for cx in range(20, 230, 40):
+            discs[(y - cy) ** 2 + (x - cx) ** 2 <= 12**2] = 1
+    noise = np.random.default_rng(0).normal(0, 6, y.shape)
+    image = (100 + 300 * ndimage.gaussian_filter(discs, 1.5) + noise).astype(np.uint16)
+    assert found_diameter(image)["diameter_pixels"] == pytest.approx(24, rel=0.25)
+
+
 def test_a_wrong_voxel_size_is_noticed_and_said():
     stack = simulate_nuclei(
         (48, 96, 96), nuclei=NucleiParameters(filling=0.15), imaging=ImagingParameters(), seed=4
