@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellrt.errors import InputError
-from cellrt.runtime.decoding.base import Block, Outputs, decode_fields
+from cellrt.runtime.decoding.base import Block, Outputs, TileFields, decode_fields
 from cellrt.runtime.decoding.classes.baselines import (
     DbscanParameters,
     WatershedParameters,
@@ -30,6 +31,7 @@ from cellrt.runtime.decoding.flows.decoder import FLOW_OUTPUTS
 from cellrt.runtime.decoding.flows.packed_field import threshold_byte, unpack_flow
 from cellrt.runtime.decoding.flows.targets import tanh_flow
 from cellrt.runtime.decoding.registry import family_names, find_family
+from cellrt.runtime.decoding.star.decoder import StarParameters
 
 # Parameters that change cells of the small fields below.
 PLAIN = {
@@ -37,6 +39,7 @@ PLAIN = {
     "tascan": TascanParameters(),
     "watershed": WatershedParameters(),
     "dbscan": DbscanParameters(min_neighbours=5),
+    "star": StarParameters(threshold=0.4),
 }
 OTHER = {
     "flows": FlowParameters(
@@ -45,7 +48,9 @@ OTHER = {
     "tascan": TascanParameters(min_area=3, min_radius=1.0, reach=2),
     "watershed": WatershedParameters(smoothing=0.0, min_radius=1.0, reach=2),
     "dbscan": DbscanParameters(radius=1.0, min_neighbours=2, reach=2),
+    "star": StarParameters(threshold=0.5, min_distance=2.0, max_overlap=0.1, fit=True),
 }
+HARMONICS = ("distance", "c_0_0", "c_1_-1", "c_1_0", "c_1_1")
 # More voxels than int32 can count, in a few bytes.
 HUGE = (2048, 1024, 1025)
 
@@ -53,26 +58,33 @@ HUGE = (2048, 1024, 1025)
 def decoder_of(name, parameters):
     if name == "dbscan":
         pytest.importorskip("sklearn", reason="scikit-learn is an extra")
-    return find_family(name).make(parameters, Outputs(()), "as this is a test")
+    outputs = Outputs(HARMONICS if name == "star" else ())
+    return find_family(name).make(parameters, outputs, "as this is a test")
 
 
 def random_fields(name, shape, seed):
     """Fields of smooth noise: a few cells, walls, and everything between."""
     from scipy import ndimage
 
-    channels = 4 if name == "flows" else 3
+    channels = {"flows": 4, "star": len(HARMONICS)}.get(name, 3)
     noise = np.random.default_rng(seed).standard_normal((channels, *shape))
     smooth = ndimage.gaussian_filter(noise, (0, 1.5, 1.5, 1.5), mode="nearest")
     fields = smooth / (np.abs(smooth).max() + 1e-9)
     if name == "flows":
         fields[3] = (fields[3] + 1) / 2
+    if name == "star":
+        fields[0] = (fields[0] + 1) / 2
+        fields[1] = (3 + fields[1]) * np.sqrt(4 * np.pi)
     return fields.astype(np.float32)
 
 
 def kept_of(decoder, fields):
     _, z, y, _ = fields.shape
     collector = decoder.collector(fields.shape[1:])
-    collector.add(Block(slice(0, z), slice(0, y), fields))
+    if decoder.merging == "per tile":
+        whole = tuple(slice(0, n) for n in fields.shape[1:])
+        collector.add_tile(TileFields((0, 0, 0), whole, fields))
+    collector.add(Block(slice(0, z), slice(0, y), fields[decoder.merged]))
     return collector.kept()
 
 
@@ -83,7 +95,7 @@ def test_decoding_changes_neither_the_decoder_nor_what_was_kept(name, shape, see
     plain, other = decoder_of(name, PLAIN[name]), decoder_of(name, OTHER[name])
     fields = random_fields(name, shape, seed)
     kept = kept_of(plain, fields)
-    before = kept.copy()
+    before = pickle.dumps(kept)
     finer = tuple(n + 1 for n in shape)
     results = []
     for decoder in (plain, other, plain):
@@ -93,7 +105,7 @@ def test_decoding_changes_neither_the_decoder_nor_what_was_kept(name, shape, see
             results.append((labels, decoder.to_grid(decoded, kept, finer).labels))
             decoder.agreement(decoded, kept)
             np.testing.assert_array_equal(decoded.labels, labels)
-            np.testing.assert_array_equal(kept, before)
+            assert pickle.dumps(kept) == before
     modes = len(plain.modes)
     for first, again in zip(results[:modes], results[2 * modes :], strict=True):
         np.testing.assert_array_equal(first[0], again[0])
@@ -114,8 +126,9 @@ def test_families_are_what_the_registry_calls_them(name):
     family = find_family(name)
     assert family.name == name == decoder_of(name, family.parameters()).name
     assert family.parameters.__dataclass_params__.frozen
-    fitting = [channels for channels in (FLOW_OUTPUTS, CLASS_OUTPUTS) if family.fits(channels)]
-    assert [", ".join(channels) for channels in fitting] == [family.needs]
+    known = (FLOW_OUTPUTS, CLASS_OUTPUTS, HARMONICS)
+    (fitting,) = (channels for channels in known if family.fits(channels))
+    assert family.needs == ", ".join(fitting) or fitting == HARMONICS  # which come in any number
 
 
 @pytest.mark.parametrize(
@@ -159,7 +172,11 @@ def test_every_cell_has_its_evidence_on_every_grid(name, shape, seed):
             assert np.isfinite(value)
             assert value >= 0
         finer = tuple(n + 1 for n in shape)
-        assert decoder.to_grid(decoded, kept, finer).evidence == decoded.evidence
+        after = decoder.to_grid(decoded, kept, finer).evidence
+        assert after.volume == decoded.evidence.volume
+        assert after.areas.keys() == decoded.evidence.areas.keys()
+        for column, values in decoded.evidence.cells.items():
+            np.testing.assert_array_equal(after.cells[column], values)
 
 
 @settings(deadline=None, max_examples=25)
