@@ -76,6 +76,7 @@ benchmarks: $(VENV)/.benchmarks
 	$(BIN)/python benchmarks/empty_wells.py
 	$(BIN)/python benchmarks/fields.py
 	$(BIN)/python benchmarks/halo.py
+	$(BIN)/python benchmarks/mean_shift.py
 	$(BIN)/python benchmarks/ceiling.py
 	$(BIN)/python benchmarks/robustness.py
 	$(BIN)/python benchmarks/confidence.py

@@ -21,6 +21,7 @@ _FAMILIES: dict[str, str | Family] = {
     "watershed": "cellrt.runtime.decoding.classes.decoder:WATERSHED",
     "dbscan": "cellrt.runtime.decoding.classes.decoder:DBSCAN",
     "star": "cellrt.runtime.decoding.star.decoder:STAR",
+    "embedding": "cellrt.runtime.decoding.embedding.decoder:EMBEDDING",
 }
 
 

@@ -21,6 +21,7 @@ from cellrt.runtime.decoding.classes.baselines import (
 from cellrt.runtime.decoding.classes.class_map import class_map_of
 from cellrt.runtime.decoding.classes.decoder import CLASS_OUTPUTS
 from cellrt.runtime.decoding.classes.tascan import TascanParameters, decode_supervoxels
+from cellrt.runtime.decoding.embedding.decoder import EmbeddingParameters, embedding_outputs
 from cellrt.runtime.decoding.flows.cells import (
     UNSURE,
     FlowParameters,
@@ -40,6 +41,7 @@ PLAIN = {
     "watershed": WatershedParameters(),
     "dbscan": DbscanParameters(min_neighbours=5),
     "star": StarParameters(threshold=0.4),
+    "embedding": EmbeddingParameters(dimensions=3),
 }
 OTHER = {
     "flows": FlowParameters(
@@ -49,6 +51,9 @@ OTHER = {
     "watershed": WatershedParameters(smoothing=0.0, min_radius=1.0, reach=2),
     "dbscan": DbscanParameters(radius=1.0, min_neighbours=2, reach=2),
     "star": StarParameters(threshold=0.5, min_distance=2.0, max_overlap=0.1, fit=True),
+    "embedding": EmbeddingParameters(
+        dimensions=3, bandwidth=0.2, foreground_threshold=0.3, join_distance=1, min_radius=1.0
+    ),
 }
 HARMONICS = ("distance", "c_0_0", "c_1_-1", "c_1_0", "c_1_1")
 # More voxels than int32 can count, in a few bytes.
@@ -66,7 +71,7 @@ def random_fields(name, shape, seed):
     """Fields of smooth noise: a few cells, walls, and everything between."""
     from scipy import ndimage
 
-    channels = {"flows": 4, "star": len(HARMONICS)}.get(name, 3)
+    channels = {"flows": 4, "embedding": 4, "star": len(HARMONICS)}.get(name, 3)
     noise = np.random.default_rng(seed).standard_normal((channels, *shape))
     smooth = ndimage.gaussian_filter(noise, (0, 1.5, 1.5, 1.5), mode="nearest")
     fields = smooth / (np.abs(smooth).max() + 1e-9)
@@ -126,9 +131,10 @@ def test_families_are_what_the_registry_calls_them(name):
     family = find_family(name)
     assert family.name == name == decoder_of(name, family.parameters()).name
     assert family.parameters.__dataclass_params__.frozen
-    known = (FLOW_OUTPUTS, CLASS_OUTPUTS, HARMONICS)
+    known = (FLOW_OUTPUTS, CLASS_OUTPUTS, embedding_outputs(2), HARMONICS)
     (fitting,) = (channels for channels in known if family.fits(channels))
-    assert family.needs == ", ".join(fitting) or fitting == HARMONICS  # which come in any number
+    if fitting != HARMONICS:  # which come in any number
+        assert family.needs.replace("...", "1") == ", ".join(fitting)
 
 
 @pytest.mark.parametrize(
