@@ -153,7 +153,8 @@ def _replacement(trained: Recipe, path: str | Path) -> Recipe:
             f"{path}: 'augment.zoom' of 'model.nominal_diameter_voxels' is not the "
             f"{smallest} to {largest} voxels that the checkpoint was trained on"
         )
-    return recipe
+    found = {key: getattr(trained.model, key) for key in trained.model.fitted_keys}
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update=found)})
 
 
 def _sizes(recipe: Recipe) -> tuple[int, int]:

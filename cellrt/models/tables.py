@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, ClassVar, Literal
 
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import Self
 
 WIDTHS = (16, 32, 64, 128)
 Positive = Annotated[float, Field(gt=0)]
@@ -31,11 +34,34 @@ class CommonModelTable(Table):
     """Whether networks of this method look at single planes, and are trained on such."""
     network_keys: ClassVar[tuple[str, ...]] = ("method",)
     """What decides the weights' shapes: where these are equal, a run can start from another."""
+    fitted_keys: ClassVar[tuple[str, ...]] = ()
+    """What `fitted` fills in."""
 
     @property
     def patch_multiple(self) -> int:
         """Patch sizes are multiples of this many voxels."""
         return 1
+
+    def fitted(
+        self,
+        labels: Iterable[npt.NDArray[Any]],
+        zoom: tuple[float, float],
+        seed: int,
+        report: Callable[[str], None],
+    ) -> Self:
+        """Return the table with what is found in the training data before a network learns.
+
+        Parameters
+        ----------
+        labels : iterable of (z, y, x) integer arrays
+            Of the training stacks, on the model's grid.
+        zoom : (float, float)
+            Range of sizes that augmentation shows.
+        seed : int
+        report : callable
+            Told a line of what was found.
+        """
+        return self
 
 
 class CommonTargetTable(Table):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 
+from cellrt.models.harmonic_embedding.guide_table import GuideTable
 from cellrt.models.layers.network import Network
 from cellrt.runtime.model.card import (
     OUTPUT,
+    Guides,
     LocalBrightness,
     ModelCard,
     Output,
@@ -48,7 +51,15 @@ def make_card(net: Network, recipe: Recipe, name: str, scores: Sequence[Score] =
         receptive_field_radius=net.receptive_radius,
         halo=net.halo,
         tile=_PLANAR_TILE if net.planar else _TILE,
+        guides=_guides(getattr(recipe.model, "guides", None)),
         training_data=tuple(data),
         scores=tuple(scores),
         recipe=f"recipes/{recipe.name}.toml",
     )
+
+
+def _guides(table: GuideTable | None) -> Guides | None:
+    """What a card keeps of the guides that were fitted."""
+    if table is None:
+        return None
+    return Guides(**{field.name: getattr(table, field.name) for field in fields(Guides)})

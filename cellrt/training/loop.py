@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader
 
 from cellrt.files import check_outputs, make_folder
 from cellrt.runtime.machine.hardware import cpu_has_bf16
+from cellrt.training.checkpoint import load_checkpoint
 from cellrt.training.data.patches import PatchDataset, StepSampler
-from cellrt.training.data.stacks import load_training_stacks, load_validation_stacks
+from cellrt.training.data.stacks import Stack, load_training_stacks, load_validation_stacks
 from cellrt.training.initial_weights import initial_network
 from cellrt.training.lightning_module import TrainingModule
 from cellrt.training.recipe import Recipe
@@ -77,6 +78,7 @@ def train(
         f"{len(training)} training stacks ({voxels / 1e6:.0f} million voxels), "
         f"{len(validation)} validation stacks"
     )
+    recipe = _fitted(recipe, training, checkpoint if resume else None, report)
     module = TrainingModule(recipe)
     if recipe.init and not resume:
         module.start_from(initial_network(recipe, training))
@@ -134,6 +136,19 @@ def train(
             raise KeyboardInterrupt from error
     trainer.save_checkpoint(checkpoint)
     return checkpoint
+
+
+def _fitted(
+    recipe: Recipe, stacks: Sequence[Stack], checkpoint: Path | None, report: Report
+) -> Recipe:
+    """Fill in what is found in the data before the network learns, or what a checkpoint has."""
+    if checkpoint is not None:
+        trained = load_checkpoint(checkpoint)[1].model
+        found = {key: getattr(trained, key, None) for key in recipe.model.fitted_keys}
+        return recipe.model_copy(update={"model": recipe.model.model_copy(update=found)})
+    labels = (stack.labels for stack in stacks)
+    model = recipe.model.fitted(labels, recipe.augment.zoom, recipe.optim.seed, report)
+    return recipe.model_copy(update={"model": model})
 
 
 class KeepOnInterrupt(Callback):  # type: ignore[misc]

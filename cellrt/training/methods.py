@@ -14,25 +14,38 @@ from cellrt.models.cellpose3d.method import Cellpose3D
 from cellrt.models.cellpose3d.tables import Cellpose3DLoss, Cellpose3DModel, Cellpose3DTargets
 from cellrt.models.cellseg3d.method import CellSeg3D
 from cellrt.models.cellseg3d.tables import CellSeg3DLoss, CellSeg3DModel, CellSeg3DTargets
+from cellrt.models.harmonic_embedding.method import HarmonicEmbeddings
+from cellrt.models.harmonic_embedding.tables import HarmonicLoss, HarmonicModel, HarmonicTargets
 from cellrt.models.harmonicnet.method import HarmonicNet
 from cellrt.models.harmonicnet.tables import HarmonicNetLoss, HarmonicNetModel, HarmonicNetTargets
 from cellrt.models.stardist3d.method import StarDist3D
 from cellrt.models.stardist3d.tables import StarDist3DLoss, StarDist3DModel, StarDist3DTargets
 
 ModelTable = Annotated[
-    Cellpose3DModel | Cellpose2DModel | CellSeg3DModel | HarmonicNetModel | StarDist3DModel,
+    Cellpose3DModel
+    | Cellpose2DModel
+    | CellSeg3DModel
+    | HarmonicModel
+    | HarmonicNetModel
+    | StarDist3DModel,
     Field(discriminator="method"),
 ]
 TargetTable = Annotated[
     Cellpose3DTargets
     | Cellpose2DTargets
     | CellSeg3DTargets
+    | HarmonicTargets
     | HarmonicNetTargets
     | StarDist3DTargets,
     Field(discriminator="method"),
 ]
 LossTable = Annotated[
-    Cellpose3DLoss | Cellpose2DLoss | CellSeg3DLoss | HarmonicNetLoss | StarDist3DLoss,
+    Cellpose3DLoss
+    | Cellpose2DLoss
+    | CellSeg3DLoss
+    | HarmonicLoss
+    | HarmonicNetLoss
+    | StarDist3DLoss,
     Field(discriminator="method"),
 ]
 
@@ -40,6 +53,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "cellpose3d": Cellpose3D,
     "cellpose2d": Cellpose2D,
     "cellseg3d": CellSeg3D,
+    "harmonic_embedding": HarmonicEmbeddings,
     "harmonicnet": HarmonicNet,
     "stardist3d": StarDist3D,
 }

@@ -89,7 +89,7 @@ def test_one_patch_can_be_learnt_by_heart(tmp_path: Path, kind: str) -> None:
     optimiser = torch.optim.AdamW(net.parameters(), 1e-2)
     for _ in range(30):
         optimiser.zero_grad()
-        method.losses(net.logits(image), targets, labels)["loss"].backward()
+        method.losses(net.learned(image), targets, labels)["loss"].backward()
         optimiser.step()
     known = targets[:, 0] >= 0
     right = net.logits(image).argmax(1) == targets[:, 0]

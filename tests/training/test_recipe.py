@@ -83,7 +83,7 @@ def test_missing_and_malformed_files(tmp_path: Path) -> None:
         load_recipe_at(tmp_path, GOOD.split("[[simulate]]")[0])
 
 
-@pytest.mark.parametrize("name", ["nuclei", "membranes", "membranes-3dcellseg"])
+@pytest.mark.parametrize("name", ["nuclei", "membranes", "membranes-3dcellseg", "cells2d-harmonic"])
 def test_committed_recipes_are_valid_and_hold_back_test_data(name: str) -> None:
     recipe = load_recipe(Path(__file__).parents[2] / "recipes" / f"{name}.toml")
     assert recipe.name == name

@@ -19,6 +19,9 @@ class Network(nn.Module, ABC):
     `cellrt.models.layers.fold` finds it.
     """
 
+    takes_turns: int = 0
+    """Guides of which `forward` is told, as its second argument, how far they have turned where
+    each tile begins; see `cellrt.runtime.model.guides`."""
     planar: bool = False
     """Whether it looks at each plane by itself; then all lengths hold along y and x only."""
 

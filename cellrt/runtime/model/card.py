@@ -17,8 +17,9 @@ from cellrt.geometry import Shape, across_planes
 
 SCHEMA_VERSION = 1
 METADATA_KEY = "cellrt"
-INPUT, OUTPUT = "image", "fields"
-"""Names that exported graphs give their tensors."""
+INPUT, OUTPUT, TURNS = "image", "fields", "turns"
+"""Names that exported graphs give their tensors. ``turns`` (n, guides), an input as well, is there
+where a network has to know where a tile lies; see :mod:`cellrt.runtime.model.guides`."""
 LOCAL_BRIGHTNESS_VERSION = 1
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
@@ -72,6 +73,35 @@ class Confidence:
     cell: dict[str, float]
     stack: dict[str, float]
     data: str
+
+
+@dataclass(frozen=True)
+class Guides:
+    """Waves ``sin(2 pi (f . p) + phase)`` of a pixel's position p (y, x) in the whole image.
+
+    The mean of each over an object's pixels is the object's place in the embedding space. Networks
+    with such an embedding are told how far each wave has turned where a tile begins.
+
+    Parameters
+    ----------
+    frequencies : tuple of (float, float)
+        Along (y, x), in cycles per pixel of the model's grid.
+    phases : tuple of float
+        In radians.
+    margin : float
+        L1 distance that was wanted between any two objects of an image.
+    smallest_l1, smallest_l2 : float
+        L1 and Euclidean distance of the closest two objects of any training image.
+    hinge_loss : float
+        Mean by which pairs of objects of the training images lie closer than the margin.
+    """
+
+    frequencies: tuple[tuple[float, float], ...]
+    phases: tuple[float, ...]
+    margin: float
+    smallest_l1: float
+    smallest_l2: float
+    hinge_loss: float
 
 
 @dataclass(frozen=True)
@@ -165,6 +195,8 @@ class ModelCard:
         bf16 where it has it, or in fp32 because their rounding would change cells.
     confidence : Confidence, optional
         For cells of the model's own decoder. Without it cells have no confidence.
+    guides : Guides, optional
+        Of a network that predicts harmonic embeddings.
     """
 
     name: str
@@ -195,6 +227,7 @@ class ModelCard:
     made_from: str = ""
     unquantised: str = "auto"
     confidence: Confidence | None = None
+    guides: Guides | None = None
     training_data: tuple[TrainingData, ...] = ()
     scores: tuple[Score, ...] = ()
     golden: Golden | None = None
@@ -283,6 +316,11 @@ def _typed(raw: dict[str, Any]) -> dict[str, Any]:
     values["scores"] = tuple(Score(**s) for s in raw.get("scores", ()))
     if raw.get("confidence") is not None:
         values["confidence"] = Confidence(**raw["confidence"])
+    if raw.get("guides") is not None:
+        guides = dict(raw["guides"])
+        guides["frequencies"] = tuple((float(fy), float(fx)) for fy, fx in guides["frequencies"])
+        guides["phases"] = tuple(map(float, guides["phases"]))
+        values["guides"] = Guides(**guides)
     if raw.get("golden") is not None:
         golden = dict(raw["golden"])
         golden["shape"] = tuple(golden["shape"])
@@ -343,5 +381,14 @@ def _check(card: ModelCard) -> None:
             )
             need(terms_make_sense, f"confidence has the terms {', '.join(part)}")
             need(all(map(math.isfinite, part.values())), "confidence needs finite weights")
+    if card.guides is not None:
+        count = len(card.guides.phases)
+        need(
+            len(card.guides.frequencies) == count == len(card.outputs[0].channels) - 1,
+            "guides must be as many as the embedding has channels",
+        )
+        numbers = (*sum(card.guides.frequencies, ()), *card.guides.phases)
+        need(all(map(math.isfinite, numbers)), "guides need finite frequencies and phases")
+        need(card.guides.margin > 0, f"guides.margin is {card.guides.margin}, must be above 0")
     smallest, largest = card.diameter_range
     need(0 < smallest <= 1 <= largest, f"diameter_range {card.diameter_range} must enclose 1")

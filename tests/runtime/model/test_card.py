@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cellrt.errors import InputError
-from cellrt.runtime.model.card import Golden, ModelCard, Output, Score, TrainingData
+from cellrt.runtime.model.card import Golden, Guides, ModelCard, Output, Score, TrainingData
 from cellrt.runtime.model.file import bundled_models, open_model
 
 RECIPES = Path(__file__).parents[3] / "recipes"
@@ -35,6 +35,11 @@ def card(**changes):
 
 def test_round_trip_keeps_everything():
     assert ModelCard.from_json(card().to_json()) == card()
+    guides = Guides(((0.01, -0.02), (0.0, 0.03), (0.01, 0.01)), (0.0, 1.0, 2.0), 0.5, 0.7, 0.3, 0.0)
+    assert ModelCard.from_json(card(guides=guides).to_json()) == card(guides=guides)
+
+
+GUIDES = {"margin": 0.5, "smallest_l1": 0.6, "smallest_l2": 0.2, "hinge_loss": 0.0}
 
 
 def edited(**changes):
@@ -58,6 +63,19 @@ def edited(**changes):
         ({"tile": [64, 64]}, "three edges"),
         ({"halo": -1}, "halo"),
         ({"outputs": []}, "outputs is empty"),
+        ({"guides": {**GUIDES, "frequencies": [[0, 0]], "phases": [0]}}, "as many as the embedd"),
+        (
+            {"guides": {**GUIDES, "frequencies": 3 * [[0, None]], "phases": [0, 0, 0]}},
+            "card is not valid",
+        ),
+        (
+            {"guides": {**GUIDES, "margin": 0, "frequencies": 3 * [[0, 0]], "phases": [0, 0, 0]}},
+            "guides.margin",
+        ),
+        (
+            {"guides": {**GUIDES, "frequencies": 3 * [[0, float("nan")]], "phases": [0, 0, 0]}},
+            "finite",
+        ),
         ({"outputs": [{"name": "x"}]}, "channels"),
         ({"channels": 3}, "only 1 is supported"),
         ({"precision": "fp7"}, "precision 'fp7'"),

@@ -1,0 +1,1 @@
+"""Harmonic embeddings: each pixel learns the mean of waves over the object it belongs to."""
