@@ -6,20 +6,20 @@ import warnings
 
 import onnx
 import torch
-from torch import nn
 
 from cellrt.geometry import Shape
-from cellrt.runtime.model.card import INPUT, OUTPUT
+from cellrt.models.layers.network import Network
+from cellrt.runtime.model.card import INPUT, OUTPUT, TURNS
 
 OPSET = 20
 
 
-def build_graph(net: nn.Module, size_multiples: Shape) -> onnx.ModelProto:
+def build_graph(net: Network, size_multiples: Shape) -> onnx.ModelProto:
     """Trace a network to ONNX with dynamic batch and spatial axes.
 
     Parameters
     ----------
-    net : nn.Module
+    net : Network
         In evaluation mode, batch norm folded.
     size_multiples : (int, int, int)
         Spatial sizes (z, y, x) are multiples of these.
@@ -27,22 +27,26 @@ def build_graph(net: nn.Module, size_multiples: Shape) -> onnx.ModelProto:
     Returns
     -------
     onnx.ModelProto
-        Input ``image`` (n, 1, z, y, x), output ``fields`` (n, channels, z, y, x), float32.
+        Input ``image`` (n, 1, z, y, x), for a network that takes turns also ``turns`` (n, guides),
+        output ``fields`` (n, channels, z, y, x), float32.
     """
     z, y, x = size_multiples
-    example = torch.zeros(2, 1, 2 * z, 3 * y, 4 * x)
-    dynamic = {0: torch.export.Dim.DYNAMIC}
-    dynamic |= dict.fromkeys((2, 3, 4), torch.export.Dim.DYNAMIC)
+    free = torch.export.Dim.DYNAMIC
+    examples = [torch.zeros(2, 1, 2 * z, 3 * y, 4 * x)]
+    dynamic = [{0: free, 2: free, 3: free, 4: free}]
+    if net.takes_turns:
+        examples.append(torch.zeros(2, net.takes_turns))
+        dynamic.append({0: free})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             net,
-            (example,),
+            tuple(examples),
             dynamo=True,
             opset_version=OPSET,
-            input_names=[INPUT],
+            input_names=[INPUT, TURNS][: len(examples)],
             output_names=[OUTPUT],
-            dynamic_shapes=(dynamic,),
+            dynamic_shapes=tuple(dynamic),
             verbose=False,
             optimize=True,
         )
@@ -63,6 +67,6 @@ def _name_axes(graph: onnx.ModelProto) -> None:
     """Give the free axes names that a reader understands."""
     for value in (*graph.graph.input, *graph.graph.output):
         dims = value.type.tensor_type.shape.dim
-        for index, name in ((0, "n"), (2, "z"), (3, "y"), (4, "x")):
+        for index, name in ((0, "n"), (2, "z"), (3, "y"), (4, "x"))[: 1 if len(dims) == 2 else 4]:
             dims[index].ClearField("dim_value")
             dims[index].dim_param = name

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import onnx
 import torch
-from torch import nn
 
 from cellrt.export.gate.compare import (
     Decode,
@@ -19,11 +19,12 @@ from cellrt.export.gate.compare import (
     refuse_failures,
 )
 from cellrt.export.gate.tolerances import BF16_ENGINE, FP32, Tolerance
+from cellrt.models.layers.network import Network
 from cellrt.runtime.network.engines.openvino import has_bf16
 
 
 def check_parity(
-    net: nn.Module,
+    net: Network,
     graph: onnx.ModelProto,
     tiles: Sequence[Fields],
     decode: Decode,
@@ -33,7 +34,7 @@ def check_parity(
 
     Parameters
     ----------
-    net : nn.Module
+    net : Network
         The network as trained, batch norm not folded, in evaluation mode.
     graph : onnx.ModelProto
     tiles : sequence of (1, 1, z, y, x) float32 arrays
@@ -53,19 +54,25 @@ def check_parity(
     CellrtError
         When an engine fails the gate; the message names engine and figures.
     """
+    # Where tiles do not lie at the image's corner, and nothing is 0.
+    turns = np.linspace(-0.4, 0.5, net.takes_turns, dtype=np.float32)[None]
+    told = (torch.from_numpy(turns),) if net.takes_turns else ()
     with torch.inference_mode():
-        expected = [net(torch.from_numpy(tile)).numpy() for tile in tiles]
-    results = compare(_engines(graph, tolerance), tiles, expected, decode)
+        expected = [net(torch.from_numpy(tile), *told).numpy() for tile in tiles]
+    engines = _engines(graph, tolerance, turns if net.takes_turns else None)
+    results = compare(engines, tiles, expected, decode)
     refuse_failures(results, "the exported graph")
     return results
 
 
-def _engines(graph: onnx.ModelProto, tolerance: Tolerance) -> list[tuple[str, Infer, Tolerance]]:
+def _engines(
+    graph: onnx.ModelProto, tolerance: Tolerance, turns: Fields | None
+) -> list[tuple[str, Infer, Tolerance]]:
     serialised = graph.SerializeToString()
     engines = [
-        ("onnxruntime fp32", onnxruntime_infer(serialised), tolerance),
-        ("openvino fp32", openvino_infer(serialised, "f32"), tolerance),
+        ("onnxruntime fp32", onnxruntime_infer(serialised, turns), tolerance),
+        ("openvino fp32", openvino_infer(serialised, "f32", turns), tolerance),
     ]
     if has_bf16():
-        engines.append(("openvino bf16", openvino_infer(serialised, "bf16"), BF16_ENGINE))
+        engines.append(("openvino bf16", openvino_infer(serialised, "bf16", turns), BF16_ENGINE))
     return engines

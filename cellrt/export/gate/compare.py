@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cellrt.errors import CellrtError
 from cellrt.export.gate.tolerances import Tolerance
+from cellrt.runtime.model.card import TURNS
 from cellrt.runtime.network.engines.openvino import shared_core
 
 Fields = NDArray[np.float32]
@@ -153,22 +154,23 @@ def _instance_ap(
     return hits / total if total else 1.0
 
 
-def onnxruntime_infer(serialised: bytes) -> Infer:
-    """Load a serialised graph into ONNX Runtime's CPU provider."""
+def onnxruntime_infer(serialised: bytes, turns: Fields | None = None) -> Infer:
+    """Load a serialised graph into ONNX Runtime's CPU provider; `turns` is its second input."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(serialised, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
+    further = {} if turns is None else {TURNS: turns}
 
     def infer(tile: Fields) -> Fields:
-        return np.asarray(session.run(None, {name: tile})[0])
+        return np.asarray(session.run(None, {name: tile, **further})[0])
 
     return infer
 
 
-def openvino_infer(serialised: bytes, precision: str) -> Infer:
+def openvino_infer(serialised: bytes, precision: str, turns: Fields | None = None) -> Infer:
     """Compile a serialised graph for OpenVINO's CPU device; ``precision`` is "f32" or "bf16"."""
     core: Any = shared_core()
     compiled = core.compile_model(
@@ -176,6 +178,6 @@ def openvino_infer(serialised: bytes, precision: str) -> Infer:
     )
 
     def infer(tile: Fields) -> Fields:
-        return np.array(compiled([tile])[0])
+        return np.array(compiled([tile] if turns is None else [tile, turns])[0])
 
     return infer

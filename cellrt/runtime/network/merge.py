@@ -103,7 +103,9 @@ class HostSums:
 def predict(
     grid: TileGrid,
     read: Callable[[Tile], NDArray[np.float32]],
-    networks: Sequence[Callable[[NDArray[np.float32]], Fields]],
+    networks: Sequence[Callable[..., Fields]],
+    *,
+    placed: bool = False,
 ) -> Iterator[tuple[Tile, Fields]]:
     """Run the network over all tiles while the caller merges and the next tile is read.
 
@@ -116,6 +118,8 @@ def predict(
         The network, once per device: (1, 1, z, y, x) -> (1, channels, z, y, x), with as many
         voxels as the grid's outputs have. Each is called from a thread of its own; tiles are dealt
         out in turn.
+    placed : bool
+        The networks are also told where the tile lies: its first voxel (z, y, x).
 
     Yields
     ------
@@ -128,7 +132,8 @@ def predict(
         for turn, tile in enumerate(grid):
             image = read(tile)
             which = turn % len(networks)
-            pending.append((tile, workers[which].submit(networks[which], image[None, None])))
+            told = (image[None, None], tile.start) if placed else (image[None, None],)
+            pending.append((tile, workers[which].submit(networks[which], *told)))
             if len(pending) > len(networks):
                 first, future = pending.popleft()
                 yield grid.output(first), future.result()[0]

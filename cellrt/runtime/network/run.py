@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellrt.geometry import Shape
 from cellrt.runtime.decoding.base import Decoder
 from cellrt.runtime.grid.model_image import ModelImage
-from cellrt.runtime.network.engines.base import Session
+from cellrt.runtime.network.engines.base import Session, takes_place
 from cellrt.runtime.network.engines.gpu_session import DeviceSession, SpreadSession
 from cellrt.runtime.network.hand_over import HandOver
 from cellrt.runtime.network.merge import merge, predict
@@ -70,16 +71,17 @@ def network_fields(
         return out.kept(), taken
     seconds = [0.0] * len(sessions)
 
-    def network(index: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-        def infer(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def network(index: int) -> Callable[..., NDArray[np.float32]]:
+        def infer(batch: NDArray[np.float32], *start: Shape) -> NDArray[np.float32]:
             begin = time.perf_counter()
-            fields = sessions[index].infer(batch)
+            fields = sessions[index].infer(batch, *start)
             seconds[index] += time.perf_counter() - begin
             return fields
 
         return infer
 
-    tiles = predict(grid, read, [network(i) for i in range(len(sessions))])
+    networks = [network(i) for i in range(len(sessions))]
+    tiles = predict(grid, read, networks, placed=takes_place(session))
     for block in merge(grid.outputs, out.tiles(tiles)):
         out.block(block)
     return out.kept(), max(seconds)

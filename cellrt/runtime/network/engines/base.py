@@ -88,6 +88,8 @@ class Session(Protocol):
     """A network that is loaded and ready for tiles of one shape.
 
     One that keeps something for the next process also has ``finish()``, called after each image.
+    One whose network has to know where a tile lies has ``takes_place``, true, and its ``infer``
+    takes the tile's first voxel (z, y, x) as well; without it tiles lie at the image's corner.
     """
 
     device: str
@@ -99,6 +101,11 @@ class Session(Protocol):
         There are as many times fewer voxels along each axis as the card's ``output_stride`` says.
         """
         ...
+
+
+def takes_place(session: Session) -> bool:
+    """Whether a session wants to know where tiles lie."""
+    return bool(getattr(session, "takes_place", False))
 
 
 class Engine(Protocol):

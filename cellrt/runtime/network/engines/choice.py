@@ -99,6 +99,11 @@ class EngineChoice:
             The file beside the model that it would take is not of this model.
         """
         file, left = self._asked(model, precision)
+        if model.card.guides is not None and self.spec.needs == "nvidia":
+            raise EngineError(
+                f"{self.spec.name} does not tell {model.card.name} where a tile lies yet; use "
+                "--engine openvino or onnxruntime"
+            )
         check = getattr(self.engine, "check", None)
         if check is not None:
             with own_errors(self.spec):

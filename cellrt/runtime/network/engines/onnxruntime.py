@@ -15,7 +15,9 @@ from cellrt.errors import EngineError, first_line
 from cellrt.geometry import Shape
 from cellrt.limits import usable_cores
 from cellrt.runtime.machine.driver import install
+from cellrt.runtime.model.card import TURNS, Guides
 from cellrt.runtime.model.file import ModelFile
+from cellrt.runtime.model.guides import turns_at
 from cellrt.runtime.network.engines.base import LayerTime
 
 _COMMAND = install("onnxruntime")
@@ -47,7 +49,7 @@ def load(
     EngineError
         bf16 was asked for, which this provider does not have, or the session cannot be created.
     """
-    return OnnxRuntimeSession(_create(model, precision))
+    return OnnxRuntimeSession(_create(model, precision), model.card.guides)
 
 
 def layers(
@@ -62,7 +64,7 @@ def layers(
     """
     with tempfile.TemporaryDirectory() as folder:
         session = _create(model, precision, str(Path(folder) / "layers"))
-        loaded = OnnxRuntimeSession(session)
+        loaded = OnnxRuntimeSession(session, model.card.guides)
         for _ in range(runs + 1):
             loaded.infer(image)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
@@ -118,13 +120,19 @@ class OnnxRuntimeSession:
     device = "CPU"
     precision = "fp32"
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, guides: Guides | None = None) -> None:
         self._session = session
-        self._input = session.get_inputs()[0].name
+        self._input, *further = (each.name for each in session.get_inputs())
+        self.takes_place = bool(further)
+        self._guides = guides
 
-    def infer(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    def infer(self, image: NDArray[np.float32], start: Shape = (0, 0, 0)) -> NDArray[np.float32]:
         """Run the network on a (1, 1, z, y, x) tile."""
-        result: NDArray[np.float32] = self._session.run(None, {self._input: image})[0]
+        told = {self._input: image}
+        if self.takes_place:
+            assert self._guides is not None
+            told[TURNS] = turns_at(self._guides, [start])
+        result: NDArray[np.float32] = self._session.run(None, told)[0]
         return result
 
 

@@ -15,8 +15,10 @@ from cellrt.errors import EngineError
 from cellrt.geometry import Shape
 from cellrt.limits import usable_cores
 from cellrt.runtime.machine.hardware import cpu_has_bf16
+from cellrt.runtime.model.card import INPUT, TURNS, Guides
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.model.golden import golden_difference
+from cellrt.runtime.model.guides import turns_at
 from cellrt.runtime.network.engines.base import LayerTime
 
 # Intel's GPUs compute in fp16 unless told otherwise; means over a tile agree far better than this.
@@ -130,7 +132,10 @@ class OpenVinoEngine:
         hint = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}[precision]
         try:
             graph = core.read_model(str(model.path))
-            graph.reshape([1, model.card.channels, *tile])
+            shapes: dict[str, list[int]] = {INPUT: [1, model.card.channels, *tile]}
+            if model.card.guides is not None:
+                shapes[TURNS] = [1, len(model.card.guides.phases)]
+            graph.reshape(shapes if len(graph.inputs) > 1 else shapes[INPUT])
             settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
             if profiled:
                 settings["PERF_COUNT"] = "YES"
@@ -145,7 +150,7 @@ class OpenVinoEngine:
             ) from error
         # Quantised layers are computed as the graph says; the hint is about all others.
         words = "int8" if model.card.precision == "int8" else precision
-        return OpenVinoSession(compiled, self.device, words)
+        return OpenVinoSession(compiled, self.device, words, model.card.guides)
 
 
 CPU, GPU = OpenVinoEngine("CPU"), OpenVinoEngine("GPU")
@@ -154,14 +159,22 @@ CPU, GPU = OpenVinoEngine("CPU"), OpenVinoEngine("GPU")
 class OpenVinoSession:
     """A compiled model and one inference request."""
 
-    def __init__(self, compiled: Any, device: str, precision: str) -> None:
+    def __init__(
+        self, compiled: Any, device: str, precision: str, guides: Guides | None = None
+    ) -> None:
         self.device = device
         self.precision = precision
+        self.takes_place = len(compiled.inputs) > 1
+        self._guides = guides
         self._request = compiled.create_infer_request()
 
-    def infer(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    def infer(self, image: NDArray[np.float32], start: Shape = (0, 0, 0)) -> NDArray[np.float32]:
         """Run the network on a (1, 1, z, y, x) tile; the result is the caller's own."""
-        self._request.infer([np.ascontiguousarray(image)], share_inputs=True)
+        told = {INPUT: np.ascontiguousarray(image)}
+        if self.takes_place:
+            assert self._guides is not None
+            told[TURNS] = turns_at(self._guides, [start])
+        self._request.infer(told, share_inputs=True)
         result: NDArray[np.float32] = self._request.get_output_tensor(0).data.copy()
         return result
 

@@ -1,0 +1,106 @@
+"""Networks that have to know where a tile lies: told so by every engine, whatever the tiles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+from cellrt.errors import EngineError, UsageError  # noqa: E402
+from cellrt.export.precision_variant import make_variant  # noqa: E402
+from cellrt.export.trace import build_graph  # noqa: E402
+from cellrt.graph.activations import activation_bytes  # noqa: E402
+from cellrt.graph.file import embed_card, write_graph  # noqa: E402
+from cellrt.models.harmonic_embedding.network import HarmonicEmbedding  # noqa: E402
+from cellrt.models.layers.fold import fold_batch_norm  # noqa: E402
+from cellrt.runtime.decoding.embedding.decoder import (  # noqa: E402
+    EMBEDDING,
+    EmbeddingParameters,
+    embedding_outputs,
+)
+from cellrt.runtime.grid.model_image import prepare_image  # noqa: E402
+from cellrt.runtime.model.card import Guides, ModelCard, Normalisation, Output  # noqa: E402
+from cellrt.runtime.model.file import open_model  # noqa: E402
+from cellrt.runtime.model.guides import turns_at  # noqa: E402
+from cellrt.runtime.network.engines import ladder  # noqa: E402
+from cellrt.runtime.network.engines.choice import EngineChoice  # noqa: E402
+from cellrt.runtime.network.run import network_fields  # noqa: E402
+from cellrt.runtime.network.tiles import plan_tiles  # noqa: E402
+
+GUIDES = Guides(((0.013, -0.02), (0.0, 0.017), (0.019, 0.004)), (0.3, 2.0, 5.5), 0.5, 0.6, 0.3, 0.0)
+ENGINES = ("openvino", "onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    net = HarmonicEmbedding((4, 8), GUIDES.frequencies, GUIDES.phases, sinconv_size=5)
+    return fold_batch_norm(net.eval())
+
+
+@pytest.fixture(scope="module")
+def model(network, tmp_path_factory):
+    card = ModelCard(
+        name="placed",
+        summary="",
+        target="nuclei",
+        method="harmonic_embedding",
+        decoder="embedding",
+        decoder_parameters={"dimensions": 3},
+        diameter_voxels=9.0,
+        voxel_size_um=1.0,
+        outputs=(Output("fields", embedding_outputs(3)),),
+        normalisation=Normalisation(),
+        two_dimensional=True,
+        planar=True,
+        multiple=network.size_multiple,
+        tile=(1, 64, 64),
+        guides=GUIDES,
+    )
+    graph = build_graph(network, network.size_multiples)
+    assert [value.name for value in graph.graph.input] == ["image", "turns"]
+    assert activation_bytes(graph, network.size_multiple) > 4
+    embed_card(graph, card)
+    path = tmp_path_factory.mktemp("model") / "placed.onnx"
+    write_graph(graph, path)
+    return open_model(path)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("start", [(0, 0, 0), (5, 30, 3002)])
+def test_engines_tell_the_network_where_a_tile_lies(network, model, engine, start):
+    tile = np.random.default_rng(0).random((1, 1, 1, 32, 48), np.float32)
+    session = ladder.choose_engine(engine).load(model, (1, 32, 48), "fp32")
+    assert session.takes_place
+    with torch.inference_mode():
+        turned = torch.from_numpy(turns_at(GUIDES, [start]))
+        expected = network(torch.from_numpy(tile), turned).numpy()
+    np.testing.assert_allclose(session.infer(tile, start), expected, atol=1e-4)
+    if start == (0, 0, 0):
+        np.testing.assert_allclose(session.infer(tile), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_tiles_say_what_the_whole_image_says(network, model, engine):
+    image = np.random.default_rng(0).random((2, 40, 300)).astype(np.float32)
+    decoder = EMBEDDING.make(EmbeddingParameters(dimensions=3), "")
+    found = []
+    for tile, halo in (((1, 40, 300), 0), ((1, 40, 96), network.receptive_radius)):
+        grid = plan_tiles(image.shape, halo=halo, blend=4, multiple=2, tile=tile, planar=True)
+        session = ladder.choose_engine(engine).load(model, tile, "fp32")
+        prepared = prepare_image(image, image.shape, Normalisation())
+        found.append(network_fields(prepared, grid, session, decoder)[0])
+    assert len(grid) > 6
+    assert np.abs(found[0].astype(int) - found[1]).max() <= 2
+
+
+def test_engines_that_cannot_are_refused(model):
+    spec = next(spec for spec in ladder.ladder() if spec.needs == "nvidia")
+    with pytest.raises(EngineError, match="does not tell placed where a tile lies yet; use"):
+        EngineChoice(spec, "", True).refuse(model, None, "auto")
+
+
+def test_other_precisions_are_refused(model):
+    with pytest.raises(UsageError, match="where tiles lie"):
+        make_variant(model, "fp16")
