@@ -70,7 +70,7 @@ def test_guides_are_fitted_first_and_stay_the_same_when_a_run_goes_on(tmp_path: 
     assert card.planar
     assert card.guides.frequencies == guides.frequencies
     assert card.guides.smallest_l1 == guides.smallest_l1
-    assert card.decoder_parameters == {"dimensions": 5, "bandwidth": 0.5}
+    assert card.decoder_parameters == {"bandwidth": 0.5}
     assert type(card).from_json(card.to_json()) == card
 
     lines.clear()

@@ -38,11 +38,7 @@ class HarmonicEmbeddings:
     ) -> None:
         self._model, self._loss = model, loss
         self.outputs: tuple[str, ...] = embedding_outputs(model.dimensions)
-        self.decoder_parameters: dict[str, Any] = {
-            "dimensions": model.dimensions,
-            "bandwidth": model.margin,
-            **decoder,
-        }
+        self.decoder_parameters: dict[str, Any] = {"bandwidth": model.margin, **decoder}
 
     @property
     def guides(self) -> GuideTable:

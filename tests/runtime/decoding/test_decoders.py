@@ -41,7 +41,7 @@ PLAIN = {
     "watershed": WatershedParameters(),
     "dbscan": DbscanParameters(min_neighbours=5),
     "star": StarParameters(threshold=0.4),
-    "embedding": EmbeddingParameters(dimensions=3),
+    "embedding": EmbeddingParameters(),
 }
 OTHER = {
     "flows": FlowParameters(
@@ -52,7 +52,7 @@ OTHER = {
     "dbscan": DbscanParameters(radius=1.0, min_neighbours=2, reach=2),
     "star": StarParameters(threshold=0.5, min_distance=2.0, max_overlap=0.1, fit=True),
     "embedding": EmbeddingParameters(
-        dimensions=3, bandwidth=0.2, foreground_threshold=0.3, join_distance=1, min_radius=1.0
+        bandwidth=0.2, foreground_threshold=0.3, join_distance=1, min_radius=1.0
     ),
 }
 HARMONICS = ("distance", "c_0_0", "c_1_-1", "c_1_0", "c_1_1")
@@ -63,7 +63,7 @@ HUGE = (2048, 1024, 1025)
 def decoder_of(name, parameters):
     if name == "dbscan":
         pytest.importorskip("sklearn", reason="scikit-learn is an extra")
-    outputs = Outputs(HARMONICS if name == "star" else ())
+    outputs = Outputs({"star": HARMONICS, "embedding": embedding_outputs(3)}.get(name, ()))
     return find_family(name).make(parameters, outputs, "as this is a test")
 
 

@@ -14,6 +14,7 @@ from cellrt.graph.activations import activation_bytes  # noqa: E402
 from cellrt.graph.file import embed_card, write_graph  # noqa: E402
 from cellrt.models.harmonic_embedding.network import HarmonicEmbedding  # noqa: E402
 from cellrt.models.layers.fold import fold_batch_norm  # noqa: E402
+from cellrt.runtime.decoding.base import Outputs  # noqa: E402
 from cellrt.runtime.decoding.embedding.decoder import (  # noqa: E402
     EMBEDDING,
     EmbeddingParameters,
@@ -84,7 +85,7 @@ def test_engines_tell_the_network_where_a_tile_lies(network, model, engine, star
 @pytest.mark.parametrize("engine", ENGINES)
 def test_tiles_say_what_the_whole_image_says(network, model, engine):
     image = np.random.default_rng(0).random((2, 40, 300)).astype(np.float32)
-    decoder = EMBEDDING.make(EmbeddingParameters(dimensions=3), "")
+    decoder = EMBEDDING.make(EmbeddingParameters(), Outputs(embedding_outputs(3)), "")
     found = []
     for tile, halo in (((1, 40, 300), 0), ((1, 40, 96), network.receptive_radius)):
         grid = plan_tiles(image.shape, halo=halo, blend=4, multiple=2, tile=tile, planar=True)

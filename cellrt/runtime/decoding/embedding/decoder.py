@@ -19,6 +19,7 @@ from cellrt.runtime.decoding.base import (
     Family,
     Merging,
     Mode,
+    Outputs,
     Place,
     WholeCollector,
     check_size,
@@ -41,8 +42,6 @@ class EmbeddingParameters(CleanUpParameters):
 
     Attributes
     ----------
-    dimensions : int
-        Channels of the embedding, which is what the network has beside the foreground.
     bandwidth : float
         Radius of the mean shift's kernel in the embedding space.
     foreground_threshold : float
@@ -62,7 +61,6 @@ class EmbeddingParameters(CleanUpParameters):
         A value outside of its range; the message names it.
     """
 
-    dimensions: int = 12
     bandwidth: float = 0.5
     foreground_threshold: float = 0.5
     join_distance: float = 6.0
@@ -72,8 +70,6 @@ class EmbeddingParameters(CleanUpParameters):
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
         super().__post_init__()
-        if not 1 <= self.dimensions <= 64:
-            raise InputError(f"dimensions is {self.dimensions}; expected a number from 1 to 64")
         if not (math.isfinite(self.bandwidth) and self.bandwidth > 0):
             raise InputError(f"bandwidth is {self.bandwidth}; expected a number above 0")
         if not 0 <= self.foreground_threshold <= 1:
@@ -96,9 +92,12 @@ class EmbeddingDecoder:
     Parameters
     ----------
     parameters : EmbeddingParameters
+    dimensions : int
+        Channels of the embedding, which is what the network has beside the foreground.
     """
 
     parameters: EmbeddingParameters
+    dimensions: int
 
     name: ClassVar[str] = "embedding"
     modes: ClassVar[tuple[Mode, ...]] = ("fast",)
@@ -109,12 +108,12 @@ class EmbeddingDecoder:
     @property
     def kept_bytes(self) -> int:
         """Memory per pixel of what is kept."""
-        return 2 * (self.parameters.dimensions + 1)
+        return 2 * (self.dimensions + 1)
 
     @property
     def working_bytes(self) -> int:
         """Memory per pixel while all of a plane is decoded at once, every pixel a foreground."""
-        return self.kept_bytes + 28 * self.parameters.dimensions + 60
+        return self.kept_bytes + 28 * self.dimensions + 60
 
     @property
     def promised_bytes(self) -> int:
@@ -123,7 +122,7 @@ class EmbeddingDecoder:
 
     def warm_up(self) -> None:
         """Decode two small cells, which compiles every kernel a run needs."""
-        fields = np.zeros((self.parameters.dimensions + 1, 1, 12, 24), np.float32)
+        fields = np.zeros((self.dimensions + 1, 1, 12, 24), np.float32)
         fields[-1, :, 1:11, 1:23] = 1
         fields[:-1, :, :, 12:] = 2 * self.parameters.bandwidth
         collector = self.collector((1, 12, 24))
@@ -133,7 +132,7 @@ class EmbeddingDecoder:
 
     def collector(self, shape: Shape) -> WholeCollector:
         """Keep embedding and foreground in an int16 array (z, y, x, dimensions + 1)."""
-        return WholeCollector(np.empty((*shape, self.parameters.dimensions + 1), np.int16), _keep)
+        return WholeCollector(np.empty((*shape, self.dimensions + 1), np.int16), _keep)
 
     def decode(self, kept: npt.NDArray[Any], *, mode: Mode) -> Decoded:
         """Labels on the model's grid; every plane is an image of its own."""
@@ -198,7 +197,7 @@ class EmbeddingDecoder:
         cell = labels[inside]
         count = np.maximum(np.bincount(cell), 1)
         square = np.zeros(cell.size, np.float32)
-        for k in range(self.parameters.dimensions):
+        for k in range(self.dimensions):
             values = kept[..., k][inside] * np.float32(_STEP)
             mean = np.bincount(cell, values) / count
             square += (values - mean[cell].astype(np.float32)) ** 2
@@ -208,11 +207,6 @@ class EmbeddingDecoder:
 
 
 def _keep(kept: npt.NDArray[np.int16], fields: npt.NDArray[np.float32]) -> None:
-    if len(fields) != kept.shape[-1]:
-        raise InputError(
-            f"the network has {len(fields) - 1} channels of an embedding, the decoder expects "
-            f"{kept.shape[-1] - 1}; set its parameter dimensions"
-        )
     for channel, field in enumerate(fields):
         kept[..., channel] = np.rint(np.clip(field / _STEP, -32768, 32767))
 
@@ -226,8 +220,8 @@ def _fits(channels: tuple[str, ...]) -> bool:
     return len(channels) > 1 and channels == embedding_outputs(len(channels) - 1)
 
 
-def _make(parameters: EmbeddingParameters, keep_to_cpu: str) -> Decoder:
-    return EmbeddingDecoder(parameters)
+def _make(parameters: EmbeddingParameters, outputs: Outputs, keep_to_cpu: str) -> Decoder:
+    return EmbeddingDecoder(parameters, len(outputs.channels) - 1)
 
 
 EMBEDDING = Family(

@@ -5,9 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cellrt.errors import InputError, UsageError
-from cellrt.runtime.decoding.base import Block, decode_fields
-from cellrt.runtime.decoding.embedding.decoder import EMBEDDING, EmbeddingParameters
+from cellrt.errors import UsageError
+from cellrt.runtime.decoding.base import Block, Outputs, decode_fields
+from cellrt.runtime.decoding.embedding.decoder import (
+    EMBEDDING,
+    EmbeddingParameters,
+    embedding_outputs,
+)
 from cellrt.runtime.decoding.embedding.objects import objects_of
 from cellrt.runtime.decoding.parameters import with_values
 
@@ -23,7 +27,7 @@ def fields_of(labels, seed=0, dimensions=4, noise=0.02):
 
 
 def decoder(**parameters):
-    return EMBEDDING.make(EmbeddingParameters(**{"dimensions": 4, **parameters}), "")
+    return EMBEDDING.make(EmbeddingParameters(**parameters), Outputs(embedding_outputs(4)), "")
 
 
 def rods():
@@ -91,7 +95,6 @@ def test_parts_join_over_others_and_all_parts_have_numbers():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("dimensions", 0),
         ("bandwidth", 0.0),
         ("bandwidth", float("nan")),
         ("foreground_threshold", 1.5),
@@ -103,13 +106,6 @@ def test_parts_join_over_others_and_all_parts_have_numbers():
 def test_parameters_out_of_range_are_refused(name, value):
     with pytest.raises(UsageError, match=f"{name} is .*; expected"):
         with_values(EmbeddingParameters(), {name: value}, "embedding")
-
-
-def test_other_channels_than_the_parameters_say_are_refused():
-    with pytest.raises(InputError, match="has 4 channels of an embedding, the decoder expects 12"):
-        EMBEDDING.make(EmbeddingParameters(), "").collector((1, 40, 60)).add(
-            Block(slice(0, 1), slice(0, 40), fields_of(rods()))
-        )
 
 
 def test_agreement_falls_with_noise_and_with_missed_cells():
