@@ -221,7 +221,12 @@ ACCIDENTS = (
 
 def _levels(image: Image, labels: Image) -> tuple[float, float]:
     """Background and a typical cell's brightness."""
-    return float(np.median(image[labels == 0])), float(np.median(image[labels > 0]))
+    if (labels == 0).any() and (labels > 0).any():
+        low, cell = float(np.median(image[labels == 0])), float(np.median(image[labels > 0]))
+        if low < cell:
+            return low, cell
+    # Labels do not part dark from bright, as in tissue.
+    return float(np.quantile(image, 0.05)), float(np.quantile(image, 0.95))
 
 
 def _to_offset(image: Image, offset: float) -> float:

@@ -201,3 +201,19 @@ def test_a_wide_field_around_a_crowded_stack_stays_small(monkeypatch):
     labels[:, 4:] = 0
     _, truth = wide.play(labels.astype(np.uint16), labels, np.random.default_rng(0))
     assert 0.001 < np.mean(truth > 0) < 0.003
+
+
+def test_every_accident_can_happen_to_tissue_without_background(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import accidents
+
+    rng = np.random.default_rng(0)
+    image = rng.poisson(100, (12, 24, 24)).astype(np.uint16)
+    labels = np.repeat(np.arange(1, 13, dtype=np.int32), 24 * 24).reshape(image.shape)
+    sparse = np.where(labels > 6, labels, 0)
+    for truth in (labels, sparse):
+        for accident in accidents.ACCIDENTS:
+            if not accident.background:
+                changed, left = accident.play(image, truth, rng)
+                assert changed.shape == left.shape
+                assert np.isfinite(changed.astype(float)).all()
