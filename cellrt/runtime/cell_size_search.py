@@ -177,10 +177,11 @@ def refine_scale(
     # Kernels load, and on the very first run compile, while the engine loads and computes.
     with compile_ahead(apart=[decoder.warm_up]) as ready:
         session = network.session(tile, note)
-        best = seen[_best_step(look, known=start is not None)]
-        if best.quality >= LEAST:
-            best = settle(look_at, best)
-    if best.quality < LEAST or (start is None and best.is_enlarged_noise):
+        first = seen[_best_step(look, known=start is not None)]
+        best = settle(look_at, first) if first.quality >= LEAST else first
+    # Enlarged even further, noise comes out as large as it is then taken for.
+    noise = start is None and (first.is_enlarged_noise or best.is_enlarged_noise)
+    if best.quality < LEAST or noise:
         return start or _unknown(card, spacing, spacing_origin, warnings)
     # The guess only has to be near enough: over a wide range the cells keep their size, while which
     # guess is best changes with what else is in the image.

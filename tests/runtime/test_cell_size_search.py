@@ -224,6 +224,18 @@ def test_enlarged_noise_of_an_empty_well_is_not_taken_for_tiny_cells(seed):
     assert job.scale.diameter_pixels == job.network.model.card.diameter_voxels
 
 
+def test_enlarged_noise_is_not_followed_to_where_it_agrees(monkeypatch):
+    def look(image, scale, *others):  # as in tissue of which 20 grey values are left
+        guess = scale.diameter_pixels
+        size, agreement = (3.8, 0.69) if guess <= 6 else (40, 0.5)
+        return Probe(guess, 12, size if guess > 4 else guess, agreement)
+
+    monkeypatch.setattr(cell_size_search, "_probe", look)
+    image = np.random.default_rng(0).poisson(ndimage.gaussian_filter(np.eye(96) * 1e4, 4))
+    job = cellrt.Segmenter("membranes").prepare(np.repeat(image[None], 96, 0).astype(np.uint16))
+    assert any("could not be estimated" in warning for warning in job.warnings)
+
+
 def test_small_cells_that_convince_or_have_the_size_that_was_guessed_are_no_noise():
     smallest = cell_size_search.FIRST_PIXELS * cell_size_search.FACTOR**-2
     assert Probe(smallest, 15, 0.6 * smallest, 0.68).is_enlarged_noise
