@@ -117,8 +117,16 @@ def main() -> None:
         rows[name] = [row(cells, scene) for scene in measured(name)]
     text = document(rows) + "\n" + costs(names)
     draw(rows)
-    figures = {name: [asdict(r) for r in found] for name, found in rows.items()}
+    figures = {name: [_of_stack(r) for r in found] for name, found in rows.items()}
     write("confidence", "Confidence", text + "\n![](confidence.png)\n", figures)
+
+
+def _of_stack(row: Row) -> dict[str, Any]:
+    """What the page's file keeps of a scene: counts in place of the cells, which are thousands."""
+    values = asdict(row)
+    right = values.pop("right")
+    del values["confidence"]
+    return {**values, "cells": len(right), "right_cells": sum(right)}
 
 
 def fit(name: str) -> None:
