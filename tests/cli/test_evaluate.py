@@ -111,7 +111,7 @@ def test_axes_of_length_one_do_not_count(tmp_path, files, labels):
         ("text.tif", b"not an image at all", "is no TIFF file"),
         ("broken.npy", b"\x93NUMPY", "truncated or damaged"),
         ("broken.npz", b"PK", "truncated or damaged"),
-        ("image.jpg", b"\xff\xd8", "is of no format that is known"),
+        ("image.jpg", b"\xff\xd8", "is no JPEG file"),
     ],
 )
 def test_unreadable_files_are_refused_in_one_line(tmp_path, files, name, content, message):

@@ -150,7 +150,8 @@ def test_stacks_of_any_number_of_slices_are_segmented(cellrt, tmp_path, model):
 def test_the_cell_size_is_searched_for(cellrt, tmp_path, model):
     image, truth = balls((40, 72, 72), step=18, radius=7.5)
     labels, record = segment(cellrt, tmp_path, image, model)
-    assert record["cells"] == pytest.approx(truth.max(), abs=2)
+    # A network that draws the same ball whatever it sees leaves the search to its steps of 1.5.
+    assert record["scale"]["diameter_pixels"] == pytest.approx(15, rel=0.2)
     assert evaluate(labels, truth).mean_dice > 0.6
 
 

@@ -101,7 +101,7 @@ def test_existing_stacks_are_kept_unless_overwritten(cellrt, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("bacteria",), 2, "choose from nuclei, membranes"),
+        (("yeast",), 2, "choose from nuclei, membranes"),
         (("nuclei", "--style", "ball"), 2, "not known for nuclei"),
         (("nuclei", "--shape", 0, 4, 4), 2, "three whole numbers"),
         (("nuclei", "--voxel-size", 0, 1, 1), 2, "voxel size"),

@@ -14,6 +14,7 @@ import tifffile
 
 import cellrt
 from cellrt.errors import CellrtWarning, InputError, UsageError
+from cellrt.runtime.model.card import Normalisation
 from cellrt.runtime.network.engines.choice import EngineChoice
 from cellrt.simulation import ImagingParameters, NucleiParameters, simulate_nuclei
 
@@ -278,11 +279,13 @@ def test_constant_is_said_of_constant_images_only():
     assert "constant (every voxel is 7)" in constant.warnings[0]
     nearly = np.full((4, 16, 16), 1000, np.float32)
     nearly[2, 3, 4] = 1000.001
-    for model in ("nuclei", "membranes"):
+    for model in ("nuclei", "membranes", "membranes-3dcellseg"):
         found = cellrt.segment(nearly, model, diameter=16, anisotropy=1)
         assert found.warnings == ("no cells were found",)
         assert found.record["intensity"]["low"] == 1000
-    found = cellrt.segment(nearly, "membranes-3dcellseg", diameter=16, anisotropy=1)
+    local = cellrt.load_model("nuclei")
+    model = replace(local, card=replace(local.card, normalisation=Normalisation()))
+    found = cellrt.segment(nearly, model, diameter=16, anisotropy=1)
     assert not [text for text in found.warnings if "constant" in text]
     assert "contrast" in found.warnings[0]
     assert "intensity sets" in found.warnings[0]
