@@ -49,7 +49,7 @@ def make_star_targets(
     steps = np.divide(1.0, np.abs(along), out=np.full(along.shape, 1e30), where=along != 0)
 
     def planes(lo: int, hi: int) -> None:
-        _walk(cells.labels, cells.owner, margin, signs, steps, targets, lo, hi)
+        _walk(cells.labels, cells.owner, margin, STRIDE, signs, steps, targets, lo, hi)
 
     in_threads(len(cells.owner), planes, voxels=cells.owner.size * rays * _VOXELS_PER_RAY)
     return targets
@@ -57,7 +57,15 @@ def make_star_targets(
 
 @compiled
 def _walk(
-    labels: Any, owner: Any, margin: int, signs: Any, steps: Any, targets: Any, lo: int, hi: int
+    labels: Any,
+    owner: Any,
+    margin: int,
+    stride: int,
+    signs: Any,
+    steps: Any,
+    targets: Any,
+    lo: int,
+    hi: int,
 ) -> None:
     """Walk along all rays, from face to face, until they leave their cell for the first time.
 
@@ -72,9 +80,9 @@ def _walk(
                     continue
                 for ray in range(signs.shape[0]):
                     # Rays start in a corner of the first voxel they meet.
-                    here[0] = margin + STRIDE * z + (signs[ray, 0] > 0)
-                    here[1] = margin + STRIDE * y + (signs[ray, 1] > 0)
-                    here[2] = margin + STRIDE * x + (signs[ray, 2] > 0)
+                    here[0] = margin + stride * z + (signs[ray, 0] > 0)
+                    here[1] = margin + stride * y + (signs[ray, 1] > 0)
+                    here[2] = margin + stride * x + (signs[ray, 2] > 0)
                     for axis in range(3):
                         following[axis] = steps[ray, axis]
                     length = 0.0
