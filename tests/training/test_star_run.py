@@ -75,7 +75,7 @@ def write_recipe(
 
 def exported(net: Network, recipe: Recipe, path: Path, *, fp16: bool = False) -> Path:
     """Write a model file without the gate, which needs a decoder."""
-    graph = build_graph(fold_batch_norm(net), net.size_multiple)
+    graph = build_graph(fold_batch_norm(net), net.size_multiples)
     if fp16:
         store_as_fp16(graph)
     embed_card(graph, make_card(net, recipe, path.stem))
@@ -165,7 +165,7 @@ def test_the_exported_graph_computes_the_same_at_half_resolution(
 def test_memory_is_that_of_activations_that_work_in_place(tmp_path: Path) -> None:
     """At full resolution are the image and two times four channels, of 4 bytes."""
     net = write_recipe(tmp_path, HARMONIC).method().network().eval()
-    graph = build_graph(fold_batch_norm(net), net.size_multiple)
+    graph = build_graph(fold_batch_norm(net), net.size_multiples)
     assert "PRelu" in {node.op_type for node in graph.graph.node}
     assert activation_bytes(graph, net.size_multiple) == 4 * (4 + 4)
 
