@@ -10,11 +10,9 @@ defocus, saturation, empty wells. It is measured on stacks that are held back, w
 
 from __future__ import annotations
 
-import random
 import statistics
 import time
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -23,13 +21,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-from accidents import ACCIDENTS, Accident, Image, Pair
-from accuracy import model_options, training_records
-from accuracy_stacks import LabelledStack, median_diameter, simulated_stack, stacks
-from numpy.typing import NDArray
+from accuracy import training_records
+from accuracy_stacks import stacks
+from confidence_plot import draw
+from confidence_scenes import SEED, Scene, scenes, simulated
 from report import DOCS, parser, table, write
 from robustness import UNDISTURBED, unseen
-from scipy import ndimage
 from threshold import chosen
 
 import cellrt
@@ -37,49 +34,14 @@ from cellrt.errors import CellrtError, CellrtWarning
 from cellrt.evaluation.confidence import calibration_error, fit_confidence, judge_stack
 from cellrt.graph.file import embed_card, write_graph
 from cellrt.runtime.decoding.flows import cells as flow_cells
-from cellrt.runtime.model.card import ModelCard
 from cellrt.simulation.styles import simulate_style
 
 COST_SHAPE, COST_REPEATS = (96, 160, 160), 3
 DOUBTS = ("few of these cells", "no cells were found")
-SEED = 960_000
-# Simulated stacks are cut to this edge: what confidence needs is many kinds of stacks.
-EDGE = 96
-# Of the accidents and of other worlds, so many per stack, drawn anew for each: of real stacks there
-# are few, while one simulated stack tells little of others.
-PER_REAL_STACK = (10, 5)
-PER_SIMULATED_STACK = (3, 2)
 # Of each group of real stacks, how many are measured.
 PER_GROUP = 3
 # Simulated stacks beside those that `threshold.py` has.
 MORE_STACKS = 12
-# Accidents whose images become too large to be played often.
-SLOW = ("cells in a wide dark field",)
-
-
-@dataclass(frozen=True)
-class Scene:
-    """An image to judge.
-
-    Parameters
-    ----------
-    stack, accident : str
-    image, truth : (z, y, x) arrays
-    options : dict
-        What the model is told.
-    inside : bool
-        Whether it is of the model's world.
-    sparse : bool
-        Not all visible cells are in the truth.
-    """
-
-    stack: str
-    accident: str
-    image: Image
-    truth: Image
-    options: dict[str, Any]
-    inside: bool = True
-    sparse: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,6 +59,11 @@ class Row:
     judge_seconds: float
     seconds: float
     warned: bool
+
+    @property
+    def expected(self) -> float:
+        """Nothing is expected of a stack in which no cells were found."""
+        return 0.0 if self.expected_ap50 is None else self.expected_ap50
 
 
 def main() -> None:
@@ -116,7 +83,7 @@ def main() -> None:
         cells = cellrt.Segmenter(name)
         rows[name] = [row(cells, scene) for scene in measured(name)]
     text = document(rows) + "\n" + costs(names)
-    draw(rows)
+    draw(rows, DOCS / "confidence.png")
     figures = {name: [_of_stack(r) for r in found] for name, found in rows.items()}
     write("confidence", "Confidence", text + "\n![](confidence.png)\n", figures)
 
@@ -152,60 +119,6 @@ def fit(name: str) -> None:
     graph = onnx.load(model.path)
     embed_card(graph, replace(model.card, confidence=found))
     write_graph(graph, model.path)
-
-
-def scenes(found: list[LabelledStack], card: ModelCard, purpose: str) -> Iterator[Scene]:
-    """Stacks as they are, after accidents, and images that are none of the model's business."""
-    for stack in found:
-        image, truth = stack.load()
-        if not stack.files:
-            image, truth = _cut(image), _cut(truth)
-        told, _ = model_options(stack, median_diameter(truth, stack.anisotropy))
-        seed = zlib.crc32(f"{purpose} {stack.name}".encode())
-        accidents, worlds = PER_REAL_STACK if stack.files else PER_SIMULATED_STACK
-        draw = random.Random(seed)
-        quick = [a for a in ACCIDENTS if not a.name.startswith(SLOW)]
-        for accident in (
-            UNDISTURBED,
-            *draw.sample(quick, accidents),
-            *draw.sample(OTHER_WORLDS, worlds),
-        ):
-            rng = np.random.default_rng(zlib.crc32(f"{seed} {accident.name}".encode()))
-            changed, left = accident.play(image, truth, rng)
-            inside = accident not in OTHER_WORLDS
-            yield Scene(stack.name, accident.name, changed, left, told, inside, stack.sparse)
-        diameter = median_diameter(truth, stack.anisotropy)
-        for factor in draw.sample((0.2, 3.0), 2 if stack.files else 1):
-            wrong = {"diameter": factor * diameter, "anisotropy": stack.anisotropy}
-            name = f"told {factor:g} of the size"
-            # Enlarged fivefold, an eighth of the stack is enough to compute.
-            edges = [n // 2 if factor < 1 else n for n in image.shape]
-            part = _cut(image, edges), _cut(truth, edges)
-            yield Scene(stack.name, name, *part, wrong, False, stack.sparse)
-    other = {"nuclei": "membranes", "membranes": "nuclei"}[card.target]
-    for number, style in enumerate(("typical", "random")):
-        seed = SEED + number + 10 * (purpose == "fit")
-        stack = simulated_stack(other, style, seed, 1.0 + number)
-        image, truth = map(_cut, stack.load())
-        yield Scene(stack.name, f"{other} instead", image, truth, {}, False)
-
-
-def simulated(card: ModelCard, seed: int, count: int) -> list[LabelledStack]:
-    """Stacks of all styles and some distances of slices."""
-    styles = ("typical", "random", *(["clumped"] if card.decoder == "tascan" else []))
-    return [
-        simulated_stack(
-            card.target, styles[number % len(styles)], seed + number, (1.0, 1.6, 2.5)[number % 3]
-        )
-        for number in range(count)
-    ]
-
-
-def _cut(array: NDArray[Any], edges: Sequence[int] = (EDGE, EDGE, EDGE)) -> NDArray[Any]:
-    part = array[tuple(slice(0, edge) for edge in edges)]
-    if array.dtype.kind == "i" and part.max() > 0:
-        return np.unique(part, return_inverse=True)[1].reshape(part.shape).astype(np.int32)
-    return part
 
 
 def measured(name: str) -> Iterator[Scene]:
@@ -247,7 +160,7 @@ def row(cells: cellrt.Segmenter, scene: Scene) -> Row:
         any(text.startswith(DOUBTS) for text in result.warnings),
     )
     print(
-        f"{found.stack:24} {found.accident[:44]:44} expected {_or_none(found.expected_ap50):.2f} "
+        f"{found.stack:24} {found.accident[:44]:44} expected {found.expected:.2f} "
         f"AP50 {found.ap50:.2f} {'' if found.inside else 'outside '}{'W' * found.warned}",
         flush=True,
     )
@@ -261,7 +174,7 @@ def document(rows: dict[str, list[Row]]) -> str:
         own = [r for r in found if r.inside]
         real = [r for r in own if r.real]
         told = [r for r in found if r.expected_ap50 is not None]
-        near = [abs(_or_none(r.expected_ap50) - r.ap50) <= 0.1 for r in told]
+        near = [abs(r.expected - r.ap50) <= 0.1 for r in told]
         lines.append(
             (
                 Path(name).stem,
@@ -351,94 +264,12 @@ def _calibration(rows: list[Row]) -> str:
     return f"{calibration_error(confidence, right):.3f} of {len(right)} cells"
 
 
-def _or_none(expected: float | None) -> float:
-    """Nothing is expected of a stack in which no cells were found."""
-    return 0.0 if expected is None else expected
-
-
 def area_under_curve(rows: list[Row]) -> float:
     """Chance that a stack of the model's world is expected to be better than one outside of it."""
-    inside = np.array([_or_none(r.expected_ap50) for r in rows if r.inside])
-    outside = np.array([_or_none(r.expected_ap50) for r in rows if not r.inside])
+    inside = np.array([r.expected for r in rows if r.inside])
+    outside = np.array([r.expected for r in rows if not r.inside])
     above = inside[:, None] - outside[None]
     return float((above > 0).mean() + (above == 0).mean() / 2)
-
-
-def draw(rows: dict[str, list[Row]]) -> None:
-    """Reliability of cells, and expected against true AP50 of stacks."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(len(rows), 2, figsize=(8, 3.6 * len(rows)), layout="constrained")
-    for (name, found), (left, right) in zip(rows.items(), np.atleast_2d(axes), strict=True):
-        own = [r for r in found if r.inside]
-        confidence = np.concatenate([np.asarray(r.confidence, float) for r in own])
-        hit = np.concatenate([np.asarray(r.right, float) for r in own])
-        bins = np.minimum((confidence * 10).astype(int), 9)
-        for number in np.unique(bins):
-            at = bins == number
-            left.scatter(
-                confidence[at].mean(), hit[at].mean(), s=4 + 0.3 * at.sum() ** 0.7, color="#0b6e4f"
-            )
-        left.set(title=name, xlabel="confidence", ylabel="share of right cells")
-        for inside, colour, label in ((True, "#0b6e4f", "its world"), (False, "#c8a15a", "others")):
-            part = [r for r in found if r.inside == inside]
-            right.scatter(
-                [_or_none(r.expected_ap50) for r in part],
-                [r.ap50 for r in part],
-                9,
-                colour,
-                label=label,
-            )
-        right.set(xlabel="expected AP50", ylabel="true AP50")
-        right.legend(frameon=False)
-        for axis in (left, right):
-            axis.plot([0, 1], [0, 1], color="#cccccc", zorder=0)
-            axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
-            axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(DOCS / "confidence.png", dpi=130)
-
-
-def _blurred(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
-    """Out of focus by half a cell."""
-    sizes = np.bincount(labels.ravel())[1:]
-    sigma = 0.5 * float(np.median(sizes[sizes > 0])) ** (1 / 3)
-    return ndimage.gaussian_filter(image.astype(np.float32), sigma), labels
-
-
-def _noise(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
-    return rng.poisson(np.full(image.shape, 100.0)).astype(np.uint16), np.zeros_like(labels)
-
-
-def _clouds(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
-    noise = ndimage.gaussian_filter(rng.standard_normal(image.shape), rng.uniform(1.5, 5))
-    counts = 100 + 60 * noise / noise.std()
-    return rng.poisson(np.maximum(counts, 0)).astype(np.uint16), np.zeros_like(labels)
-
-
-def _drowned(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
-    """Noise of ten times the contrast."""
-    spread = 10 * float(image.std())
-    return (image + rng.normal(0, spread, image.shape)).astype(np.float32), labels
-
-
-def _saturated(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
-    """So much light that even half of the background is at the largest value."""
-    return np.minimum(image, np.quantile(image, 0.4).astype(image.dtype)), labels
-
-
-OTHER_WORLDS = tuple(
-    Accident(name, play)
-    for name, play in (
-        ("out of focus by half a cell", _blurred),
-        ("noise and nothing else", _noise),
-        ("clouds of stray light, no cells", _clouds),
-        ("noise of ten times the contrast", _drowned),
-        ("saturated, cells and background alike", _saturated),
-    )
-)
 
 
 if __name__ == "__main__":
