@@ -1,7 +1,7 @@
 """The decoder of star-convex and harmonic shapes, as the stages use it.
 
-The network proposes shapes (`candidates`); of those that overlap the best one stays (`suppress`);
-they are drawn (`rasterise`), or decide together with the map where cells end (`fit`).
+The network proposes shapes (`candidates`); of those that overlap the best one stays (`suppress`,
+`polyhedra`); they are drawn (`rasterise`), or decide together with the map where cells end (`fit`).
 """
 
 from __future__ import annotations
@@ -43,12 +43,9 @@ from cellrt.runtime.decoding.star.harmonics import (
     power_per_degree,
     real_spherical_harmonics,
 )
+from cellrt.runtime.decoding.star.polyhedra import suppress_rays
 from cellrt.runtime.decoding.star.rasterise import rasterise_harmonics, rasterise_rays
-from cellrt.runtime.decoding.star.suppress import (
-    separate_peaks,
-    suppress_harmonics,
-    suppress_rays,
-)
+from cellrt.runtime.decoding.star.suppress import separate_peaks, suppress_harmonics
 
 HERE = Place("CPU", "shapes are decoded there")
 

@@ -10,12 +10,9 @@ from hypothesis import strategies as st
 from cellrt.runtime.decoding.star.candidates import Proposals
 from cellrt.runtime.decoding.star.directions import directions, fibonacci_lattice
 from cellrt.runtime.decoding.star.harmonics import real_spherical_harmonics
+from cellrt.runtime.decoding.star.polyhedra import suppress_rays
 from cellrt.runtime.decoding.star.rasterise import rasterise_harmonics, rasterise_rays
-from cellrt.runtime.decoding.star.suppress import (
-    separate_peaks,
-    suppress_harmonics,
-    suppress_rays,
-)
+from cellrt.runtime.decoding.star.suppress import separate_peaks, suppress_harmonics
 
 SHAPE = (30, 36, 40)
 ONE = (1.0, 1.0, 1.0)
