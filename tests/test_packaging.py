@@ -37,6 +37,7 @@ FLOORS = (
     ("models", "graph"),
     ("runtime.folder",),
     ("runtime.segment", "runtime.blocks"),
+    ("runtime.run",),
     ("runtime.stages",),
     ("runtime.preparation",),
     ("runtime.results",),

@@ -176,7 +176,7 @@ def segment(
         outputs_of,
         write_results,
     )
-    from cellrt.runtime.segment import run
+    from cellrt.runtime.run import run
 
     words = [*(param or ()), *([] if min_area is None else [f"min_area={min_area}"])]
     if engine_file is not None:

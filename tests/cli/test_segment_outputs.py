@@ -565,9 +565,9 @@ def test_python_saves_under_the_same_names(movie, tmp_path):
 ENDED = """
 import signal, sys
 from cellrt.cli.main import main
-from cellrt.runtime import segment
+from cellrt.runtime import run
 
-segment.run = lambda *arguments: signal.raise_signal(signal.SIGTERM)
+run.run = lambda *arguments: signal.raise_signal(signal.SIGTERM)
 main(["segment", sys.argv[1], "-o", sys.argv[2], "-q"])
 """
 

@@ -138,11 +138,11 @@ def test_a_broken_pipe_elsewhere_is_no_end_without_a_word(monkeypatch, cellrt):
 # A run that waits inside of what it holds.
 HOLD = """
 import sys, time
-from cellrt.runtime import segment
+from cellrt.runtime import run
 def wait(*_):
     print("held", flush=True)
     time.sleep(120)
-segment.run = wait
+run.run = wait
 from cellrt.cli.main import main
 main(sys.argv[1:])
 """

@@ -320,8 +320,8 @@ def test_a_result_can_be_pickled_wherever_its_image_lies(tmp_path, ending):
 
 
 def test_a_job_that_runs_twice_has_each_warning_once(image, monkeypatch):
-    from cellrt.runtime import segment
     from cellrt.runtime.progress import Silent, StageClock
+    from cellrt.runtime.run import run
 
     broken = image.copy()
     broken[10] = 0  # a slice that was lost
@@ -329,7 +329,7 @@ def test_a_job_that_runs_twice_has_each_warning_once(image, monkeypatch):
     job = cells.prepare(broken)
     # As where a reader and a look at the image find the same.
     job = replace(job, warnings=(*job.warnings, *job.warnings, "a", "a"))
-    records = [segment.run(job, StageClock(Silent())).record for _ in range(2)]
+    records = [run(job, StageClock(Silent())).record for _ in range(2)]
     fields = cells.predict(job)
     records += [cells.decode(fields).record for _ in range(2)]
     for record in records:
