@@ -27,6 +27,7 @@ def finish(fields: stages.Fields, clock: StageClock) -> Segmentation:
         decoded = stages.decode(fields)
     if decoded.place.fell_back:
         found.append(decoded.place.reason)
+    found += decoded.warnings
     with clock.stage("measure"):
         table = stages.measure(
             decoded.labels,

@@ -11,6 +11,7 @@ import pytest
 import tifffile
 
 from cellrt.evaluation.scores import evaluate
+from cellrt.runtime.decoding.star import candidates
 from cellrt.runtime.decoding.star.harmonics import degrees
 from cellrt.runtime.model.card import ModelCard, Output
 
@@ -161,3 +162,18 @@ def test_cells_that_are_seen_on_a_coarser_grid_are_drawn_on_the_images_own(cellr
     assert record["scale"]["model_grid_zyx"] == [24, 40, 40]
     assert labels.shape == truth.shape
     assert evaluate(labels, truth).mean_dice > 0.8
+
+
+def test_shapes_left_out_for_want_of_room_are_a_warning(cellrt, tmp_path, monkeypatch):
+    monkeypatch.setattr(candidates, "_LEAST_ROOM", 200 * 36 * 4)
+    monkeypatch.setattr(candidates, "_ROOM_PER_VOXEL", 0)
+    image, _ = balls((33, 50, 65))
+    model = write_model(tmp_path / "star.onnx", RADII)
+    tifffile.imwrite(tmp_path / "stack.tif", image)
+    done = cellrt("segment", tmp_path / "stack.tif", "--model", model, "--diameter", 2 * RADIUS)
+    assert done.code == 0, done.err
+    record = json.loads((tmp_path / "stack.run.json").read_text(encoding="utf-8"))
+    (warning,) = [text for text in record["warnings"] if "were left out" in text]
+    assert "cells may be missing; cut the stack into blocks" in warning
+    assert " ".join(warning.split()) in " ".join(done.err.split())
+    assert record["decoder"]["reason"] == "shapes are decoded there"

@@ -77,11 +77,14 @@ class Decoded:
     place : Place
     evidence : Evidence, optional
         Without it there is no confidence in cells.
+    warnings : tuple of str
+        What a user should know of how they were found.
     """
 
     labels: NDArray[np.int32]
     place: Place
     evidence: Evidence | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

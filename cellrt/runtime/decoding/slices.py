@@ -44,6 +44,7 @@ def decode_slices(
     labels = np.zeros(shape, np.int32)
     places: list[Place] = []
     evidence: list[Evidence] = []
+    warnings: list[str] = []
     lasts = [0]
     for z in range(shape[0]):
         part = kept[z : z + 1]
@@ -54,6 +55,7 @@ def decode_slices(
         labels[z] = np.where(decoded.labels[0] > 0, decoded.labels[0] + lasts[-1], 0)
         lasts.append(lasts[-1] + count)
         places.append(decoded.place)
+        warnings += decoded.warnings
         if decoded.evidence is not None:
             evidence.append(decoded.evidence)
     names = np.arange(lasts[-1] + 1, dtype=np.int32)
@@ -64,7 +66,7 @@ def decode_slices(
     told = _joined(evidence, names, sizes) if len(evidence) == shape[0] else None
     # Where one slice had to go to the CPU, that is what there is to tell.
     place = next((place for place in places if place.fell_back), places[0])
-    return Decoded(labels, place, told)
+    return Decoded(labels, place, told, tuple(dict.fromkeys(warnings)))
 
 
 def stitched_names(

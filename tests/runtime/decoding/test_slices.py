@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -105,3 +107,17 @@ def test_many_cells_take_no_time_that_grows_with_their_square():
     found = decode_slices(DECODER, fields(planes), planes.shape, mode="fast", stitch=0.3).labels
     assert found.max() == side * side
     assert (found[0] == found[1]).all()
+
+
+def test_what_is_to_be_known_of_several_slices_is_said_once():
+    class Doubtful(FlowDecoder):
+        def decode(self, kept, *, mode):
+            decoded = super().decode(kept, mode=mode)
+            return replace(decoded, warnings=("of all", f"of {decoded.labels.max()} cells"))
+
+    planes = np.repeat(crowded(), 3, 0)
+    planes[2] = 0
+    decoder = Doubtful(DECODER.parameters, "a test")
+    found = decode_slices(decoder, fields(planes), planes.shape, mode="fast")
+    count = len(np.unique(planes[0])) - 1
+    assert found.warnings == ("of all", f"of {count} cells", "of 0 cells")

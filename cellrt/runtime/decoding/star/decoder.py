@@ -215,13 +215,8 @@ class StarDecoder:
         shapes = shapes[former]
         levels = np.concatenate([[0.0], levels[1:][former]]).astype(np.float32)
         evidence = self._evidence(labels, kept, shapes, levels)
-        place = HERE
-        if kept.thinned:
-            less = (
-                f"; shapes with a score up to {kept.lowest:.3g} were left out, for want of memory"
-            )
-            place = replace(HERE, reason=HERE.reason + less)
-        return StarDecoded(labels, place, evidence, shapes, ranks)
+        warnings = (_left_out(kept.lowest),) if given.threshold < kept.lowest else ()
+        return StarDecoded(labels, HERE, evidence, warnings, shapes, ranks)
 
     def to_grid(self, decoded: Decoded, kept: StarFields, shape: Shape) -> Decoded:
         """Draw the shapes again, with voxels of another size; fitted borders are interpolated."""
@@ -323,6 +318,14 @@ class StarDecoder:
             {"missed": int(found[0, 1]) / max(int(found[1:, 0].sum()), 1)},
             areas,
         )
+
+
+def _left_out(lowest: float) -> str:
+    return (
+        "the network proposed more shapes than there is room for: those with a score up to "
+        f"{lowest:.3g} were left out, and cells may be missing; cut the stack into blocks, or "
+        "give a larger --diameter if it is too small"
+    )
 
 
 def _fits(channels: tuple[str, ...]) -> bool:

@@ -251,7 +251,10 @@ def test_too_many_proposals_are_thinned_to_the_best(monkeypatch):
     assert 100 < len(kept.proposals) <= 200
     found = made.decode(kept, mode="fast")
     assert found.labels.max() == labels.max()
-    assert "were left out" in found.place.reason
+    (warning,) = found.warnings
+    assert f"a score up to {kept.lowest:.3g} were left out" in warning
+    # A threshold above what was left out misses nothing.
+    assert not decoder("rays", threshold=kept.lowest).decode(kept, mode="fast").warnings
 
 
 def test_a_threshold_below_what_was_kept_is_refused():
