@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from onnx import numpy_helper
+from onnx import GraphProto, numpy_helper
 from torch import Tensor, nn
 
 from cellrt.errors import InputError
@@ -60,35 +60,33 @@ def initial_network(recipe: Recipe, stacks: Sequence[Stack]) -> Network:
     model = open_model(file if file.suffix == ".onnx" else recipe.init)
     net = recipe.method().network()
     same = model.card.method == recipe.model.method
-    weights = read_onnx_weights(model.path, net, partly=not same)
+    graph = load_exact(model.path).graph
+    weights = _folded_weights(graph, net, model.path.name, partly=not same)
     data = PatchDataset(stacks, recipe)
     batches = [
         torch.stack([data[2 * batch][0], data[2 * batch + 1][0]]) for batch in range(_BATCHES)
     ]
-    set_slopes(net, model.path)
+    _set_slopes(net, graph)
     unfold_batch_norm(net, weights, batches)
     return net
 
 
-def read_onnx_weights(
-    path: Path, net: Network, *, partly: bool = False
-) -> dict[str, tuple[Tensor, Tensor]]:
+def read_onnx_weights(path: Path, net: Network) -> dict[str, tuple[Tensor, Tensor]]:
     """Read convolution weights and biases of an exported model, by module name.
-
-    Parameters
-    ----------
-    path : Path
-    net : Network
-    partly : bool
-        Leave out what the file does not have; otherwise only what no exported graph has.
 
     Raises
     ------
     InputError
-        When the file's convolutions are not those of `net`, or none of them is.
+        When the file's convolutions are not those of `net`.
     """
-    graph = load_exact(path).graph
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    return _folded_weights(load_exact(path).graph, net, path.name)
+
+
+def _folded_weights(
+    graph: GraphProto, net: Network, file: str, *, partly: bool = False
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Read weights and biases; partly, what the graph does not have may be missing."""
+    stored = _initializers(graph)
     weights = {}
     for name, layer in convolutions(net):
         weight, bias = stored.get(f"{name}.weight"), stored.get(f"{name}.bias")
@@ -96,22 +94,21 @@ def read_onnx_weights(
             if partly or name.startswith(net.only_learned):
                 continue
             raise InputError(
-                f"key 'init': {path.name} has no layer '{name}' of shape "
+                f"key 'init': {file} has no layer '{name}' of shape "
                 f"{tuple(layer.weight.shape)}; it holds another network than the recipe's"
             )
         weights[name] = (_tensor(weight), _tensor(bias))
     if not weights:
         raise InputError(
-            f"key 'init': {path.name} has no layer of the recipe's network; remove it, or choose "
+            f"key 'init': {file} has no layer of the recipe's network; remove it, or choose "
             "widths that it has"
         )
     return weights
 
 
-def set_slopes(net: Network, path: Path) -> None:
+def _set_slopes(net: Network, graph: GraphProto) -> None:
     """Give each PReLU of a network the slopes that follow its convolution in an exported model."""
-    graph = load_exact(path).graph
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    stored = _initializers(graph)
     made_by = {node.output[0]: node for node in graph.node}
     modules = dict(net.named_modules())
     for node in graph.node:
@@ -123,6 +120,10 @@ def set_slopes(net: Network, path: Path) -> None:
         if isinstance(activation, nn.PReLU):
             with torch.no_grad():
                 activation.weight.copy_(_tensor(stored[node.input[1]]).flatten())
+
+
+def _initializers(graph: GraphProto) -> dict[str, np.ndarray[Any, Any]]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
 
 
 def _tensor(array: Any) -> Tensor:
