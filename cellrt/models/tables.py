@@ -69,3 +69,10 @@ class CommonTargetTable(Table):
 
     margin_voxels: Annotated[int, Field(ge=0)] = 12
     """Labels are seen this far beyond the patch, so that cut cells are known as a whole."""
+
+
+class WholeCellTargetTable(CommonTargetTable):
+    """``[targets]`` of methods that describe whole cells; see `cellrt.models.whole_cells`."""
+
+    margin_voxels: Annotated[int, Field(ge=1)] = 20
+    """Labels are seen this far beyond the patch; cells that go on beyond do not count."""

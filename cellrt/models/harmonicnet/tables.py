@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from cellrt.models.tables import WIDTHS, CommonModelTable, CommonTargetTable, Table
+from cellrt.models.tables import WIDTHS, CommonModelTable, Table, WholeCellTargetTable
 from cellrt.runtime.decoding.star.harmonics import HIGHEST_ORDER
 
 Weight = Annotated[float, Field(ge=0)]
@@ -33,12 +33,10 @@ class HarmonicNetModel(CommonModelTable):
         return int(2 ** (len(self.widths) - 1))
 
 
-class HarmonicNetTargets(CommonTargetTable):
+class HarmonicNetTargets(WholeCellTargetTable):
     """``[targets]`` of method ``harmonicnet``."""
 
     method: Literal["harmonicnet"] = "harmonicnet"
-    margin_voxels: Annotated[int, Field(ge=1)] = 20
-    """Labels are seen this far beyond the patch; cells that go on beyond do not count."""
 
 
 class HarmonicNetLoss(Table):

@@ -25,10 +25,8 @@ def make_harmonic_targets(
 
     Parameters
     ----------
-    labels : (z, y, x) integer array
-        Cells above 0, background 0, unknown -1.
-    margin : int
-        Voxels by which they are seen beyond the patch.
+    labels, margin
+        As for `cellrt.models.whole_cells.find_whole_cells`.
     order : int
         Highest degree of the harmonics.
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from cellrt.models.tables import WIDTHS, CommonModelTable, CommonTargetTable, Table
+from cellrt.models.tables import WIDTHS, CommonModelTable, Table, WholeCellTargetTable
 
 
 class StarDist3DModel(CommonModelTable):
@@ -26,12 +26,10 @@ class StarDist3DModel(CommonModelTable):
         return int(2 ** (len(self.widths) - 1))
 
 
-class StarDist3DTargets(CommonTargetTable):
+class StarDist3DTargets(WholeCellTargetTable):
     """``[targets]`` of method ``stardist3d``."""
 
     method: Literal["stardist3d"] = "stardist3d"
-    margin_voxels: Annotated[int, Field(ge=1)] = 20
-    """Labels are seen this far beyond the patch; cells that go on beyond do not count."""
 
 
 class StarDist3DLoss(Table):

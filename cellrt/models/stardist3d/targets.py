@@ -26,10 +26,8 @@ def make_star_targets(
 
     Parameters
     ----------
-    labels : (z, y, x) integer array
-        Cells above 0, background 0, unknown -1.
-    margin : int
-        Voxels by which they are seen beyond the patch.
+    labels, margin
+        As for `cellrt.models.whole_cells.find_whole_cells`.
     rays : int
         Directions along which radii are measured.
 
