@@ -156,8 +156,9 @@ class StarDecoder:
             fields[1], fields[2:] = 4.0 * math.sqrt(4 * math.pi), 0.0
         for fit in (False, True):
             decoder = replace(self, parameters=StarParameters(fit=fit))
-            decode_fields(fields, decoder, self.outputs.stride)
-            upsample_masks(np.zeros((2, 2, 2), np.int32), (3, 3, 3))
+            labels = decode_fields(fields, decoder, self.outputs.stride)
+        upsample_masks(np.zeros((2, 2, 2), np.int32), (3, 3, 3))
+        expected_map(labels, self.outputs.stride)
 
     def collector(self, shape: Shape) -> StarCollector:
         """Keep the map, and the shapes that are proposed."""

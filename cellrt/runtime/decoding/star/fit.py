@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from cellrt.compiled import compiled
 from cellrt.geometry import LabelArray
+from cellrt.runtime.decoding.classes.class_map import FOREGROUND
+from cellrt.runtime.decoding.labels.distance import squared_distance
 from cellrt.runtime.decoding.star.candidates import LEVELS
 from cellrt.threads import in_threads
 
@@ -124,8 +126,6 @@ def expected_map(labels: LabelArray, stride: int) -> NDArray[np.float32]:
     (z, y, x) float32 array
         On the network's grid, 0 to 1.
     """
-    from scipy import ndimage
-
     inner = labels > 0
     for axis in range(3):
         a, b = (np.moveaxis(each, axis, 0) for each in (labels, inner))
@@ -134,7 +134,7 @@ def expected_map(labels: LabelArray, stride: int) -> NDArray[np.float32]:
         b[:-1] &= ~differs
     depth = (labels > 0).astype(np.float32)
     if not inner.all():
-        depth += ndimage.distance_transform_edt(inner)
+        depth += np.sqrt(squared_distance(inner * np.uint8(FOREGROUND)))
     deepest = np.zeros(int(labels.max(initial=0)) + 1, np.float32)
     np.maximum.at(deepest, labels.ravel(), depth.ravel())
     depth /= np.maximum(deepest, 1)[labels]
