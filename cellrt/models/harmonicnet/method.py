@@ -13,6 +13,7 @@ from cellrt.models.harmonicnet.tables import (
     HarmonicNetModel,
     HarmonicNetTargets,
 )
+from cellrt.runtime.decoding.star.harmonics import coefficient_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,8 +34,7 @@ class HarmonicNet:
         decoder: Mapping[str, Any],
     ) -> None:
         self._model, self._targets, self._loss = model, targets, loss
-        names = (f"c_{n}_{m}" for n in range(model.order + 1) for m in range(-n, n + 1))
-        self.outputs: tuple[str, ...] = ("distance", *names)
+        self.outputs: tuple[str, ...] = ("distance", *coefficient_names(model.order))
         self.decoder_parameters: dict[str, Any] = dict(decoder)
 
     def network(self) -> Network:

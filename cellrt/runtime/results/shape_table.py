@@ -14,7 +14,11 @@ from numpy.typing import NDArray
 
 from cellrt.errors import InputError, UsageError, first_line
 from cellrt.files import refuse_special
-from cellrt.runtime.decoding.star.harmonics import HIGHEST_ORDER, coefficient_count, degrees
+from cellrt.runtime.decoding.star.harmonics import (
+    HIGHEST_ORDER,
+    coefficient_count,
+    coefficient_names,
+)
 from cellrt.runtime.decoding.star.radii import FLAGS
 from cellrt.runtime.decoding.star.shapes import Shapes
 from cellrt.runtime.image.voxel_size import check_voxel_size
@@ -135,10 +139,7 @@ def _voxel_sizes(unit: str) -> list[str]:
 
 def _coefficients(order: int, unit: str) -> list[str]:
     """Names of the coefficients' columns, in their order."""
-    return [
-        f"c_{degree}_{number - degree * (degree + 1)}_{unit}"
-        for number, degree in enumerate(degrees(order).tolist())
-    ]
+    return [f"{name}_{unit}" for name in coefficient_names(order)]
 
 
 def _read(path: Path) -> tuple[list[str], list[list[str]]]:

@@ -35,22 +35,20 @@ from cellrt.runtime.decoding.star.candidates import (
     StarCollector,
     StarFields,
 )
-from cellrt.runtime.decoding.star.directions import RAYS, directions, shipped_directions
+from cellrt.runtime.decoding.star.directions import RAYS, directions
 from cellrt.runtime.decoding.star.fit import drop_denied, expected_map, matches
 from cellrt.runtime.decoding.star.harmonics import (
     HIGHEST_ORDER,
     coefficient_count,
+    coefficient_names,
     power_per_degree,
-    real_spherical_harmonics,
+    radius_ranges,
 )
 from cellrt.runtime.decoding.star.polyhedra import suppress_rays
 from cellrt.runtime.decoding.star.rasterise import rasterise_harmonics, rasterise_rays
 from cellrt.runtime.decoding.star.suppress import separate_peaks, suppress_harmonics
 
 HERE = Place("CPU", "shapes are decoded there")
-
-# Cells whose radii are known at once.
-_CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -184,15 +182,15 @@ class StarDecoder:
         if self.kind == "harmonics":
             shapes = found[order]
             shapes = shapes[separate_peaks(shapes, given.min_distance / self.outputs.stride)]
-            shapes = shapes[
-                suppress_harmonics(
-                    kept.shape,
-                    shapes.centres,
-                    shapes.values.astype(np.float64),
-                    self._radii(shapes, longest=True),
-                    given.max_overlap,
-                )
-            ]
+            radii = self._radii(shapes)
+            stay = suppress_harmonics(
+                kept.shape,
+                shapes.centres,
+                shapes.values.astype(np.float64),
+                radii[:, 1],
+                given.max_overlap,
+            )
+            shapes, radii = shapes[stay], radii[stay]
         else:
             stride = self.outputs.stride
             stay = suppress_rays(
@@ -204,8 +202,9 @@ class StarDecoder:
                 order,
             )
             shapes = found[order[stay]]
-        labels = self._draw(shapes, kept.shape, (1.0, 1.0, 1.0), np.zeros(3))
-        levels = self._levels(shapes)
+            radii = self._radii(shapes)
+        labels = self._draw(shapes, radii[:, 1], kept.shape, (1.0, 1.0, 1.0), np.zeros(3))
+        levels = self._levels(radii[:, 0])
         if given.fit:
             drop_denied(labels, kept.map, self.outputs.stride, levels)
         regions = count_regions(labels, len(shapes))
@@ -234,7 +233,8 @@ class StarDecoder:
             if shape[0] == 1:
                 # One slice was shown as many equal ones: a cell may be found in any of them.
                 shapes.centres[:, 0] = corner[0]
-            labels = self._draw(shapes, shape, (z, y, x), corner)
+            longest = self._radii(shapes)[:, 1]
+            labels = self._draw(shapes, longest, shape, (z, y, x), corner)
             relabel(labels, np.concatenate([[0], decoded.ranks + 1]).astype(np.int32))
         evidence = decoded.evidence
         if evidence is not None:
@@ -252,6 +252,7 @@ class StarDecoder:
     def _draw(
         self,
         shapes: Proposals,
+        longest: NDArray[np.float64],
         shape: Shape,
         spacing: tuple[float, float, float],
         corner: NDArray[np.float64],
@@ -265,35 +266,27 @@ class StarDecoder:
         if self.kind == "rays":
             rays = directions(values.shape[1])
             return rasterise_rays(shape, spacing, centres, values, rays, limit=limit, first=not fit)
-        reach = self._radii(shapes, longest=True)
         return rasterise_harmonics(
-            shape, spacing, centres, values, reach, limit=limit, first=not fit
+            shape, spacing, centres, values, longest, limit=limit, first=not fit
         )
 
-    def _radii(self, shapes: Proposals, *, longest: bool) -> NDArray[np.float64]:
-        """The longest or the shortest radius of each shape."""
-        find = np.max if longest else np.min
+    def _radii(self, shapes: Proposals) -> NDArray[np.float64]:
+        """The shortest and the longest radius of each shape."""
         if not len(shapes):
-            return np.zeros(0)
-        if self.kind == "rays":
-            return np.asarray(find(shapes.values, axis=1), np.float64)
-        order = math.isqrt(shapes.values.shape[1]) - 1
-        harmonics = real_spherical_harmonics(shipped_directions(), order).astype(np.float32).T
-        found = np.empty(len(shapes))
-        for start in range(0, len(shapes), _CHUNK):
-            rows = slice(start, start + _CHUNK)
-            found[rows] = find(shapes.values[rows] @ harmonics, axis=1)
-        return found
+            return np.zeros((0, 2))
+        if self.kind == "harmonics":
+            return radius_ranges(shapes.values)
+        values = shapes.values
+        return np.stack([values.min(axis=1), values.max(axis=1)], axis=1).astype(np.float64)
 
-    def _levels(self, shapes: Proposals) -> NDArray[np.float32]:
+    def _levels(self, shortest: NDArray[np.float64]) -> NDArray[np.float32]:
         """Of each cell, and before of the background, what the map says `fit_depth` inside of it.
 
         The map is the distance to the border as a share of the largest, which is about the shortest
         radius.
         """
-        levels = np.zeros(len(shapes) + 1, np.float32)
-        shortest = np.maximum(self._radii(shapes, longest=False), 1.0)
-        levels[1:] = np.minimum(self.parameters.fit_depth / shortest, 0.5)
+        levels = np.zeros(len(shortest) + 1, np.float32)
+        levels[1:] = np.minimum(self.parameters.fit_depth / np.maximum(shortest, 1.0), 0.5)
         return levels
 
     def _evidence(
@@ -308,12 +301,12 @@ class StarDecoder:
         probability = np.zeros(len(shapes) + 1)
         probability[1:] = shapes.scores
         areas = {}
-        if self.kind == "harmonics" and len(shapes):
-            power = np.pad(power_per_degree(shapes.values), ((1, 0), (0, 0)))
-            areas = {f"power_{degree}": power[:, degree] for degree in range(power.shape[1])}
-        elif self.kind == "harmonics":
+        if self.kind == "harmonics":
             order = math.isqrt(len(self.outputs.channels) - 1) - 1
-            areas = {f"power_{degree}": np.zeros(1) for degree in range(order + 1)}
+            power = np.zeros((len(shapes) + 1, order + 1))
+            if len(shapes):
+                power[1:] = power_per_degree(shapes.values)
+            areas = {f"power_{degree}": power[:, degree] for degree in range(order + 1)}
         return Evidence(
             {"probability": probability, "shape_match": found[:, 1] / voxels},
             {"missed": int(found[0, 1]) / max(int(found[1:, 0].sum()), 1)},
@@ -333,8 +326,7 @@ def _fits(channels: tuple[str, ...]) -> bool:
     if channels[0] == "distance":
         orders = {coefficient_count(order): order for order in range(1, HIGHEST_ORDER + 1)}
         order = orders.get(len(channels) - 1, 0)
-        names = [f"c_{d}_{m}" for d in range(order + 1) for m in range(-d, d + 1)]
-        return bool(order) and list(channels[1:]) == names
+        return bool(order) and channels[1:] == coefficient_names(order)
     radii = all(re.fullmatch(r"radius_\d+", name) for name in channels[1:])
     return channels[0] == "probability" and radii and len(channels) - 1 in RAYS
 

@@ -23,6 +23,8 @@ Beside `COUNT` directions; beside fewer it weighs as much less."""
 _MOST_STEPS = 12
 _TOLERANCE = 1e-8
 _TINY = np.float32(1e-30)
+# Cells whose radii are known at once.
+_CHUNK = 1024
 
 
 def check_order(order: int) -> None:
@@ -48,6 +50,11 @@ def degrees(order: int) -> NDArray[np.int64]:
     """Degree l of each coefficient, shape ((order + 1)²,)."""
     degree = np.arange(order + 1)
     return np.repeat(degree, 2 * degree + 1)
+
+
+def coefficient_names(order: int) -> tuple[str, ...]:
+    """What coefficients are called, in their order: ``c_0_0``, ``c_1_-1``, ``c_1_0`` ..."""
+    return tuple(f"c_{n}_{m}" for n in range(order + 1) for m in range(-n, n + 1))
 
 
 def fit_coefficients(radii: NDArray[np.float32], order: int) -> NDArray[np.float32]:
@@ -103,6 +110,26 @@ def fit_coefficients(radii: NDArray[np.float32], order: int) -> NDArray[np.float
 def _harmonics(order: int, count: int) -> NDArray[np.float32]:
     """Harmonics in the shipped directions of some number, shape (count, (order + 1)²)."""
     return real_spherical_harmonics(directions(count), order).astype(np.float32)
+
+
+def radius_ranges(coefficients: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Shortest and longest radius of shapes, of those along all `COUNT` directions.
+
+    Parameters
+    ----------
+    coefficients : ndarray, shape (cells, (order + 1)²)
+
+    Returns
+    -------
+    ndarray of float64, shape (cells, 2)
+    """
+    harmonics = _harmonics(math.isqrt(coefficients.shape[1]) - 1, COUNT).T
+    found = np.empty((len(coefficients), 2))
+    for start in range(0, len(coefficients), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        radii = coefficients[rows] @ harmonics
+        found[rows, 0], found[rows, 1] = radii.min(axis=1), radii.max(axis=1)
+    return found
 
 
 def power_per_degree(coefficients: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -19,15 +19,13 @@ from cellrt.runtime.decoding.star.harmonics import (
     check_order,
     fit_coefficients,
     power_per_degree,
-    real_spherical_harmonics,
+    radius_ranges,
 )
 from cellrt.runtime.decoding.star.radii import FLAGS, measure_radii
 from cellrt.runtime.decoding.star.rasterise import rasterise_harmonics
 
 DEFAULT_ORDER = 5
 
-# Cells whose radii are kept at once.
-_CHUNK = 1024
 # Labels, and how deep voxels are in their cells.
 _BYTES_PER_VOXEL = 8
 
@@ -179,11 +177,7 @@ def decode(shapes: Shapes) -> NDArray[np.integer[Any]]:
             f"{memory.free / 1e9:.1f} of {memory.limit / 1e9:.1f} GB are free ({memory.source}); "
             "close other programs or ask for more"
         )
-    harmonics = real_spherical_harmonics(shipped_directions(), shapes.order)
-    reach = np.empty(len(shapes))
-    for start in range(0, len(shapes), _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        reach[rows] = (shapes.coefficients[rows] @ harmonics.T).max(axis=1)
+    reach = radius_ranges(shapes.coefficients)[:, 1]
     labels = rasterise_harmonics(
         shapes.image_shape, shapes.voxel_size, shapes.centres, shapes.coefficients, reach
     )

@@ -10,9 +10,11 @@ from cellrt.errors import UsageError
 from cellrt.runtime.decoding.star.directions import shipped_directions
 from cellrt.runtime.decoding.star.harmonics import (
     check_order,
+    coefficient_names,
     degrees,
     fit_coefficients,
     power_per_degree,
+    radius_ranges,
     real_spherical_harmonics,
 )
 
@@ -85,3 +87,22 @@ def test_power_per_degree_is_the_mean_square_of_that_degree(order):
 def test_an_order_that_there_is_not_is_refused(order):
     with pytest.raises(UsageError, match=rf"order is {order}; expected 1 to 11"):
         check_order(order)
+
+
+@pytest.mark.parametrize("order", [1, 5, 11])
+def test_names_are_those_of_degrees_and_orders(order):
+    names = [name.split("_") for name in coefficient_names(order)]
+    assert [int(degree) for _, degree, _ in names] == degrees(order).tolist()
+    place = [int(degree) * (int(degree) + 1) + int(m) for _, degree, m in names]
+    assert place == list(range((order + 1) ** 2))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_shortest_and_longest_radius_of_many_shapes(dtype):
+    rng = np.random.default_rng(0)
+    coefficients = rng.normal(0, 0.5, (1030, 9)).astype(dtype)
+    coefficients[:, 0] += 30
+    radii = coefficients @ real_spherical_harmonics(shipped_directions(), 2).T
+    expected = np.stack([radii.min(axis=1), radii.max(axis=1)], axis=1)
+    assert radius_ranges(coefficients) == pytest.approx(expected, rel=1e-5)
+    assert radius_ranges(coefficients[:0]).shape == (0, 2)
