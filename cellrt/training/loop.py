@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from cellrt.files import check_outputs, make_folder
 from cellrt.runtime.machine.hardware import cpu_has_bf16
 from cellrt.training.checkpoint import load_checkpoint
+from cellrt.training.data.echo import Echo
 from cellrt.training.data.patches import PatchDataset, StepSampler
 from cellrt.training.data.stacks import Stack, load_training_stacks, load_validation_stacks
 from cellrt.training.initial_weights import initial_network
@@ -204,16 +205,17 @@ class ProgressLines(Callback):  # type: ignore[misc]
 
 def _loader(
     recipe: Recipe, stacks: list[Any], first_step: int, trainer: L.Trainer
-) -> DataLoader[Any]:
+) -> Iterable[Any]:
     table = recipe.optim
-    sampler = StepSampler(first_step, table.batch, trainer.global_rank, trainer.world_size)
-    return DataLoader(
+    rank, processes = trainer.global_rank, trainer.world_size
+    loader = DataLoader(
         PatchDataset(stacks, recipe),
         batch_size=table.batch,
-        sampler=sampler,
+        sampler=StepSampler(first_step // table.uses, table.batch, rank, processes),
         num_workers=table.workers,
         persistent_workers=table.workers > 0,
     )
+    return Echo(loader, table.uses, (table.seed, first_step, rank))
 
 
 def _step_of(checkpoint: Path) -> int:

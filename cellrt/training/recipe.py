@@ -122,6 +122,8 @@ class OptimTable(Table):
     anywhere: Probability = 0.1
     """Share of patches drawn anywhere in the stack; the others have a cell near their middle."""
     batch: Annotated[int, Field(gt=0)] = 2
+    uses: Annotated[int, Field(gt=0)] = 1
+    """Steps that see each batch; more than 1 where a GPU waits for patches to be made."""
     learning_rate: Positive = 2e-3
     final_learning_rate: Positive = 2e-5
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
