@@ -103,6 +103,14 @@ class Probe:
         return self.diameter_pixels / self.guess_pixels if self.tells else math.nan
 
     @property
+    def shrinks(self) -> bool:
+        """Whether cells come out so much smaller than guessed that they may be grains of noise.
+
+        Grains agree with themselves, too, and lead the search away from dim cells around them.
+        """
+        return self.ratio * AGREEING_FACTOR < 1
+
+    @property
     def is_enlarged_noise(self) -> bool:
         """Whether cells as small as any that are looked for come out smaller still, in doubt.
 
@@ -110,8 +118,7 @@ class Probe:
         `membranes`. Of 88 stacks with cells, none ended so.
         """
         smallest = FIRST_PIXELS * FACTOR ** UNKNOWN_STEPS[0]
-        smaller_still = self.ratio * AGREEING_FACTOR < 1
-        return self.guess_pixels <= smallest and smaller_still and self.quality < CONVINCING
+        return self.guess_pixels <= smallest and self.shrinks and self.quality < CONVINCING
 
     @property
     def confirms(self) -> bool:
@@ -206,7 +213,7 @@ def _best_step(look: Callable[[int], Probe], *, known: bool) -> int:
     if known and look(0).confirms:
         return 0
     step = search(look, KNOWN_STEPS if known else UNKNOWN_STEPS)
-    if not known and look(step).quality < CONVINCING:
+    if not known and (look(step).quality < CONVINCING or look(step).shrinks):
         step = max(UNKNOWN_STEPS, key=lambda step: look(step).quality)
     return step
 

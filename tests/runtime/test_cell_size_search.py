@@ -8,7 +8,15 @@ from scipy import ndimage
 
 import cellrt
 from cellrt.runtime import cell_size_search
-from cellrt.runtime.cell_size_search import Probe, is_noise, search, settle
+from cellrt.runtime.cell_size_search import (
+    KNOWN_STEPS,
+    UNKNOWN_STEPS,
+    Probe,
+    _best_step,
+    is_noise,
+    search,
+    settle,
+)
 from cellrt.runtime.grid.mended_image import as_it_is
 from cellrt.simulation import (
     ImagingParameters,
@@ -84,6 +92,33 @@ def test_noise_gives_no_estimate_but_a_result():
 def probe(step, top, cells=20):
     guess = 10 * 1.5**step
     return Probe(guess, cells, 10 * 1.5**top, 0.9 - 0.05 * abs(step - top))
+
+
+def test_grains_of_noise_that_agree_do_not_hide_cells():
+    # As of a dim image with 13 cells of 50 pixels, at steps -2 to 4.
+    found = [
+        (176, 3.8, 0.80),
+        (116, 3.2, 0.84),
+        (21, 5.5, 0.71),
+        (7, 8.8, 0.70),
+        (14, 48.8, 0.92),
+        (13, 48.0, 0.91),
+        (11, 49.5, 0.90),
+    ]
+
+    def look(step):
+        cells, size, agreement = found[step + 2]
+        return Probe(13.5 * 1.5**step, cells, size, agreement)
+
+    assert search(look, UNKNOWN_STEPS) == -1
+    assert _best_step(look, known=False) == 2
+
+
+def test_a_known_size_is_not_left_for_a_far_one():
+    def look(step):
+        return Probe(10 * 1.5**step, 20, {0: 6.0, -1: 5.0}.get(step, 10.0), 0.8 + 0.01 * step)
+
+    assert _best_step(look, known=True) == search(look, KNOWN_STEPS)
 
 
 @pytest.mark.parametrize("top", range(-3, 4))
