@@ -163,8 +163,9 @@ def _variant_tools() -> ModuleType:
 
 def _print_parity(rows: tuple[Parity, ...]) -> None:
     for row in rows:
+        radii = "" if row.radius_error is None else f"radii within {row.radius_error:.2g} voxels, "
         print(
             f"{row.engine}: largest difference {row.max_error:.2g}, mean {row.mean_error:.2g}, "
-            f"beyond {row.tolerance.voxel:g}: {100 * row.share_beyond:.3g} %, "
+            f"beyond {row.tolerance.voxel:g}: {100 * row.share_beyond:.3g} %, {radii}"
             f"AP at IoU {row.tolerance.iou:g} {row.instance_ap:.3f} of {counted(row.cells, 'cell')}"
         )

@@ -119,6 +119,7 @@ def _export(
         graph,
         parity_tiles(recipe),
         partial(decode_fields, decoder=decoder, stride=card.output_stride),
+        card.outputs[0].channels,
         FP16 if rounded else FP32,
     )
     card = replace(

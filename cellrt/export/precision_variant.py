@@ -203,7 +203,7 @@ def check_variant(
     decode = partial(decode_fields, decoder=decoder_for(card), stride=card.output_stride)
     tolerance = TOLERANCES[precision]
     engines = [(n, infer, tolerance) for n, infer in _engines(exact, graph, precision, card)]
-    results = compare(engines, tiles, expected, decode)
+    results = compare(engines, tiles, expected, decode, card.outputs[0].channels)
     refuse_failures(results, f"the {precision} variant")
     if results[0].cells < FEWEST_CELLS:
         raise CellrtError(

@@ -28,6 +28,7 @@ def check_parity(
     graph: onnx.ModelProto,
     tiles: Sequence[Fields],
     decode: Decode,
+    channels: Sequence[str],
     tolerance: Tolerance = FP32,
 ) -> list[Parity]:
     """Run PyTorch, ONNX Runtime and OpenVINO on the same tiles.
@@ -41,6 +42,8 @@ def check_parity(
         Real or simulated images, normalised.
     decode : callable
         From fields (channels, z, y, x) to labels.
+    channels : sequence of str
+        What the fields are called.
     tolerance : Tolerance
         For engines that compute in fp32.
 
@@ -60,7 +63,7 @@ def check_parity(
     with torch.inference_mode():
         expected = [net(torch.from_numpy(tile), *told).numpy() for tile in tiles]
     engines = _engines(graph, tolerance, turns if net.takes_turns else None)
-    results = compare(engines, tiles, expected, decode)
+    results = compare(engines, tiles, expected, decode, channels)
     refuse_failures(results, "the exported graph")
     return results
 
