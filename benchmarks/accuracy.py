@@ -17,13 +17,13 @@ import json
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from accuracy_plot import draw
-from accuracy_stacks import LabelledStack, TrainingRecord, median_diameter, stacks
+from accuracy_stacks import LabelledStack, TrainingRecord, images, median_diameter, stacks
 from numpy.typing import NDArray
 from report import COMMIT, DOCS, ROOT, figures, parser, table, write
 from watershed_baseline import (
@@ -37,6 +37,7 @@ from watershed_tuning import tune
 import cellrt
 from cellrt.evaluation import evaluate
 from cellrt.runtime.model.file import bundled_models
+from cellrt.wording import counted
 
 BASELINE = "Otsu + watershed"
 BALL_VOXELS = 33
@@ -74,7 +75,7 @@ class Measurement:
 
 def main() -> None:
     arguments = _arguments()
-    everything = stacks()
+    everything = [*stacks(), *images()]
     words = [word.lower() for word in arguments.only or ("",)]
     chosen = {
         stack.name
@@ -84,7 +85,7 @@ def main() -> None:
     if arguments.tune:
         tune(arguments.tune, [stack for stack in everything if stack.name in chosen])
         return
-    records = {} if arguments.only_baseline else training_records()
+    records = {} if arguments.only_baseline else training_records(bundled_models())
     before = measured_before()
     measurements = []
     for stack in everything:
@@ -100,7 +101,7 @@ def main() -> None:
     write("accuracy", "Accuracy", text, [asdict(row) for row in measurements])
     draw(rows, BASELINE, DOCS / "accuracy.png")
     for name in records:
-        write_scores(name, rows)
+        write_scores(name, records[name], rows)
 
 
 def measured_before() -> dict[str, list[Measurement]]:
@@ -111,27 +112,29 @@ def measured_before() -> dict[str, list[Measurement]]:
     return rows
 
 
-def write_scores(model: str, rows: Sequence[dict[str, Any]]) -> None:
+def write_scores(model: str, record: TrainingRecord, rows: Sequence[dict[str, Any]]) -> None:
     """Write recipes/MODEL.scores.json, which `cellrt export --scores` puts into the card."""
+    single = {stack.group for stack in images()}
     scores = [
         {
-            "data": f"{_in_words(row['group'])}, {row['stacks']} stack"
-            + ("s" if row["stacks"] > 1 else ""),
+            "data": f"{_in_words(row['group'])}, "
+            + counted(row["stacks"], "image" if record.planar else "stack"),
             "metric": metric,
             "value": round(row[key], 3),
             "seen": False,
         }
         for row in rows
         if row["method"] == f"cellrt {model}" and row["status"] == "unseen" and not row["smoke"]
+        if record.planar == (row["group"] in single)
         for metric, key in (("mean Dice", "mean_dice"), ("AP at IoU 0.5", "ap50"))
     ]
     file = ROOT / "recipes" / f"{model}.scores.json"
     file.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
 
 
-def training_records() -> dict[str, TrainingRecord]:
-    """Read the cards of the bundled models."""
-    return {name: TrainingRecord(cellrt.load_model(name).card) for name in bundled_models()}
+def training_records(models: Iterable[str]) -> dict[str, TrainingRecord]:
+    """Read the cards of some models."""
+    return {name: TrainingRecord(cellrt.load_model(name).card) for name in models}
 
 
 def measure(
@@ -144,12 +147,13 @@ def measure(
     diameter = median_diameter(truth[stack.scored], stack.anisotropy)
     baseline = segment_nuclei if stack.model == "nuclei" else segment_membranes
     start = time.perf_counter()
-    labels = baseline(image, diameter=diameter, anisotropy=stack.anisotropy)
+    labels = baseline(np.atleast_3d(image.T).T, diameter=diameter, anisotropy=stack.anisotropy)
+    labels = labels.reshape(image.shape)
     seconds = time.perf_counter() - start
     results = [_scored(stack, BASELINE, "unseen", "true diameter", labels, truth, seconds)]
     options, scale = model_options(stack, diameter)
     for model, record in records.items():
-        if record.target != stack.model:
+        if record.target != stack.model or (record.planar and image.ndim > 2):
             continue
         start = time.perf_counter()
         found = cellrt.segment(image, model=model, **options).labels
@@ -208,6 +212,7 @@ def _in_words(group: str) -> str:
     words = {
         "ovule_1135": "Arabidopsis ovule nuclei (go-nuclear)",
         "nuclei_75": "nuclei with sparse ground truth (plant-seg's nuclei_75)",
+        "tissue sections": "DAPI in mouse tissue sections (Mahbod et al.), those numbered 2",
     }
     if group.startswith("Emb"):
         return f"mouse embryo {group} (BBBC050)"
@@ -300,6 +305,9 @@ Foreground thresholds were chosen with `benchmarks/threshold.py`, on stacks that
 score as unseen. Not blind: how far small cells are enlarged (0.75 of the model's grid, one
 alternative) was decided on {" and ".join(NOT_BLIND)}.
 
+Of single images (DSB 2018, tissue sections) nothing is told either. `nuclei` sees them as stacks of
+one slice; `nuclei2d` is the default there.
+
 Some ground truth cannot be met: balls of {BALL_VOXELS} voxels stand for nuclei that nobody could
 outline ({ball_words}), and dim nuclei end where
 the grey value falls below one number per stack. plant_patch x >= 140 is segmented with the rest of
@@ -313,7 +321,8 @@ anisotropy, and its settings were chosen on some of these very stacks. Both are 
 {settings}
 
 Data: BBBC050 (Tokuoka et al. 2020, CC BY 3.0), go-nuclear, plant-seg and pytorch-3dunet (MIT),
-StarDist (BSD-3), and `cellrt.simulation` (simulated nuclei in the setting of Eschweiler et al.,
+StarDist (BSD-3), Data Science Bowl 2018 (CC0), Mahbod et al. 2021 (Apache-2.0), and
+`cellrt.simulation` (simulated nuclei in the setting of Eschweiler et al.,
 second point-spread function).
 """
 

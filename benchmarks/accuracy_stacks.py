@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ class LabelledStack:
         Stacks of one group share a row of the table (one embryo at five times).
     model : {"nuclei", "membranes"}
     load : callable
-        Returns image and labels, both (z, y, x).
+        Returns image and labels, both (z, y, x), or (y, x) of a single image.
     anisotropy : float
         Voxel size along z over voxel size along x.
     voxel_size_um : tuple of float, optional
@@ -62,13 +62,23 @@ class LabelledStack:
 
 def stacks() -> list[LabelledStack]:
     """Return all stacks whose data are here, real ones first."""
-    found = [*_embryos(), *_other_nuclei(), *_plant(), *_simulated()]
+    return _present([*_embryos(), *_other_nuclei(), *_plant(), *_simulated()])
+
+
+def images() -> list[LabelledStack]:
+    """Return all single images whose data are here."""
+    return _present(_images())
+
+
+def _present(found: Iterable[LabelledStack]) -> list[LabelledStack]:
     return [stack for stack in found if all(file.exists() for file in stack.files)]
 
 
 def median_diameter(labels: NDArray[Any], anisotropy: float) -> float:
-    """Diameter in voxels along x of the sphere with the median cell's volume."""
+    """Diameter in voxels along x of the ball, or disc, that is as large as the median cell."""
     sizes = np.unique(labels[labels > 0], return_counts=True)[1]
+    if labels.ndim == 2:
+        return float((4 / np.pi * np.median(sizes)) ** 0.5)
     return float((6 / np.pi * np.median(sizes) * anisotropy) ** (1 / 3))
 
 
@@ -77,6 +87,7 @@ class TrainingRecord:
 
     def __init__(self, card: Any) -> None:
         self.target = card.target
+        self.planar = card.planar
         self._trained: list[tuple[Path, tuple[tuple[int, int], ...] | None]] = []
         self._checked: list[tuple[Path, tuple[tuple[int, int], ...] | None]] = []
         recipe_file = ROOT / card.recipe
@@ -173,6 +184,24 @@ def _other_nuclei() -> Iterator[LabelledStack]:
             sparse=True,
             smoke=smoke,
         )
+
+
+def _images() -> Iterator[LabelledStack]:
+    folder = DATA / "cells2d"
+    for group, image_files, truth in (
+        ("DSB 2018, names 0 and 1", "dsb2018/images/[01]*.tif", "dsb2018/masks"),
+        ("DSB 2018, names with 2", "dsb2018/images/2*.tif", "dsb2018/masks"),
+        ("tissue sections", "tissue_dapi/images/*_2.tif", "tissue_dapi/masks"),
+    ):
+        for image in sorted(folder.glob(image_files)):
+            labels = folder / truth / image.name
+            yield LabelledStack(
+                name=image.stem[:24],
+                group=group,
+                model="nuclei",
+                load=_tiff_pair(image, labels),
+                files=(image, labels),
+            )
 
 
 def _plant() -> Iterator[LabelledStack]:

@@ -23,6 +23,7 @@ import numpy as np
 import onnx
 from accuracy import training_records
 from accuracy_stacks import stacks
+from bundled import models_of_stacks
 from confidence_plot import draw
 from confidence_scenes import SEED, Scene, scenes, simulated
 from report import DOCS, parser, table, write
@@ -76,7 +77,7 @@ def main() -> None:
         for name in options.fit:
             fit(name)
         return
-    records = options.only or list(training_records())
+    records = options.only or list(training_records(models_of_stacks()))
     names = [name for name in records if cellrt.load_model(name).card.confidence]
     rows: dict[str, list[Row]] = {}
     for name in names:
@@ -126,7 +127,7 @@ def measured(name: str) -> Iterator[Scene]:
     card = cellrt.load_model(name).card
     held_back = [
         stack
-        for stack in unseen(stacks(), training_records(), per_group=PER_GROUP)
+        for stack in unseen(stacks(), training_records(models_of_stacks()), per_group=PER_GROUP)
         if stack.model == card.target and stack.files
     ]
     yield from scenes([*held_back, *simulated(card, SEED + 100, MORE_STACKS)], card, "measure")

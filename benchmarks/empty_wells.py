@@ -12,11 +12,11 @@ import warnings
 from dataclasses import asdict, dataclass
 
 from accuracy_stacks import SIMULATION_SEED
+from bundled import models_of_stacks
 from report import parser, table, write
 
 import cellrt
 from cellrt.errors import CellrtWarning
-from cellrt.runtime.model.file import bundled_models
 from cellrt.simulation.styles import simulate_style
 
 WELLS = 14
@@ -38,7 +38,7 @@ def main() -> None:
     wells = arguments.parse_args().wells
     warnings.simplefilter("ignore", CellrtWarning)  # that nothing was found
     rows = []
-    for name in bundled_models():
+    for name in models_of_stacks():
         cells = cellrt.Segmenter(name)
         card = cellrt.load_model(name).card
         for seed in range(SIMULATION_SEED, SIMULATION_SEED + wells):

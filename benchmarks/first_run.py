@@ -20,9 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bundled import models_of_stacks
 from report import parser, table, write
-
-from cellrt.runtime.model.file import bundled_models
 
 SHAPE = ("64", "64", "64")
 FIRST, LATER = 10.0, 3.0  # seconds that are aimed at
@@ -119,7 +118,7 @@ def main() -> None:
         folder = Path(name)
         for kind in ("nuclei", "membranes"):
             run(["simulate", kind, "--shape", *SHAPE, "-o", str(folder / kind)], folder / "made")
-        for model in bundled_models():
+        for model in models_of_stacks():
             kind = "nuclei" if model == "nuclei" else "membranes"
             stack = folder / kind / f"{kind}_000.tif"
             results.append(measure(stack, model, folder, arguments.repeats))

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import tifffile
+from bundled import models_of_stacks
 from report import parser, table, write
 from stacks import mirrored
 
 from cellrt.runtime.decoding.registry import decoder_for
-from cellrt.runtime.model.file import bundled_models, open_model
+from cellrt.runtime.model.file import open_model
 from cellrt.runtime.plan import PROMISED_BYTES
 from cellrt.simulation.styles import simulate_style
 
@@ -51,7 +52,7 @@ def run(arguments: list[str], **environment: str) -> tuple[float, int, str]:
 def memory(folder: Path, largest: int) -> list[dict[str, Any]]:
     """Whole runs on stacks whose cells have the size that each model knows."""
     rows = []
-    for name in bundled_models():
+    for name in models_of_stacks():
         card = open_model(name).card
         base = simulate_style(card.target, seed=5, diameter_voxels=card.diameter_voxels)
         promised = decoder_for(card).promised_bytes

@@ -13,11 +13,12 @@ import warnings
 from typing import Any
 
 import numpy as np
+from bundled import models_of_stacks
 from report import parser, table, write
 
 import cellrt
 from cellrt.errors import CellrtWarning
-from cellrt.runtime.model.file import ModelFile, bundled_models, open_model
+from cellrt.runtime.model.file import ModelFile, open_model
 from cellrt.runtime.network.tiles import plan_tiles
 from cellrt.simulation.styles import simulate_style
 
@@ -31,7 +32,7 @@ IOU = 0.9
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--model", nargs="*", default=bundled_models())
+    arguments.add_argument("--model", nargs="*", default=models_of_stacks())
     options = arguments.parse_args()
     warnings.simplefilter("ignore", CellrtWarning)
     rows = [row for name in options.model for row in measured(open_model(name))]

@@ -24,6 +24,7 @@ import h5py
 import numpy as np
 import onnx
 import tifffile
+from bundled import models_of_stacks
 from report import DATA, parser, table, write
 
 from cellrt.export.gate.compare import Parity, compare, onnxruntime_infer, openvino_infer
@@ -34,7 +35,7 @@ from cellrt.graph.fp16_weights import load_exact
 from cellrt.graph.precision import convert, rounded
 from cellrt.runtime.decoding.base import decode_fields
 from cellrt.runtime.decoding.registry import decoder_for
-from cellrt.runtime.model.file import ModelFile, bundled_models, open_model
+from cellrt.runtime.model.file import ModelFile, open_model
 from cellrt.runtime.network.engines.openvino import has_bf16
 
 CALIBRATION_SEED, JUDGING_SEED = 1000, 3000
@@ -133,7 +134,7 @@ def gain(exact: onnx.ModelProto, graph: onnx.ModelProto, tile: Tile, rest: str) 
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("models", nargs="*", default=list(bundled_models()))
+    arguments.add_argument("models", nargs="*", default=models_of_stacks())
     rows, figures = [], []
     for name in arguments.parse_args().models:
         model = open_model(name)

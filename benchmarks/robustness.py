@@ -24,6 +24,7 @@ import numpy as np
 from accidents import ACCIDENTS, Accident, Image
 from accuracy import model_options, training_records
 from accuracy_stacks import LabelledStack, median_diameter, stacks
+from bundled import models_of_stacks
 from report import DOCS, parser, table, write
 from watershed_baseline import segment_membranes, segment_nuclei
 
@@ -64,7 +65,7 @@ def main() -> None:
     options.add_argument("--accidents", nargs="*", default=[], help="words of accidents")
     options.add_argument("--no-baseline", action="store_true")
     arguments = options.parse_args()
-    records = training_records()
+    records = training_records(models_of_stacks())
     models = arguments.model or list(records)
     methods = _methods(models, baselines=not arguments.no_baseline)
     rows: list[Row] = []

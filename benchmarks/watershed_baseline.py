@@ -138,7 +138,8 @@ def _distance_and_seeds(
 def _without_crumbs(
     labels: NDArray[np.int32], diameter: float, anisotropy: float, settings: WatershedSettings
 ) -> NDArray[np.int32]:
-    volume = np.pi / 6 * diameter**3 / anisotropy
-    keep = np.bincount(labels.ravel()) >= settings.smallest * volume
+    # One slice has areas.
+    size = np.pi / 4 * diameter**2 if len(labels) == 1 else np.pi / 6 * diameter**3 / anisotropy
+    keep = np.bincount(labels.ravel()) >= settings.smallest * size
     kept: NDArray[np.int32] = np.where(keep[labels], labels, 0)
     return kept

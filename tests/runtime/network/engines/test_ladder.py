@@ -21,7 +21,7 @@ from cellrt.runtime.network.engines.base import PRECISIONS, EngineSpec
 from cellrt.runtime.network.engines.choice import engine_of
 from cellrt.runtime.network.engines.ladder import choose_engine, ladder, register_engine
 
-TILE = (16, 24, 32)
+TILE = (16, 32, 32)
 
 
 def test_openvino_is_the_best_for_cpus_and_explains_itself(monkeypatch):
