@@ -92,7 +92,7 @@ def test_pages_name_the_command_and_the_commit_that_made_them(path):
     assert made_by["machine"] in page
     # Some scripts measure a part anew and keep the rest, which the page says; `make` runs what is
     # for a GPU on any CPU.
-    command = made_by["command"].partition(" --only")[0]
+    command = re.split(r" --(?:only|repeats|keep) ", made_by["command"])[0]
     assert {command, f"{command} --cpu"} & COMMANDS
 
 
@@ -160,7 +160,7 @@ def test_a_changed_tree_is_called_dirty_but_for_pages(tmp_path):
 
 def test_another_cellrt_than_the_one_beside_is_not_measured(tmp_path):
     (tmp_path / "benchmarks").mkdir()
-    for name in ("report.py", "halo.py"):
+    for name in ("bundled.py", "report.py", "halo.py"):
         (tmp_path / "benchmarks" / name).write_text((ROOT / "benchmarks" / name).read_text())
     done = subprocess.run(
         [sys.executable, tmp_path / "benchmarks" / "halo.py", "--help"],

@@ -116,7 +116,7 @@ def test_a_dry_run_plans_and_writes_nothing(cellrt, stack):
 
 def test_a_precision_that_cannot_be_had_is_refused_before_the_stack_is_read(cellrt, tmp_path):
     for precision in ("fp16", "tf32"):
-        done = cellrt("segment", tmp_path / "none.tif", "--precision", precision)
+        done = cellrt("segment", tmp_path / "none.tif", "-m", "nuclei", "--precision", precision)
         assert (done.code, done.err.count("\n")) == (4, 1)
         assert f"does not compute nuclei.onnx in {precision}" in done.err
 
