@@ -12,9 +12,11 @@ from cellrt.wording import counted
 IntTriple = Optional[tuple[int, int, int]]  # noqa: UP045 (evaluated on Python 3.10)
 Triple = Optional[tuple[float, float, float]]  # noqa: UP045
 
+_WORDS = {"nuclei": ("nucleus", "nuclei"), "worms": ("worm", "worms")}
+
 
 def simulate(
-    kind: Annotated[str, typer.Argument(help="nuclei, membranes or bacteria.")],
+    kind: Annotated[str, typer.Argument(help="nuclei, membranes, bacteria or worms.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the stacks.")],
     count: Annotated[int, typer.Option(min=1, help="How many stacks.")] = 1,
     style: Annotated[
@@ -23,7 +25,7 @@ def simulate(
             help="typical; random: as varied as in training; empty: no cells; nuclei also paper "
             "(1000x140x140, HarmonicNet), scattered, clumps, dense, embryo, shell, sheet; "
             "membranes also clumped, tissue, ball, cylinder, half, sheet, shell; bacteria: typical "
-            "(fluorescence), phase, dic."
+            "(fluorescence), phase, dic; worms, which overlap: typical (brightfield), fluorescence."
         ),
     ] = "typical",
     shape: Annotated[
@@ -32,7 +34,10 @@ def simulate(
     ] = None,
     diameter: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(help="Mean cell diameter in pixels [16, 24 for membranes]."),
+        typer.Option(
+            help="Mean cell diameter in pixels; of worms, that of a disc of their area [16; "
+            "membranes 24; worms 32]."
+        ),
     ] = None,
     voxel_size: Annotated[
         Triple,
@@ -51,6 +56,7 @@ def simulate(
     """Simulate stacks with known cells.
 
     Writes NAME_000.tif (image), NAME_000.truth.tif (ground truth) and NAME_000.json (parameters).
+    The ground truth of worms has channels, in each of which none overlap.
     """
     from cellrt.errors import UsageError
     from cellrt.files import check_outputs
@@ -77,7 +83,7 @@ def simulate(
         paths = save_stack(stack, output, each, overwrite=overwrite)
         if not quiet:
             z, y, x = stack.image.shape
-            words = ("nucleus", "nuclei") if stack.kind == "nuclei" else ("cell", "cells")
+            words = _WORDS.get(stack.kind, ("cell", "cells"))
             print(
                 f"[{index + 1}/{count}] {paths['image']}: {z} x {y} x {x} voxels, "
                 f"{counted(stack.cell_count, *words)}; ground truth in {paths['truth'].name}"

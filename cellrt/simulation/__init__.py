@@ -15,6 +15,7 @@ from cellrt.simulation.parameters.imaging import ImagingParameters
 from cellrt.simulation.parameters.membranes import MembraneParameters
 from cellrt.simulation.parameters.nuclei import NucleiParameters
 from cellrt.simulation.stack import SimulatedStack
+from cellrt.simulation.worms import simulate_worms
 
 __all__ = [
     "ImagingParameters",
@@ -28,4 +29,5 @@ __all__ = [
     "simulate_membranes_from_labels",
     "simulate_nuclei",
     "simulate_paper_nuclei",
+    "simulate_worms",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cellrt.errors import UsageError
+from cellrt.simulation.microscope.planar import check_planar, photograph, transmitted_light
 from cellrt.simulation.random_fields import smooth_noise
 from cellrt.simulation.stack import SimulatedStack, json_seed
 from cellrt.simulation.structure.curves import pack_rods
@@ -19,7 +21,6 @@ FloatArray = NDArray[np.float32]
 
 # Length over width of an Escherichia coli that grows on agar.
 _SLENDER = 3.5
-_OFFSET = 200.0
 
 
 def simulate_bacteria(
@@ -62,21 +63,15 @@ def simulate_bacteria(
     """
     if contrast not in get_args(Contrast):
         raise UsageError(f"no contrast '{contrast}'; choose from {', '.join(get_args(Contrast))}")
-    if not 0 <= filling <= 1 or not diameter_voxels >= 4 or not photons > 0 or min(shape) < 8:
-        raise UsageError(
-            f"bacteria of {diameter_voxels:g} pixels that cover {filling:g} of {shape[0]} x "
-            f"{shape[1]} pixels with {photons:g} photons cannot be simulated; expected 4 pixels or "
-            "more, a share from 0 to 1, 8 x 8 pixels or more and photons"
-        )
+    check_planar("bacteria", shape, diameter_voxels, filling, photons)
     rng = np.random.default_rng(seed)
     # Of a rod with round ends the area is width² (pi / 4 + slenderness - 1).
     width = diameter_voxels * math.sqrt(math.pi / 4 / (math.pi / 4 + _SLENDER - 1))
     labels, height, rods = pack_rods(
         shape, length=_SLENDER * width, width=width, filling=filling, rng=rng
     )
-    light = _LIGHT[contrast](labels, height / (0.5 * width), len(rods), width, rng)
-    grey = rng.poisson(np.maximum(light, 0) * photons) + rng.normal(0, 2.0, shape)
-    image = np.clip(np.rint(grey + _OFFSET), 0, 65535).astype(np.uint16)
+    crowd = _Crowd(labels, height / (0.5 * width), len(rods), width)
+    image = photograph(_LIGHT[contrast](crowd, rng), photons, rng)
     parameters = {
         "contrast": contrast,
         "diameter_voxels": diameter_voxels,
@@ -89,62 +84,53 @@ def simulate_bacteria(
     return SimulatedStack(image[None], labels[None], size, "bacteria", parameters)
 
 
-def _fluorescence(
-    labels: NDArray[np.int32],
-    height: FloatArray,
-    count: int,
-    width: float,
-    rng: np.random.Generator,
-) -> FloatArray:
+@dataclass(frozen=True)
+class _Crowd:
+    """What is in an image: labels from 1 to `count`, and how thick, in widths, each pixel is."""
+
+    labels: NDArray[np.int32]
+    height: FloatArray
+    count: int
+    width: float
+
+    def delay(self, rng: np.random.Generator) -> FloatArray:
+        """Phase that cells add to light, each a bit denser or less."""
+        dense = (1 + 0.08 * rng.standard_normal(self.count + 1)).astype(np.float32)
+        return np.asarray(dense[self.labels] * self.height)
+
+    def blurred(self, image: FloatArray, widths: float) -> FloatArray:
+        """An image out of focus by so many widths of a cell."""
+        return np.asarray(ndimage.gaussian_filter(image, widths * self.width))
+
+
+def _fluorescence(crowd: _Crowd, rng: np.random.Generator) -> FloatArray:
     """Stained cells that differ in brightness, with haze of what lies out of focus."""
-    stain = np.exp(0.3 * rng.standard_normal(count + 1)).astype(np.float32)
-    texture = np.exp(0.15 * smooth_noise((1, *labels.shape), 0.3 * width, rng)[0])
-    sharp = ndimage.gaussian_filter(
-        stain[labels] * height * texture, rng.uniform(0.12, 0.2) * width
-    )
-    haze = ndimage.gaussian_filter(sharp, 1.5 * width)
+    stain = np.exp(0.3 * rng.standard_normal(crowd.count + 1)).astype(np.float32)
+    texture = np.exp(0.15 * smooth_noise((1, *crowd.labels.shape), 0.3 * crowd.width, rng)[0])
+    sharp = crowd.blurred(stain[crowd.labels] * crowd.height * texture, rng.uniform(0.12, 0.2))
+    haze = crowd.blurred(sharp, 1.5)
     return np.asarray(sharp + rng.uniform(0.1, 0.3) * haze + rng.uniform(0.03, 0.15))
 
 
-def _phase(
-    labels: NDArray[np.int32],
-    height: FloatArray,
-    count: int,
-    width: float,
-    rng: np.random.Generator,
-) -> FloatArray:
+def _phase(crowd: _Crowd, rng: np.random.Generator) -> FloatArray:
     """Dark cells in a bright halo: the ring of the condenser takes slow changes of phase away."""
-    dense = (1 + 0.08 * rng.standard_normal(count + 1)).astype(np.float32)
-    delay = dense[labels] * height
-    sharp = ndimage.gaussian_filter(delay, rng.uniform(0.1, 0.16) * width)
-    halo = ndimage.gaussian_filter(delay, rng.uniform(0.7, 1.1) * width)
+    delay = crowd.delay(rng)
+    sharp = crowd.blurred(delay, rng.uniform(0.1, 0.16))
+    halo = crowd.blurred(delay, rng.uniform(0.7, 1.1))
     contrast = rng.uniform(0.45, 0.7)
-    return np.asarray(
-        _uneven(labels.shape, rng) - contrast * (sharp - rng.uniform(0.7, 1.0) * halo)
-    )
+    light = transmitted_light(delay.shape, rng)
+    return np.asarray(light - contrast * (sharp - rng.uniform(0.7, 1.0) * halo))
 
 
-def _dic(
-    labels: NDArray[np.int32],
-    height: FloatArray,
-    count: int,
-    width: float,
-    rng: np.random.Generator,
-) -> FloatArray:
+def _dic(crowd: _Crowd, rng: np.random.Generator) -> FloatArray:
     """Relief: the change of phase along the shear, the same direction in the whole image."""
-    dense = (1 + 0.08 * rng.standard_normal(count + 1)).astype(np.float32)
-    delay = ndimage.gaussian_filter(dense[labels] * height, rng.uniform(0.1, 0.16) * width)
+    delay = crowd.blurred(crowd.delay(rng), rng.uniform(0.1, 0.16))
     shear = rng.uniform(0, 2 * math.pi)
     slope = math.sin(shear) * np.gradient(delay, axis=0) + math.cos(shear) * np.gradient(
         delay, axis=1
     )
-    return np.asarray(_uneven(labels.shape, rng) + rng.uniform(0.4, 0.8) * 0.3 * width * slope)
-
-
-def _uneven(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
-    """Transmitted light, brighter here than there."""
-    field = smooth_noise((1, shape[0], shape[1]), 0.6 * max(shape), rng)[0]
-    return np.asarray(np.exp(0.05 * field), np.float32)
+    light = transmitted_light(delay.shape, rng)
+    return np.asarray(light + rng.uniform(0.4, 0.8) * 0.3 * crowd.width * slope)
 
 
 _LIGHT = {"fluorescence": _fluorescence, "phase": _phase, "dic": _dic}

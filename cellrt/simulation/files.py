@@ -10,7 +10,7 @@ import tifffile
 from cellrt.files import atomic_outputs
 from cellrt.runtime.image.formats.tiff_voxel_size import SOFTWARE
 from cellrt.runtime.image.volume import volume_from_array
-from cellrt.runtime.results.label_tiff import write_labels
+from cellrt.runtime.results.label_tiff import write_labels, write_layers
 from cellrt.simulation.stack import SimulatedStack
 
 
@@ -47,7 +47,8 @@ def save_stack(
     Returns
     -------
     dict of str to Path
-        Image (ImageJ TIFF with voxel size), labels (TIFF) and parameters (JSON).
+        Image (ImageJ TIFF with voxel size), labels (TIFF; of cells that overlap one channel for
+        each layer) and parameters (JSON).
 
     Raises
     ------
@@ -60,8 +61,9 @@ def save_stack(
     z, y, x = stack.voxel_size_um
     volume = volume_from_array(stack.image, axes="ZYX", voxel_size_um=stack.voxel_size_um)
     record = {"kind": stack.kind, "cells": stack.cell_count, **stack.parameters}
+    truth = stack.labels if stack.layers is None else stack.layers
     with atomic_outputs(
-        paths, overwrite=overwrite, needed_bytes=stack.image.nbytes + stack.labels.nbytes
+        paths, overwrite=overwrite, needed_bytes=stack.image.nbytes + truth.nbytes
     ) as temporary:
         tifffile.imwrite(
             temporary["image"],
@@ -78,6 +80,7 @@ def save_stack(
                 "max": float(stack.image.max()),
             },
         )
-        write_labels(temporary["truth"], stack.labels, volume)
+        write = write_labels if stack.layers is None else write_layers
+        write(temporary["truth"], truth, volume)
         temporary["parameters"].write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return paths

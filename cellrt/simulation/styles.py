@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cellrt.errors import UsageError
 from cellrt.simulation.bacteria import simulate_bacteria
 from cellrt.simulation.empty import simulate_empty
@@ -18,25 +20,31 @@ from cellrt.simulation.parameters.membranes import OUTLINES, MembraneParameters
 from cellrt.simulation.parameters.nuclei import NucleiParameters
 from cellrt.simulation.stack import SimulatedStack
 from cellrt.simulation.structure.packing import ARRANGEMENTS
+from cellrt.simulation.worms import simulate_worms
 
-KINDS = ("nuclei", "membranes", "bacteria")
-NOMINAL_DIAMETER = {"nuclei": 16.0, "membranes": 24.0, "bacteria": 16.0}
-"""Cell diameter in voxels for which the bundled models are made."""
+KINDS = ("nuclei", "membranes", "bacteria", "worms")
+NOMINAL_DIAMETER = {"nuclei": 16.0, "membranes": 24.0, "bacteria": 16.0, "worms": 32.0}
+"""Cell diameter in voxels for which the bundled models are made; of worms, of a disc of their
+area."""
 
 STYLES = {
     "nuclei": ("typical", "random", "paper", "empty", *ARRANGEMENTS),
     "membranes": ("typical", "random", "clumped", "tissue", "empty", *OUTLINES[1:]),
     "bacteria": ("typical", "phase", "dic"),
+    "worms": ("typical", "fluorescence"),
 }
 """``typical``: a good microscope; ``random``: anything a training set contains; ``paper``: the
 HarmonicNet paper's nuclei; ``empty``: no cell, imaged in any way; ``clumped``: weak, uneven stain
 and one wall in twenty missing; ``tissue``: cells up to all faces; the rest: where the cells are.
-Bacteria are stained (``typical``), or seen by phase contrast or by DIC."""
+Bacteria are stained (``typical``), or seen by phase contrast or by DIC; worms are seen in bright
+field (``typical``), or stained."""
 
 _SHAPE = (64, 128, 128)
 _VOXEL_SIZE_UM = (0.5, 0.5, 0.5)
-_FLAT_SHAPE = (1, 256, 256)
-_BACTERIA_PIXEL_UM = 0.065
+_PLANAR_SHAPE = (1, 256, 256)
+# Of kinds that are simulated in one slice: size of a pixel, and what style typical is.
+_PLANAR_PIXEL_UM = {"bacteria": 0.065, "worms": 8.0}
+_PLANAR_TYPICAL = {"bacteria": "fluorescence", "worms": "brightfield"}
 
 
 def simulate_style(
@@ -54,7 +62,8 @@ def simulate_style(
     Parameters
     ----------
     kind : str
-        ``"nuclei"``, ``"membranes"`` or ``"bacteria"``, which are images of one slice.
+        ``"nuclei"``, ``"membranes"``, or ``"bacteria"`` and ``"worms"``, which are images of one
+        slice.
     style : str
         One of ``STYLES[kind]``.
     index : int
@@ -63,11 +72,11 @@ def simulate_style(
     seed : int
     shape : three ints, optional
         (z, y, x); 64 x 128 x 128 by default, the paper's own in style ``paper``, 1 x 256 x 256
-        for bacteria.
+        for bacteria and worms.
     diameter_voxels : float, optional
         Mean cell diameter; by default the nominal one of the bundled models.
     voxel_size_um : three floats, optional
-        (z, y, x); 0.5 µm by default, 0.065 µm for bacteria.
+        (z, y, x); 0.5 µm by default, 0.065 µm for bacteria, 8 µm for worms.
 
     Returns
     -------
@@ -86,8 +95,8 @@ def simulate_style(
         )
     if seed < 0:
         raise UsageError(f"seed is {seed}; give a whole number of 0 or more")
-    if kind == "bacteria":
-        return _bacteria(style, shape or _FLAT_SHAPE, diameter_voxels, voxel_size_um, seed + index)
+    if kind in _PLANAR_PIXEL_UM:
+        return _planar(kind, style, shape, diameter_voxels, voxel_size_um, seed + index)
     size = shape or (PAPER_SHAPE if style == "paper" else _SHAPE)
     voxel = voxel_size_um or _VOXEL_SIZE_UM
     own_seed = seed + index
@@ -127,26 +136,29 @@ def simulate_style(
     return stack
 
 
-def _bacteria(
+def _planar(
+    kind: str,
     style: str,
-    shape: tuple[int, int, int],
+    shape: tuple[int, int, int] | None,
     diameter_voxels: float | None,
     voxel_size_um: tuple[float, float, float] | None,
     seed: int,
 ) -> SimulatedStack:
-    if shape[0] != 1:
+    slices, *plane = shape or _PLANAR_SHAPE
+    if slices != 1:
+        raise UsageError(f"{kind} are simulated in one slice, not in {slices}; give --shape 1 Y X")
+    pixel = _PLANAR_PIXEL_UM[kind]
+    z, y, x = voxel_size_um or (pixel, pixel, pixel)
+    if y != x or not min(z, y, x) > 0:
         raise UsageError(
-            f"bacteria are simulated in one slice, not in {shape[0]}; give --shape 1 Y X"
+            f"the voxel size is {z:g} {y:g} {x:g} µm; expected numbers above 0, the same along y "
+            "and x"
         )
-    _, y, x = voxel_size_um or (1.0, _BACTERIA_PIXEL_UM, _BACTERIA_PIXEL_UM)
-    if y != x:
-        raise UsageError(f"pixels are {y:g} x {x:g} µm; expected the same size along y and x")
-    stack = simulate_bacteria(
-        shape[1:],
-        contrast="fluorescence" if style == "typical" else style,  # type: ignore[arg-type]
-        diameter_voxels=NOMINAL_DIAMETER["bacteria"]
-        if diameter_voxels is None
-        else diameter_voxels,
+    simulate: Any = {"bacteria": simulate_bacteria, "worms": simulate_worms}[kind]
+    stack: SimulatedStack = simulate(
+        tuple(plane),
+        contrast=_PLANAR_TYPICAL[kind] if style == "typical" else style,
+        diameter_voxels=NOMINAL_DIAMETER[kind] if diameter_voxels is None else diameter_voxels,
         pixel_um=x,
         seed=seed,
     )

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from cellrt.runtime.image.reading import read_volume
-from cellrt.simulation import NucleiParameters, simulate_nuclei
+from cellrt.simulation import NucleiParameters, simulate_nuclei, simulate_worms
 from cellrt.simulation.files import save_stack
 
 SMALL = ("--shape", 12, 40, 40)
@@ -138,3 +138,38 @@ def test_failed_write_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         save_stack(stack, tmp_path / "sim", "stack")
     assert not (tmp_path / "sim").exists()
+
+
+def test_the_truth_of_worms_is_in_layers(cellrt, tmp_path):
+    done = cellrt("simulate", "worms", "-o", tmp_path, "--shape", 1, 128, 144, "--count", 2)
+    assert done.code == 0, done.err
+    assert "worms; ground truth" in done.out
+    assert np.squeeze(tifffile.imread(tmp_path / "worms_000.tif")).shape == (128, 144)
+    for index in range(2):
+        stack = simulate_worms((128, 144), seed=index)
+        with tifffile.TiffFile(tmp_path / f"worms_{index:03d}.truth.tif") as truth:
+            assert truth.is_imagej
+            assert truth.series[0].axes == "CYX"
+            assert np.array_equal(truth.asarray(), stack.layers)
+    record = json.loads((tmp_path / "worms_001.json").read_text(encoding="utf-8"))
+    assert (record["kind"], record["seed"], record["style"]) == ("worms", 1, "typical")
+    assert record["cells"] == stack.cell_count
+
+
+@pytest.mark.parametrize("kind", ["worms", "bacteria"])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--shape", 9, 64, 64), "one slice"),
+        (("--style", "paper"), "not known"),
+        (("--voxel-size", 1, 0.2, 0.3), "the same"),
+        (("--voxel-size", 1, 0, 0), "above 0"),
+        (("--diameter", 2), "4 pixels"),
+    ],
+)
+def test_wrong_options_of_one_slice_give_one_line(cellrt, tmp_path, kind, options, words):
+    done = cellrt("simulate", kind, "-o", tmp_path / "new", *options)
+    assert done.code == 2
+    assert words in done.err
+    assert "Traceback" not in done.err
+    assert not (tmp_path / "new").exists()

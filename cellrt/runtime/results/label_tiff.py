@@ -41,18 +41,42 @@ def write_labels(path: str | Path, labels: NDArray[np.integer[Any]], volume: Vol
     """
     if labels.shape != volume.shape:
         raise ValueError(f"labels {labels.shape} do not fit the volume {volume.shape}")
-    largest = int(labels.max(initial=0))
     axes = "ZYX" if "Z" in volume.file_axes or not volume.is_2d else "YX"
-    promises_ome = Path(path).name.lower().endswith((".ome.tif", ".ome.tiff"))
-    fits_imagej = largest <= LARGEST_IMAGEJ_LABEL and 2 * labels.size < _CLASSIC_TIFF_BYTES
+    # ImageJ knows no difference between one slice with and without a z axis.
+    _write(Path(path), labels, axes, (len(labels), 1), volume)
+
+
+def write_layers(path: str | Path, layers: NDArray[np.integer[Any]], volume: Volume) -> None:
+    """Write labels that overlap in a plane as TIFF, one channel per layer; see `write_labels`.
+
+    Parameters
+    ----------
+    path : str or Path
+    layers : ndarray of int, shape (layer, y, x)
+        As from :func:`cellrt.runtime.results.layers.layers_of`.
+    volume : Volume
+        The image of one slice that they belong to.
+    """
+    if (1, *layers.shape[1:]) != volume.shape:
+        raise ValueError(f"layers {layers.shape} do not fit the volume {volume.shape}")
+    _write(Path(path), layers, "CYX", (1, len(layers)), volume)
+
+
+def _write(
+    path: Path, pages: NDArray[Any], axes: str, slices_and_channels: tuple[int, int], volume: Volume
+) -> None:
+    promises_ome = path.name.lower().endswith((".ome.tif", ".ome.tiff"))
+    largest = int(pages.max(initial=0))
+    fits_imagej = largest <= LARGEST_IMAGEJ_LABEL and 2 * pages.size < _CLASSIC_TIFF_BYTES
     if fits_imagej and not promises_ome:
-        # ImageJ knows no difference between one slice with and without a z axis.
-        _write_imagej(Path(path), labels, volume)
+        _write_imagej(path, pages, slices_and_channels, volume)
     else:
-        _write_ome(Path(path), labels, axes, volume)
+        _write_ome(path, pages, axes, volume)
 
 
-def _write_imagej(path: Path, labels: NDArray[Any], volume: Volume) -> None:
+def _write_imagej(
+    path: Path, labels: NDArray[Any], slices_and_channels: tuple[int, int], volume: Volume
+) -> None:
     z, y, x = volume.voxel_size_um or (None, None, None)
     # The full form keeps images that are one voxel wide from being taken for something else.
     metadata: dict[str, Any] = {"axes": "TZCYXS", "min": 0.0, "max": float(labels.max(initial=1))}
@@ -62,10 +86,12 @@ def _write_imagej(path: Path, labels: NDArray[Any], volume: Volume) -> None:
         metadata["unit"] = "um"
         if z is not None:
             metadata["spacing"] = z
+    if slices_and_channels[1] > 1:
+        metadata["mode"] = "grayscale"
     tifffile.imwrite(
         path,
         _pages(labels, "<u2"),
-        shape=(1, labels.shape[0], 1, *labels.shape[1:], 1),
+        shape=(1, *slices_and_channels, *labels.shape[1:], 1),
         dtype=np.uint16,
         photometric="minisblack",
         imagej=True,
@@ -87,7 +113,7 @@ def _write_ome(path: Path, labels: NDArray[Any], axes: str, volume: Volume) -> N
     tifffile.imwrite(
         path,
         _pages(labels, "<u4"),
-        shape=labels.shape if axes == "ZYX" else labels.shape[1:],
+        shape=labels.shape[-len(axes) :],
         dtype=np.uint32,
         ome=True,
         byteorder="<",

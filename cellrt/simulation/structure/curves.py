@@ -48,7 +48,7 @@ class Rod:
 
 
 def height_of(
-    line: NDArray[np.float64], radius: float, shape: tuple[int, int]
+    line: NDArray[np.float64], radius: float | NDArray[np.float64], shape: tuple[int, int]
 ) -> tuple[tuple[slice, slice], NDArray[np.float32]]:
     """Half the thickness of a round body along a line, above the plane of its middle.
 
@@ -56,7 +56,8 @@ def height_of(
     ----------
     line : (n, 2) float array
         Points (y, x) of the middle line.
-    radius : float
+    radius : float or (n,) float array
+        In pixels; one for each point where it changes along the line.
     shape : (int, int)
         Of the image.
 
@@ -67,27 +68,31 @@ def height_of(
     height : float32 array of that shape
         In pixels; 0 outside of the body.
     """
-    low = np.clip(np.floor(line.min(axis=0) - radius).astype(int), 0, shape)
-    high = np.clip(np.ceil(line.max(axis=0) + radius).astype(int) + 1, low, shape)
+    radii = np.full(len(line), radius) if np.ndim(radius) == 0 else np.asarray(radius)
+    reach = radii.max()
+    low = np.clip(np.floor(line.min(axis=0) - reach).astype(int), 0, shape)
+    high = np.clip(np.ceil(line.max(axis=0) + reach).astype(int) + 1, low, shape)
     height = np.zeros((high[0] - low[0], high[1] - low[1]), np.float32)
-    _fill_height(line, radius, low[0], low[1], height)
+    _fill_height(line, radii, low[0], low[1], height)
     return (slice(low[0], high[0]), slice(low[1], high[1])), height
 
 
 @compiled
-def _fill_height(line: Any, radius: float, top: int, left: int, height: Any) -> None:
+def _fill_height(line: Any, radii: Any, top: int, left: int, height: Any) -> None:
     for j in range(height.shape[0]):
         for i in range(height.shape[1]):
-            nearest = np.inf
+            highest = 0.0
             for k in range(line.shape[0] - 1):
                 ay, ax = line[k, 0], line[k, 1]
                 dy, dx = line[k + 1, 0] - ay, line[k + 1, 1] - ax
                 py, px = top + j - ay, left + i - ax
                 length = dy * dy + dx * dx
                 t = 0.0 if length == 0 else min(1.0, max(0.0, (py * dy + px * dx) / length))
-                nearest = min(nearest, (py - t * dy) ** 2 + (px - t * dx) ** 2)
-            if nearest < radius * radius:
-                height[j, i] = math.sqrt(radius * radius - nearest)
+                radius = radii[k] + t * (radii[k + 1] - radii[k])
+                square = (py - t * dy) ** 2 + (px - t * dx) ** 2
+                highest = max(highest, radius * radius - square)
+            if highest > 0:
+                height[j, i] = math.sqrt(highest)
 
 
 def pack_rods(

@@ -1,0 +1,44 @@
+"""What images of one slice have in common: uneven transmitted light, and a plain camera."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellrt.errors import UsageError
+from cellrt.simulation.random_fields import smooth_noise
+
+# Grey value of no light, and the spread of the noise that reading adds.
+_OFFSET = 200.0
+_READ_NOISE = 2.0
+
+
+def check_planar(
+    cells: str, shape: tuple[int, int], diameter_voxels: float, filling: float, photons: float
+) -> None:
+    """Refuse numbers with which no image of these cells, named in the plural, can be made.
+
+    Raises
+    ------
+    UsageError
+    """
+    if not 0 <= filling <= 1 or not diameter_voxels >= 4 or not photons > 0 or min(shape) < 8:
+        raise UsageError(
+            f"{cells} of {diameter_voxels:g} pixels that cover {filling:g} of {shape[0]} x "
+            f"{shape[1]} pixels with {photons:g} photons cannot be simulated; expected 4 pixels or "
+            "more, a share from 0 to 1, 8 x 8 pixels or more and photons"
+        )
+
+
+def transmitted_light(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Light of a lamp through an empty slide, about 1, brighter here than there; (y, x)."""
+    field = smooth_noise((1, shape[0], shape[1]), 0.6 * max(shape), rng)[0]
+    return np.asarray(np.exp(0.05 * field), np.float32)
+
+
+def photograph(
+    light: NDArray[np.float32], photons: float, rng: np.random.Generator
+) -> NDArray[np.uint16]:
+    """Grey values (y, x) with shot noise and read noise of light that is 1 for so many photons."""
+    grey = rng.poisson(np.maximum(light, 0) * photons) + rng.normal(0, _READ_NOISE, light.shape)
+    return np.clip(np.rint(grey + _OFFSET), 0, 65535).astype(np.uint16)
