@@ -30,7 +30,7 @@ TOGETHER = (
     ("tensorrt-lean",),
     ("tensorrt-rtx",),
     (
-        *("codecs", "dbscan", "hdf5", "zarr", "onnxruntime", "precision"),
+        *("codecs", "dbscan", "hdf5", "zarr", "onnxruntime", "precision", "rois"),
         *("train", "benchmarks", "dev"),
     ),
 )

@@ -137,6 +137,18 @@ def segment(
         Count, typer.Option(help="Voxels dropped at inner tile faces [the model's].")
     ] = None,
     preview: Annotated[bool, typer.Option(help="Draw the preview picture.")] = True,
+    rois: Annotated[
+        bool,
+        typer.Option("--rois", help="Also STACK.rois.zip: outlines of the cells as ImageJ ROIs."),
+    ] = False,
+    overlaps: Annotated[
+        bool,
+        typer.Option(
+            "--overlaps",
+            help="Also STACK.overlaps.tif: cells that are whole where others cross them, in as "
+            "many layers as it takes; for the decoder embedding and one slice.",
+        ),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and the time it would take.")
@@ -172,6 +184,7 @@ def segment(
     from cellrt.runtime.results.preview import page
     from cellrt.runtime.results.save import (
         Outputs,
+        check_extras,
         foresee_outputs_of,
         outputs_of,
         write_results,
@@ -241,15 +254,18 @@ def segment(
         )
         # What can be refused is refused before a large file is read.
         network = load(model_file, options, choice=choice)
-        check(network, options)
+        decodes = check(network, options)
+        extras = [name for name, wanted in (("rois", rois), ("overlaps", overlaps)) if wanted]
+        check_extras(extras, decodes.name)
         outputs: list[Outputs] = []
         planned: dict[str, Path] = {}
 
         def hold_outputs(volume: Volume) -> None:
             if dry_run:
-                planned.update(foresee_outputs_of(volume, output, overwrite=overwrite))
+                found = foresee_outputs_of(volume, output, overwrite=overwrite, extras=extras)
+                planned.update(found)
                 return
-            results = outputs_of(volume, output, overwrite=overwrite)
+            results = outputs_of(volume, output, overwrite=overwrite, extras=extras)
             outputs.append(held.enter_context(results))
 
         with clock.stage("read"):

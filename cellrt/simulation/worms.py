@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cellrt.errors import UsageError
-from cellrt.runtime.results.layers import layers_of
+from cellrt.runtime.results.masks import layers_of
 from cellrt.simulation.microscope.planar import check_planar, photograph, transmitted_light
 from cellrt.simulation.random_fields import smooth_noise
 from cellrt.simulation.stack import SimulatedStack, json_seed
@@ -72,7 +72,6 @@ def simulate_worms(
     width = diameter_voxels * math.sqrt(math.pi / 4 / (_TAPERED * _SLENDER))
     wall = _distance_to_wall(shape, rng)
     worms = lay_worms(wall > 0, length=_SLENDER * width, width=width, filling=filling, rng=rng)
-    masks = [mask for mask, _ in worms]
     labels = np.zeros(shape, np.int32)
     thickness, stained = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     for label, (mask, height) in enumerate(worms, 1):
@@ -91,7 +90,7 @@ def simulate_worms(
         "seed": json_seed(seed),
     }
     size = (pixel_um, pixel_um, pixel_um)
-    layers = layers_of(masks, shape)
+    layers = layers_of({label: mask for label, (mask, _) in enumerate(worms, 1)}, shape)
     return SimulatedStack(image[None], labels[None], size, "worms", parameters, layers)
 
 

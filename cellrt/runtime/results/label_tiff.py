@@ -53,7 +53,7 @@ def write_layers(path: str | Path, layers: NDArray[np.integer[Any]], volume: Vol
     ----------
     path : str or Path
     layers : ndarray of int, shape (layer, y, x)
-        As from :func:`cellrt.runtime.results.layers.layers_of`.
+        As from :func:`cellrt.runtime.results.masks.layers_of`.
     volume : Volume
         The image of one slice that they belong to.
     """

@@ -1,4 +1,4 @@
-"""The four files of one run: where they go, and writing them."""
+"""The files of one run, four and those asked for beside them: where they go, and writing them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,52 @@ from cellrt.files import atomic_outputs, foresee_outputs
 from cellrt.runtime.image.formats import is_image_folder, known_suffixes
 from cellrt.runtime.image.volume import Volume
 from cellrt.runtime.progress import Silent, StageClock
-from cellrt.runtime.results.label_tiff import write_labels
+from cellrt.runtime.results.label_tiff import write_labels, write_layers
 from cellrt.runtime.results.table import CellTable
 
 _ENDINGS = (".tif", ".tiff")
 
+EXTRAS = {"rois": ".rois.zip", "overlaps": ".overlaps.tif"}
+"""What is written on request, and how its name ends: outlines of cells as ImageJ ROIs, and cells
+that are whole where others cover them, as a stack of labels."""
 
-def result_paths(volume: Volume, output: str | os.PathLike[str] | None) -> dict[str, Path]:
+
+def check_extras(extras: Collection[str], decoder: str) -> None:
+    """Refuse what is asked for and cannot be written, before anything is computed.
+
+    Parameters
+    ----------
+    extras : collection of str
+        Of the keys of `EXTRAS`.
+    decoder : str
+        The name of the one that finds the cells.
+
+    Raises
+    ------
+    UsageError
+        No package to write ROIs with, or a decoder that knows nothing of covered cells.
+    """
+    if "rois" in extras:
+        from cellrt.runtime.results.rois import require_roifile
+
+        require_roifile()
+    if "overlaps" in extras and decoder != "embedding":
+        raise UsageError(
+            f"--overlaps cannot be asked for: the decoder {decoder} gives a cell no parts on both "
+            "sides of one that crosses it, as embedding does; leave it out"
+        )
+
+
+def _refuse_extras(extras: Collection[str], volume: Volume) -> None:
+    if "overlaps" in extras and not volume.is_2d:
+        raise UsageError(
+            f"--overlaps is for one slice, and the image has {volume.shape[0]}; leave it out"
+        )
+
+
+def result_paths(
+    volume: Volume, output: str | os.PathLike[str] | None, extras: Collection[str] = ()
+) -> dict[str, Path]:
     """Final paths of all results.
 
     What was chosen of several is part of their names, so that two time points never share one: the
@@ -41,12 +80,14 @@ def result_paths(volume: Volume, output: str | os.PathLike[str] | None) -> dict[
     output : str, Path or None
         The label file, a TIFF; the others go beside it. Or a folder, which exists or ends in a
         slash: all go into it, called as they would be beside the file.
+    extras : collection of str
+        Of the keys of `EXTRAS`: what is written, too.
 
     Raises
     ------
     UsageError
         The output is no name for a TIFF file; or there is none, or only a folder, and the image
-        was no file.
+        was no file; or an extra that is for another kind of image.
 
     Examples
     --------
@@ -79,12 +120,14 @@ def result_paths(volume: Volume, output: str | os.PathLike[str] | None) -> dict[
         labels = Path(text)
         _refuse_other_ending(labels)
     _refuse_inside_store(labels)
+    _refuse_extras(extras, volume)
     stem = _stem(labels).removesuffix(".labels")
     return {
         "labels": labels,
         "cells": labels.with_name(f"{stem}.cells.csv"),
         "preview": labels.with_name(f"{stem}.preview.png"),
         "run": labels.with_name(f"{stem}.run.json"),
+        **{name: labels.with_name(stem + EXTRAS[name]) for name in EXTRAS if name in extras},
     }
 
 
@@ -118,9 +161,11 @@ def save(
     *,
     preview: bool = True,
     overwrite: bool = False,
+    extras: Collection[str] = (),
 ) -> dict[str, Path]:
     """Write all results; see :meth:`cellrt.runtime.results.segmentation.Segmentation.save`."""
-    with outputs_of(result.volume, labels, overwrite=overwrite) as outputs:
+    check_extras(extras, result.record["decoder"]["name"])
+    with outputs_of(result.volume, labels, overwrite=overwrite, extras=extras) as outputs:
         return write_results(result, outputs, StageClock(Silent()), preview=preview)
 
 
@@ -139,22 +184,30 @@ class _Needs(TypedDict):
 
 @contextmanager
 def outputs_of(
-    volume: Volume, output: str | os.PathLike[str] | None, *, overwrite: bool = False
+    volume: Volume,
+    output: str | os.PathLike[str] | None,
+    *,
+    overwrite: bool = False,
+    extras: Collection[str] = (),
 ) -> Iterator[Outputs]:
     """Hold the results of an image for one run, which writes them before the body ends.
 
     Parameters as for :func:`result_paths`; errors also as :func:`cellrt.files.atomic_outputs`.
     """
-    final = result_paths(volume, output)
+    final = result_paths(volume, output, extras)
     with atomic_outputs(final, overwrite=overwrite, **_needs(volume)) as temporary:
         yield Outputs(final, temporary)
 
 
 def foresee_outputs_of(
-    volume: Volume, output: str | os.PathLike[str] | None, *, overwrite: bool = False
+    volume: Volume,
+    output: str | os.PathLike[str] | None,
+    *,
+    overwrite: bool = False,
+    extras: Collection[str] = (),
 ) -> dict[str, Path]:
     """Return what `outputs_of` would write, or refuse it as that would, and touch nothing."""
-    final = result_paths(volume, output)
+    final = result_paths(volume, output, extras)
     foresee_outputs(final, overwrite=overwrite, **_needs(volume))
     return final
 
@@ -188,6 +241,10 @@ def write_results(
     with clock.stage("write"):
         write_labels(paths["labels"], labels, volume)
         result.table.write_csv(paths["cells"])
+        _write_extras(paths, labels, volume)
+    for text in _older_extras(outputs.final):
+        clock.progress.note(text, warning=True)
+        record["warnings"].append(text)
     if preview:
         # Drawing takes modules that a run without a picture never loads.
         from cellrt.runtime.results.preview.page import write_preview
@@ -211,6 +268,33 @@ def write_results(
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
     paths["run"].write_text(text, encoding="utf-8", errors="backslashreplace")
     return {name: path for name, path in outputs.final.items() if preview or name != "preview"}
+
+
+def _write_extras(paths: dict[str, Path], labels: NDArray[np.int32], volume: Volume) -> None:
+    """Write what was asked for beside the four files; its modules are not loaded without."""
+    if "overlaps" not in paths and "rois" not in paths:
+        return
+    from cellrt.runtime.results.masks import layers_of, masks_of, whole_masks
+
+    masks = [(whole_masks if "overlaps" in paths else masks_of)(plane) for plane in labels]
+    if "overlaps" in paths:
+        write_layers(paths["overlaps"], layers_of(masks[0], volume.shape[1:]), volume)
+    if "rois" in paths:
+        from cellrt.runtime.results.rois import write_rois
+
+        write_rois(paths["rois"], masks)
+
+
+def _older_extras(final: dict[str, Path]) -> Iterator[str]:
+    """Say what lies beside the results, is called as if it were one of them, and shows others."""
+    stem = final["run"].name.removesuffix(".run.json")
+    for name, ending in EXTRAS.items():
+        other = final["run"].with_name(stem + ending)
+        if name not in final and os.path.exists(other):  # a name may be too long
+            yield (
+                f"{one_line(other.name)} is of an earlier run and shows its cells, not these; "
+                f"remove it, or write it anew with --{name}"
+            )
 
 
 def _title(volume: Volume, otherwise: str) -> str:

@@ -54,6 +54,8 @@ class Segmentation:
         *,
         preview: bool = True,
         overwrite: bool = False,
+        rois: bool = False,
+        overlaps: bool = False,
     ) -> dict[str, Path]:
         """Write labels, table, preview and record, all together or not at all.
 
@@ -67,16 +69,24 @@ class Segmentation:
             Draw the preview picture.
         overwrite : bool
             Replace existing results, a link by a file; without a new preview the old one goes.
+        rois : bool
+            Write the outline of each cell, too, as a set of ImageJ ROIs. Needs the extra ``rois``.
+        overlaps : bool
+            Write whole cells, too, with what lies under a cell that crosses them, as a stack of
+            labels of which no two overlap in a layer; ROIs are then theirs. For one slice and the
+            decoder ``embedding``.
 
         Returns
         -------
         dict
-            Paths of ``"labels"``, ``"cells"``, ``"preview"`` and ``"run"``.
+            Paths of ``"labels"``, ``"cells"``, ``"preview"`` and ``"run"``, and of ``"rois"`` and
+            ``"overlaps"`` where these are written.
 
         Raises
         ------
         UsageError
-            No path, and the image was no file; one that is the input's, or no TIFF's.
+            No path, and the image was no file; one that is the input's, or no TIFF's; ROIs without
+            their package, overlaps of a stack or another decoder's.
         InputError
             A result exists and ``overwrite`` is off, or is no regular file; another run is writing
             it; the folder cannot be written to.
@@ -85,4 +95,5 @@ class Segmentation:
         """
         from cellrt.runtime.results.save import save
 
-        return save(self, labels, preview=preview, overwrite=overwrite)
+        extras = [name for name, wanted in (("rois", rois), ("overlaps", overlaps)) if wanted]
+        return save(self, labels, preview=preview, overwrite=overwrite, extras=extras)

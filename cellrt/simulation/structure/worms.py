@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cellrt.runtime.results.layers import Mask
+from cellrt.runtime.results.masks import Mask
 from cellrt.simulation.structure.curves import height_of
 
 Heights = NDArray[np.float32]
