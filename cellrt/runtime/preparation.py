@@ -153,6 +153,8 @@ def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stag
             warnings=warnings,
             note=clock.progress.note,
         )
+    if len(volume.channels) > 1:
+        clock.progress.note(f"segmented is {volume.channel_source.text}")
     for text in (
         f"cell diameter {scale.diameter_pixels:.3g} pixels: {scale.diameter_origin}",
         f"spacing z:y:x {':'.join(f'{s:.3g}' for s in scale.spacing)}: {scale.spacing_origin}",

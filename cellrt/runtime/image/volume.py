@@ -19,6 +19,7 @@ from cellrt.runtime.image.choices import (
     refuse_no_number,
     taken_by_number,
 )
+from cellrt.runtime.image.colours import LUMINANCE, Luminance, is_colour
 from cellrt.runtime.image.file_sources import SlabCache, make_source
 from cellrt.runtime.image.source import StoredArray, Unread, VoxelSource
 from cellrt.runtime.image.stored import Provenance, StatedSize, Stored, refuse_no_numbers
@@ -41,7 +42,8 @@ class Volume:
     Attributes
     ----------
     channels : tuple of VoxelSource, each of shape (z, y, x)
-        Voxels in the file's own dtype and byte order, read box by box from where they lie.
+        Voxels in the file's own dtype and byte order, read box by box from where they lie. Of a
+        colour image the last one is the luminance, which the file does not hold.
     file_axes : str
         Axes of the file in its own order, such as ``"ZCYX"``.
     voxel_size_um : (z, y, x) in µm, or None
@@ -229,6 +231,9 @@ def describe(
     names = tuple(stored.channel_names or ())
     if len(names) != count:
         names = tuple(f"channel {i + 1}" for i in range(count))
+    coloured = is_colour(stored.axes, names)
+    if coloured:
+        names = (*names, LUMINANCE)
     index, channel_source = choose_channel(channel, names, where, letters)
     if isinstance(channel, str):
         warnings += taken_by_number("channel", channel, index, names)
@@ -245,6 +250,8 @@ def describe(
         )
         for i in range(count)
     )
+    if coloured:
+        channels = (*channels, make_source(Luminance(channels[:3]), "ZYX", where=where))
     return Volume(
         channels=channels,
         file_axes=letters,

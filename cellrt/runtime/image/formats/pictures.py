@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import InputError
+from cellrt.runtime.image.colours import COLOURS
 from cellrt.runtime.image.formats.damage import damaged
 from cellrt.runtime.image.stored import StatedSize, Stored
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _SIZE = StatedSize(reason="pictures hold the size of a print at most, and no pixel size in µm")
-_COLOURS = ("red", "green", "blue")
 _ORIENTATION = 274
 # Pillow's modes of pixels that are kept as they are: what is stored, and how many of its bands are
 # no transparency.
@@ -78,7 +78,7 @@ def read(path: Path, inside: str) -> Stored:
         axes="YXS" if colour else "YX",
         axes_text="a picture has rows and columns" + (", and colours" if colour else ""),
         size=_SIZE,
-        channel_names=_COLOURS if colour else None,
+        channel_names=COLOURS if colour else None,
         warnings=tuple(said),
     )
 
@@ -97,7 +97,7 @@ def _refuse(path: Path, file: Image) -> None:
             "it in grey (8 or 16 bits) or RGB"
         )
     deep = _bits(path, file) == _DEEP_COLOUR
-    if file.mode not in _KEPT or (deep and _KEPT[file.mode] == len(_COLOURS)):
+    if file.mode not in _KEPT or (deep and _KEPT[file.mode] == len(COLOURS)):
         raise InputError(
             f"{path.name} has pixels of a kind that cannot be read without loss "
             f"({_kind(path, file)}); save it as TIFF"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cellrt.errors import InputError
 from cellrt.runtime.image.choices import taken_by_number
+from cellrt.runtime.image.colours import COLOURS
 from cellrt.runtime.image.formats.damage import damaged, raised_in
 from cellrt.runtime.image.formats.tiff_ome import (
     channel_names,
@@ -108,7 +109,7 @@ def _read_open(path: Path, tif: tifffile.TiffFile, inside: str) -> Stored:
         axes=axes,
         axes_text=_axes_text(series),
         size=stated_size(tif, series, pixels),
-        channel_names=None if pixels is None else channel_names(pixels),
+        channel_names=_colours(series) or (None if pixels is None else channel_names(pixels)),
         warnings=warnings,
         holds_labels=software_of(series) == LABELS_SOFTWARE,
     )
@@ -202,6 +203,14 @@ def _rivals(series: tifffile.TiffPageSeries, largest: tifffile.TiffPageSeries) -
     lengths = zip(series.keyframe.shape, largest.keyframe.shape, strict=False)
     like_its_slices = all(abs(mine - other) <= 0.1 * other for mine, other in lengths)
     return like_its_slices or series.size > _THUMBNAIL_FRACTION * largest.size
+
+
+def _colours(series: tifffile.TiffPageSeries) -> tuple[str, ...]:
+    """What samples of a pixel are where the file says that they are colours; else nothing."""
+    if "S" not in series.axes or series.keyframe.photometric != tifffile.PHOTOMETRIC.RGB:
+        return ()
+    further = series.shape[series.axes.index("S")] - len(COLOURS)
+    return (*COLOURS, *(f"extra {i + 1}" for i in range(further))) if further >= 0 else ()
 
 
 def _axes_text(series: tifffile.TiffPageSeries) -> str:

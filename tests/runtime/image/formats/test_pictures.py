@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from cellrt.errors import InputError
@@ -33,9 +36,30 @@ def test_labels_can_be_a_png(tmp_path):
 def test_colours_are_channels_to_choose_from(tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(COLOUR).save(path)
-    with pytest.raises(InputError, match=r"3 channels \(1 = red, 2 = green, 3 = blue\)"):
+    with pytest.raises(InputError, match=r"1 = red, 2 = green, 3 = blue, 4 = luminance"):
         read_volume(path)
     np.testing.assert_array_equal(read_volume(path, channel="green").image[0], COLOUR[..., 1])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_luminance_is_a_channel_of_colours_in_every_format(tmp_path, dtype):
+    colour = COLOUR.astype(dtype) * (100 if dtype == np.uint16 else 1)
+    tifffile.imwrite(tmp_path / "a.tif", colour, photometric="rgb")
+    tifffile.imwrite(tmp_path / "b.tif", colour, photometric="rgb", compression="zlib")
+    files = ["a.tif", "b.tif"]
+    if dtype == np.uint8:
+        Image.fromarray(colour).save(tmp_path / "c.png")
+        files.append("c.png")
+    expected = colour.astype(float) @ [0.299, 0.587, 0.114]
+    for name in files:
+        volume = read_volume(tmp_path / name, channel="luminance")
+        assert volume.channel_names == ("red", "green", "blue", "luminance")
+        assert volume.dtype == dtype
+        assert "called 'luminance'" in str(volume.channel_source)
+        off = np.abs(volume.image[0] - expected).max()
+        assert off <= (1e-3 if dtype == np.float32 else 0.5001)
+        np.testing.assert_array_equal(volume.image[:, 3:5, ::2], volume.image[:][:, 3:5, ::2])
+        assert len(pickle.loads(pickle.dumps(volume)).channels) == 4
 
 
 def test_grey_saved_as_colours_is_grey(tmp_path):
@@ -49,7 +73,7 @@ def test_transparency_is_no_channel_and_said_where_it_is_there(tmp_path, opaque)
     alpha = np.full_like(BYTES, 255) if opaque else BYTES
     Image.fromarray(np.dstack([COLOUR, alpha])).save(tmp_path / "a.png")
     volume = read_volume(tmp_path / "a.png", channel=3)
-    assert len(volume.channels) == 3
+    assert volume.channel_names == ("red", "green", "blue", "luminance")
     assert any("transparency" in text for text in volume.warnings) != opaque
 
 

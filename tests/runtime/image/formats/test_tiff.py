@@ -161,8 +161,11 @@ def test_channels_must_be_chosen_and_all_are_kept(file: Path) -> None:
 def test_colours_are_channels(file: Path) -> None:
     rgb = np.ascontiguousarray(np.moveaxis(STACK[:3] // 256, 0, -1)).astype(np.uint8)
     tifffile.imwrite(file, rgb, photometric="rgb")
-    assert "3 channels" in message(file)
+    assert "1 = red, 2 = green, 3 = blue, 4 = luminance" in message(file)
     np.testing.assert_array_equal(read_volume(file, channel=3).image[0], rgb[..., 2])
+    np.testing.assert_array_equal(read_volume(file, channel="green").image[0], rgb[..., 1])
+    tifffile.imwrite(file, rgb, photometric="minisblack", planarconfig="contig")
+    assert "luminance" not in message(file)  # samples of which nobody says that they are colours
 
 
 def test_time_must_be_chosen(file: Path) -> None:
