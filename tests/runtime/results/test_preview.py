@@ -38,6 +38,8 @@ def colourfulness(picture: Image.Image) -> int:
         ((20, 40, 50), {"voxel_size_um": (2.0, 0.3, 0.3)}),
         ((20, 40, 50), {"anisotropy": 3.0}),
         ((1, 40, 50), {"voxel_size_um": (2.0, 0.3, 0.3)}),
+        ((1, 30, 300), {}),
+        ((1, 300, 30), {}),
         ((3, 90, 90), {}),
         ((120, 12, 12), {}),
         ((5, 6, 300), {}),
@@ -57,6 +59,19 @@ def test_every_shape_makes_a_picture(
         assert 100 < picture.height < 2500
         if labels.any():
             assert colourfulness(picture) > 20
+
+
+def test_a_wide_image_stands_above_its_cells(tmp_path: Path) -> None:
+    sizes = {}
+    for shape in ((1, 100, 150), (1, 50, 300), (1, 300, 50)):
+        image, labels = two_balls(shape)
+        write_preview(tmp_path / "p.png", image, labels)
+        with Image.open(tmp_path / "p.png") as picture:
+            sizes[shape] = picture.size
+    # As wide as two of the others beside each other, and each pixel of the image twice as large.
+    assert sizes[1, 50, 300][0] == pytest.approx(sizes[1, 100, 150][0], abs=30)
+    assert sizes[1, 50, 300][1] > 2 * 1800 / 300 * 50
+    assert sizes[1, 300, 50][1] > 900
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, ">u2", np.float32, np.int32])

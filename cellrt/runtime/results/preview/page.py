@@ -30,6 +30,8 @@ _HEADER = 96
 _SMALLEST_WIDTH = 420
 # Longest side in pixels of the three slices together.
 _BLOCK = 900
+# Width over height from which an image and its cells stand one above the other, twice as wide.
+_WIDE = 2.0
 # More cells than this one above the other, and outlines on the projection say nothing.
 _CROWDED = 1.7
 # Shortest side of room that a picture in the corner is worth.
@@ -63,7 +65,7 @@ def write_preview(
 
     A stack shows three orthogonal slices where many cells are, at the same scale along all axes,
     and the brightest-value projection along z. An image of one slice is shown without and with
-    outlines.
+    outlines, side by side, or one above the other where it is wide.
 
     Parameters
     ----------
@@ -127,17 +129,18 @@ def _count_labels(labels: NDArray[np.int32]) -> int:
 def _image_panels(
     image: Voxels, labels: NDArray[np.int32], spacing: tuple[float, float, float]
 ) -> list[_Panel]:
-    extents = [n * s for n, s in zip(labels.shape, spacing, strict=True)]
-    scale = _BLOCK / max(extents[1:])
-    size = _in_pixels(extents[1:], scale)
+    height, width = (n * s for n, s in zip(labels.shape[1:], spacing[1:], strict=True))
+    wide = width >= _WIDE * height
+    scale = (2 * _BLOCK + _GAP) / width if wide else _BLOCK / max(height, width)
+    size = _in_pixels((height, width), scale)
     plane = Plane(np.asarray(image[0]), labels[0])
     contrast = estimate_range(image, _CONTRAST)
     plain = render_plane(plane, size, contrast, outlines=False)
     outlined = render_plane(plane, size, contrast)
-    right = _MARGIN + plain.width + _GAP
+    right, below = _MARGIN + plain.width + _GAP, _HEADER + plain.height + _CAPTION
     return [
         _Panel(plain, _MARGIN, _HEADER, scale, "image"),
-        _Panel(outlined, right, _HEADER, scale, "cells"),
+        _Panel(outlined, *((_MARGIN, below) if wide else (right, _HEADER)), scale, "cells"),
     ]
 
 
