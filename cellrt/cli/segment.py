@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from cellrt.wording import counted
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
     from cellrt.cli.reporting import JsonEvents, Terminal
-    from cellrt.runtime.job import Job
+    from cellrt.runtime.job import Job, Options
     from cellrt.runtime.model.file import ModelFile
     from cellrt.runtime.network.engines.choice import EngineChoice
+    from cellrt.runtime.network.loaded import LoadedModel
     from cellrt.runtime.results.segmentation import Segmentation
 
 Triple = Optional[tuple[float, float, float]]  # noqa: UP045 (evaluated on Python 3.10)
@@ -23,14 +27,17 @@ Text = Optional[str]  # noqa: UP045
 Number = Optional[float]  # noqa: UP045
 Count = Optional[int]  # noqa: UP045
 
+# Shapes of tiles whose networks stay compiled for the next image of a folder.
+_SESSIONS = 4
+
 
 def segment(
     stack: Annotated[
         Text,
         typer.Argument(
             metavar="STACK",
-            help="TIFF, ImageJ hyperstack, OME-TIFF, .npy, file.npz:array, file.h5:dataset or "
-            "store.zarr:array.",
+            help="TIFF, ImageJ hyperstack, OME-TIFF, PNG, JPEG, .npy, file.npz:array, "
+            "file.h5:dataset or store.zarr:array; or a folder of images.",
         ),
     ] = None,
     model: Annotated[
@@ -170,40 +177,22 @@ def segment(
     from contextlib import ExitStack
 
     from cellrt.cli.reporting import JsonEvents, Terminal
-    from cellrt.compile_ahead import compile_ahead
     from cellrt.errors import UsageError
-    from cellrt.runtime.decoding.parameters import split_settings
-    from cellrt.runtime.decoding.registry import decoder_for
-    from cellrt.runtime.image.reading import read
-    from cellrt.runtime.image.volume import Volume
-    from cellrt.runtime.job import Options
+    from cellrt.runtime.image.folder import images_of, is_folder_of_images
     from cellrt.runtime.model.file import DEFAULT, open_model
-    from cellrt.runtime.preparation import check, default_model, load, prepare
-    from cellrt.runtime.progress import StageClock
-    from cellrt.runtime.results import table
-    from cellrt.runtime.results.preview import page
-    from cellrt.runtime.results.save import (
-        Outputs,
-        check_extras,
-        foresee_outputs_of,
-        outputs_of,
-        write_results,
-    )
-    from cellrt.runtime.run import run
 
     words = [*(param or ()), *([] if min_area is None else [f"min_area={min_area}"])]
-    if engine_file is not None:
-        from cellrt.runtime.network.engines.tensorrt.bundle import open_bundle
-
-        if engine or model:
-            raise UsageError(
-                f"--engine-file {engine_file} brings its engine and its model along; leave "
-                f"{'--engine' if engine else '--model'} out"
-            )
+    if engine_file is not None and (engine or model):
+        raise UsageError(
+            f"--engine-file {engine_file} brings its engine and its model along; leave "
+            f"{'--engine' if engine else '--model'} out"
+        )
     if "help" in words:
         if engine_file is None:
             _print_parameters(open_model(model or DEFAULT), decoder)
         else:
+            from cellrt.runtime.network.engines.tensorrt.bundle import open_bundle
+
             with open_bundle(engine_file) as bundle:
                 _print_parameters(bundle.model, decoder)
         return
@@ -211,85 +200,199 @@ def segment(
         raise UsageError(
             "STACK is missing in `cellrt segment STACK`; `cellrt segment --help` lists the options"
         )
+    asked = _Asked(
+        model=model,
+        engine_file=engine_file,
+        words=words,
+        known={
+            "axes": axes,
+            "voxel_size": voxel_size,
+            "channel": channel,
+            "time": time,
+            "series": series,
+        },
+        options={
+            "diameter": diameter,
+            "anisotropy": anisotropy,
+            "intensity": intensity,
+            "engine": engine,
+            "precision": precision,
+            "mode": "exact" if exact else "fast",
+            "tile": tile,
+            "halo": halo,
+            "decoder": decoder,
+            "min_confidence": min_confidence,
+            "min_size": min_size,
+            "max_size": max_size,
+            "slices": slices,
+            "stitch": stitch,
+        },
+        output=output,
+        overwrite=overwrite,
+        extras=[name for name, wanted in (("rois", rois), ("overlaps", overlaps)) if wanted],
+        preview=preview,
+        dry_run=dry_run,
+        quiet=quiet,
+        verbose=verbose,
+    )
     events: JsonEvents | Terminal = JsonEvents() if json else Terminal(quiet=quiet)
-    clock = StageClock(events)
     with ExitStack() as held:
         if isinstance(events, Terminal):
             held.callback(events.close)
-        choice: EngineChoice | None = None
-        if engine_file is None:
-            model_file = open_model(
-                model
-                or default_model(
-                    stack,
-                    axes=axes,
-                    voxel_size=voxel_size,
-                    channel=channel,
-                    time=time,
-                    series=series,
-                )
-            )
-            if model is None and model_file.card.planar:
-                events.note(f"one slice: the model is {model_file.card.name}")
+        if is_folder_of_images(stack):
+            images = images_of(stack, output)
+            _segment_all(images, _Networks(asked, events, held, keep=_SESSIONS), asked, events)
         else:
-            bundle = held.enter_context(open_bundle(engine_file))
-            model_file, choice = bundle.model, bundle.choose()
-        parameters = split_settings(words, decoder_for(model_file.card, decoder).parameters)
+            _segment_one(stack, _Networks(asked, events, held), asked, events)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the command line says, but for the image: `known` of it, and `options` of the run."""
+
+    model: str | None
+    engine_file: str | None
+    words: list[str]
+    known: dict[str, Any]
+    options: dict[str, Any]
+    output: str | None
+    overwrite: bool
+    extras: list[str]
+    preview: bool
+    dry_run: bool
+    quiet: bool
+    verbose: bool
+
+
+class _Networks:
+    """Models with their engines: each is loaded for the first image that needs it."""
+
+    def __init__(
+        self, asked: _Asked, events: JsonEvents | Terminal, held: ExitStack, keep: int = 0
+    ) -> None:
+        self._asked, self._events, self._held, self._keep = asked, events, held, keep
+        self._loaded: dict[str | None, tuple[LoadedModel, Options]] = {}
+
+    def of(self, stack: str) -> tuple[LoadedModel, Options]:
+        """The network for an image, with the options of its run; refuses those that do not fit."""
+        from cellrt.runtime.preparation import default_model
+
+        asked = self._asked
+        name = asked.model
+        if asked.engine_file is None and name is None:
+            name = default_model(stack, **asked.known)
+        if name not in self._loaded:
+            self._loaded[name] = self._load(name)
+        return self._loaded[name]
+
+    def _load(self, name: str | None) -> tuple[LoadedModel, Options]:
+        from cellrt.runtime.decoding.parameters import split_settings
+        from cellrt.runtime.decoding.registry import decoder_for
+        from cellrt.runtime.job import Options
+        from cellrt.runtime.model.file import open_model
+        from cellrt.runtime.preparation import check, load
+        from cellrt.runtime.results.save import check_extras
+
+        asked = self._asked
+        choice: EngineChoice | None = None
+        if name is None:
+            from cellrt.runtime.network.engines.tensorrt.bundle import open_bundle
+
+            assert asked.engine_file is not None
+            bundle = self._held.enter_context(open_bundle(asked.engine_file))
+            model, choice = bundle.model, bundle.choose()
+        else:
+            model = open_model(name)
+            if asked.model is None and model.card.planar:
+                self._events.note(f"one slice: the model is {model.card.name}")
+        family = decoder_for(model.card, asked.options["decoder"])
         options = Options(
-            diameter=diameter,
-            anisotropy=anisotropy,
-            intensity=intensity,
-            engine=engine,
-            precision=precision,
-            mode="exact" if exact else "fast",
-            tile=tile,
-            halo=halo,
-            decoder=decoder,
-            decoder_parameters=parameters,
-            min_confidence=min_confidence,
-            min_size=min_size,
-            max_size=max_size,
-            slices=slices,
-            stitch=stitch,
+            **asked.options, decoder_parameters=split_settings(asked.words, family.parameters)
         )
         # What can be refused is refused before a large file is read.
-        network = load(model_file, options, choice=choice)
-        decodes = check(network, options)
-        extras = [name for name, wanted in (("rois", rois), ("overlaps", overlaps)) if wanted]
-        check_extras(extras, decodes.name)
+        network = load(model, options, choice=choice, keep=self._keep)
+        check_extras(asked.extras, check(network, options).name)
+        return network, options
+
+
+def _segment_all(
+    images: list[Path], networks: _Networks, asked: _Asked, events: JsonEvents | Terminal
+) -> None:
+    """Segment one image after the other; what cannot be read or written keeps none from its turn.
+
+    Raises
+    ------
+    InputError
+        At the end, where images were left out; each has been told of by then.
+    """
+    import sys
+
+    from cellrt.cli.console import printable
+    from cellrt.errors import InputError, ResourceError, one_line
+
+    left_out = []
+    for number, image in enumerate(images, 1):
+        events.note(f"image {number} of {len(images)}: {one_line(image.name)}")
+        try:
+            _segment_one(str(image), networks, asked, events)
+        except (InputError, ResourceError) as error:
+            left_out.append(image.name)
+            print(printable(f"cellrt: {one_line(str(error))}"), file=sys.stderr)
+    if left_out:
+        raise InputError(
+            f"{len(left_out)} of {counted(len(images), 'image')} could not be segmented, as told "
+            f"above: {', '.join(left_out[:5])}{', ...' if len(left_out) > 5 else ''}"
+        )
+
+
+def _segment_one(
+    stack: str, networks: _Networks, asked: _Asked, events: JsonEvents | Terminal
+) -> None:
+    """Segment one image and write its results, or print the plan."""
+    from contextlib import ExitStack
+
+    from cellrt.compile_ahead import compile_ahead
+    from cellrt.runtime.image.reading import read
+    from cellrt.runtime.image.volume import Volume
+    from cellrt.runtime.preparation import prepare
+    from cellrt.runtime.progress import StageClock
+    from cellrt.runtime.results import table
+    from cellrt.runtime.results.preview import page
+    from cellrt.runtime.results.save import (
+        Outputs,
+        foresee_outputs_of,
+        outputs_of,
+        write_results,
+    )
+    from cellrt.runtime.run import run
+
+    clock = StageClock(events)
+    with ExitStack() as held:
+        network, options = networks.of(stack)
         outputs: list[Outputs] = []
         planned: dict[str, Path] = {}
 
         def hold_outputs(volume: Volume) -> None:
-            if dry_run:
-                found = foresee_outputs_of(volume, output, overwrite=overwrite, extras=extras)
-                planned.update(found)
+            wanted: dict[str, Any] = {"overwrite": asked.overwrite, "extras": asked.extras}
+            if asked.dry_run:
+                planned.update(foresee_outputs_of(volume, asked.output, **wanted))
                 return
-            results = outputs_of(volume, output, overwrite=overwrite, extras=extras)
-            outputs.append(held.enter_context(results))
+            outputs.append(held.enter_context(outputs_of(volume, asked.output, **wanted)))
 
         with clock.stage("read"):
-            volume = read(
-                stack,
-                axes=axes,
-                voxel_size=voxel_size,
-                channel=channel,
-                time=time,
-                series=series,
-                before_voxels=hold_outputs,
-            )
-        if not dry_run:
-            works = [table.warm_up, page.warm_up] if preview else [table.warm_up]
+            volume = read(stack, **asked.known, before_voxels=hold_outputs)
+        if not asked.dry_run:
+            works = [table.warm_up, page.warm_up] if asked.preview else [table.warm_up]
             held.enter_context(compile_ahead(*works))
         job = prepare(volume, network, options, clock)
-        if verbose:
+        if asked.verbose:
             _tell_engine(network.choice, events)
-        if dry_run:
+        if asked.dry_run:
             _print_plan(job, planned["labels"], events)
             return
         result = run(job, clock)
-        paths = write_results(result, outputs[0], clock, preview=preview)
-    _print_result(result, paths, events, quiet=quiet)
+        paths = write_results(result, outputs[0], clock, preview=asked.preview)
+    _print_result(result, paths, events, quiet=asked.quiet)
 
 
 def _print_parameters(model: ModelFile, name: str | None) -> None:

@@ -114,6 +114,7 @@ def test_images_are_told_from_results_and_sorted_as_people_do(plate):
     assert [path.name for path in images_of(plate)] == ["a2.jpg", "a10.png", "b.tif"]
     assert is_folder_of_images(plate)
     assert not is_folder_of_images(plate / "b.tif")
+    assert not any(map(is_folder_of_images, ("", " ")))
     (plate / "deeper" / "zarr.json").write_text("{}")
     assert not is_folder_of_images(plate / "deeper")
     with pytest.raises(InputError, match="cannot be read"):

@@ -132,10 +132,9 @@ def test_nothing_is_written_into_a_store(cellrt, stack, tmp_path):
     [
         ([""], 2, "names no file"),
         ([" "], 2, "names no file"),
-        (["."], 3, "is a folder"),
-        ([".."], 3, "is a folder"),
-        (["sub/"], 3, "is a folder"),
-        (["sub"], 3, "loop"),
+        ([".."], 3, "a folder without images"),
+        (["sub/"], 3, "a folder without images"),
+        (["sub"], 3, "a folder without images"),
         (["stack.tif", "-o", ""], 2, "names no file"),
         (["stack.tif", "--series", ""], 2, "series"),
         (["missing/"], 3, "does not exist"),

@@ -14,9 +14,17 @@ _RESULTS = (".labels.tif", ".preview.png", ".overlaps.tif", ".truth.tif")
 
 
 def is_folder_of_images(path: str | os.PathLike[str]) -> bool:
-    """Whether this is a folder, and no store that is an image itself."""
+    """Whether this is a folder, and no store that is an image itself.
+
+    An empty path, as of a variable that is not set, is none, although it means this folder.
+    """
     folder = Path(path)
-    return folder.is_dir() and folder.suffix.lower() != ".zarr" and not is_image_folder(folder)
+    return (
+        bool(os.fspath(path).strip())
+        and folder.is_dir()
+        and folder.suffix.lower() != ".zarr"
+        and not is_image_folder(folder)
+    )
 
 
 def images_of(folder: str | os.PathLike[str], output: str | None = None) -> list[Path]:
