@@ -34,22 +34,32 @@ def evaluate(
         ),
     ] = None,
 ) -> None:
-    """Score a label image against ground truth, cell by cell and as a whole."""
+    """Score a label image against ground truth, cell by cell and as a whole.
+
+    Channels of a TIFF are layers of cells that may overlap, as segment --overlaps and simulate
+    worms write them; scores that compare partitions of the image have no value then.
+    """
     import sys
     import warnings
 
     from cellrt.evaluation import IOU_THRESHOLDS
     from cellrt.evaluation import evaluate as score
-    from cellrt.evaluation.overlap import without_single_axes
-    from cellrt.runtime.image.reading import read_array
+    from cellrt.evaluation.overlap import as_layers, without_single_axes
+    from cellrt.runtime.image.reading import read_array_with_axes
 
-    image, true_image = without_single_axes(read_array(labels), read_array(truth))
+    (image, axes), (true_image, true_axes) = map(read_array_with_axes, (labels, truth))
+    layers = axes.startswith("C") or true_axes.startswith("C")
+    if layers:
+        image, true_image = as_layers(image, axes), as_layers(true_image, true_axes)
+    else:
+        image, true_image = without_single_axes(image, true_image)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         scores = score(
             image,
             true_image,
             ignore_unlabelled=ignore_unlabelled,
+            layers=layers,
             thresholds=threshold or IOU_THRESHOLDS,
         )
     told = [str(warning.message) for warning in caught]

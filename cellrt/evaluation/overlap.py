@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -117,6 +117,94 @@ def overlap_table(prediction: ArrayLike, truth: ArrayLike) -> OverlapTable:
         np.concatenate([part[1] for part in parts]),
         np.concatenate([part[2] for part in parts]),
     )
+
+
+def layered_overlap_table(prediction: ArrayLike, truth: ArrayLike) -> OverlapTable:
+    """Count the pixels shared by cells that may overlap, each in one of several layers.
+
+    Parameters
+    ----------
+    prediction, truth : array_like
+        Label images with one more axis in front, along which layers lie: as many as there are. Each
+        label is in one of them.
+
+    Returns
+    -------
+    OverlapTable
+        Of cells as of `overlap_table`. Background is what lies in no cell of any layer; a pixel
+        counts for every pair of cells that hold it, so the pixels do not add up to the image.
+
+    Raises
+    ------
+    InputError
+        As `overlap_table`, for the shapes without layers, or a label in two of them.
+
+    Examples
+    --------
+    >>> table = layered_overlap_table([[1, 1, 1, 0]], [[7, 7, 0, 0], [0, 8, 8, 8]])
+    >>> table.pair_voxels[table.prediction_ids[table.pair_prediction] == 1].tolist()
+    [2, 2]
+    """
+    layers, true_layers = np.asarray(prediction), np.asarray(truth)
+    if layers.shape[1:] != true_layers.shape[1:] or layers.ndim < 2:
+        raise InputError(
+            f"prediction has layers of shape {layers.shape[1:]} and truth {true_layers.shape[1:]}; "
+            "both must be of the same grid: crop or resample one of them (nearest neighbour)"
+        )
+    first, second = _distinct(layers, "prediction"), _distinct(true_layers, "truth")
+    covered, true_covered = (np.any(every, axis=0) for every in (first, second))
+    none = np.zeros(covered.size, np.uint8)
+    parts = [_counts_where((a > 0) & (b > 0), a, b) for a in first for b in second]
+    parts += [_counts_where((a > 0) & ~true_covered, a, none) for a in first]
+    parts += [_counts_where((b > 0) & ~covered, none, b) for b in second]
+    parts.append(_counts_where(~covered & ~true_covered, none, none))
+    table = _table(*(np.concatenate([part[i] for part in parts]) for i in range(3)))
+    return replace(
+        table,
+        prediction_voxels=_sizes(layers, table.prediction_ids),
+        truth_voxels=_sizes(true_layers, table.truth_ids),
+    )
+
+
+def _counts_where(
+    chosen: NDArray[np.bool_], prediction: NDArray[Any], truth: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
+    """Count pairs in the chosen pixels of two flat images."""
+    if not chosen.any():
+        nothing = np.zeros(0, np.int64)
+        return nothing, nothing, nothing
+    return _count_runs(prediction[chosen], truth[chosen])
+
+
+def _distinct(layers: NDArray[Any], name: str) -> list[NDArray[Any]]:
+    """Flat layers of labels; refuses a label in two of them, as channels of other things have."""
+    flat = [_labels(layer, name) for layer in layers]
+    found, counts = np.unique(
+        np.concatenate([np.unique(layer) for layer in flat]), return_counts=True
+    )
+    twice = (counts > 1) & (found != 0)
+    if twice.any():
+        raise InputError(
+            f"{name} has the label {found[twice][0]} in {counts[twice][0]} channels; expected "
+            "layers of cells that overlap, each label in one: save a single channel to score it"
+        )
+    return flat
+
+
+def _sizes(layers: NDArray[Any], ids: NDArray[Any]) -> NDArray[np.int64]:
+    """Pixels of each label, whatever else lies there."""
+    found, counts = np.unique(layers, return_counts=True)
+    sizes = np.zeros(ids.size, np.int64)
+    known = np.isin(ids, found)
+    sizes[known] = counts[np.searchsorted(found, ids[known])]
+    return sizes
+
+
+def as_layers(image: NDArray[Any], axes: str) -> NDArray[Any]:
+    """Give a label image that has no channels one layer, and drop its other axes of length 1."""
+    if axes.startswith("C"):
+        return image.reshape(len(image), *(n for n in image.shape[1:] if n > 1))
+    return image.squeeze()[np.newaxis]
 
 
 def without_single_axes(first: NDArray[Any], second: NDArray[Any]) -> tuple[Any, Any]:

@@ -62,7 +62,7 @@ def print_scores(scores: Scores, *, title: str = "", file: TextIO | None = None)
         value = getattr(scores, name)
         whole.add_row(
             heading,
-            str(value) if isinstance(value, int) else f"{value:.3f}",
+            f"{value:.3f}" if isinstance(value, float) else "-" if value is None else str(value),
             "0" if name in _ERRORS else "1",
             DEFINITIONS[name].meaning,
         )

@@ -15,7 +15,7 @@ from cellrt.evaluation.cells import best_dice, best_matches, cell_overlaps, seg_
 from cellrt.evaluation.definitions import DEFINITIONS
 from cellrt.evaluation.doubts import doubt_labels
 from cellrt.evaluation.matching import ThresholdScores, score_matching
-from cellrt.evaluation.overlap import OverlapTable, overlap_table
+from cellrt.evaluation.overlap import OverlapTable, layered_overlap_table, overlap_table
 from cellrt.evaluation.partition import adapted_rand_error, variation_of_information
 
 IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
@@ -51,11 +51,12 @@ class Scores:
         Symmetric best Dice and the two means it is the smaller one of.
     count_difference : int
         |DiC|, absolute difference in the number of cells; 0 is perfect.
-    adapted_rand_error : float
-        0 is perfect.
-    rand_precision, rand_recall : float
+    adapted_rand_error : float or None
+        0 is perfect. This and the next four compare partitions of the image, which cells that
+        overlap are not: None there.
+    rand_precision, rand_recall : float or None
         Parts of the adapted Rand error.
-    variation_of_information_split, variation_of_information_merge : float
+    variation_of_information_split, variation_of_information_merge : float or None
         In bits, 0 is perfect, without an upper bound.
     coco_average_precision : float
         Mean over IoU 0.5 to 0.95, whatever thresholds were asked for.
@@ -81,11 +82,11 @@ class Scores:
     best_dice_prediction: float
     best_dice_truth: float
     count_difference: int
-    adapted_rand_error: float
-    rand_precision: float
-    rand_recall: float
-    variation_of_information_split: float
-    variation_of_information_merge: float
+    adapted_rand_error: float | None
+    rand_precision: float | None
+    rand_recall: float | None
+    variation_of_information_split: float | None
+    variation_of_information_merge: float | None
     coco_average_precision: float
     mean_average_precision: float
     matching: tuple[ThresholdScores, ...]
@@ -124,6 +125,7 @@ def evaluate(
     truth: ArrayLike,
     *,
     ignore_unlabelled: bool = False,
+    layers: bool = False,
     thresholds: Sequence[float] = IOU_THRESHOLDS,
 ) -> Scores:
     """Score a label image against its ground truth.
@@ -141,6 +143,9 @@ def evaluate(
         counts or best-Dice means, and the partition scores (Rand, information) take in labelled
         voxels only. Cells are never clipped: a prediction that spills out of a true cell still
         pays for it. The result names the option.
+    layers : bool
+        Whether cells may overlap: the first axis of both then holds layers, as many in each as
+        there are, of cells that do not. Scores of partitions are not computed.
     thresholds : sequence of float
         IoU thresholds of the one-to-one matching, each above 0 and at most 1.
 
@@ -168,18 +173,19 @@ def evaluate(
     (1.0, 0.5, 1.0)
     """
     levels = _checked(thresholds)
-    table = overlap_table(prediction, truth)
+    table = (layered_overlap_table if layers else overlap_table)(prediction, truth)
     for image, name in ((prediction, "prediction"), (truth, "truth")):
         doubt = doubt_labels(image, name)
         if doubt is not None:
             warnings.warn(doubt, CellrtWarning, stacklevel=2)
-    return score_table(table, ignore_unlabelled=ignore_unlabelled, thresholds=levels)
+    return score_table(table, ignore_unlabelled=ignore_unlabelled, layers=layers, thresholds=levels)
 
 
 def score_table(
     table: OverlapTable,
     *,
     ignore_unlabelled: bool = False,
+    layers: bool = False,
     thresholds: Sequence[float] = IOU_THRESHOLDS,
 ) -> Scores:
     """Compute all scores from an overlap table; see `evaluate`."""
@@ -200,8 +206,8 @@ def score_table(
         for level in {*thresholds, *IOU_THRESHOLDS}
     }
     partition_table = table.labelled_only() if ignore_unlabelled else table
-    rand = adapted_rand_error(partition_table)
-    information = variation_of_information(partition_table)
+    rand = None if layers else adapted_rand_error(partition_table)
+    information = None if layers else variation_of_information(partition_table)
     best_prediction, best_truth = mean(predicted_best[counted]), mean(true_best)
     return Scores(
         ignore_unlabelled=ignore_unlabelled,
@@ -220,11 +226,11 @@ def score_table(
         best_dice_prediction=best_prediction,
         best_dice_truth=best_truth,
         count_difference=abs(predicted - true),
-        adapted_rand_error=rand.error,
-        rand_precision=rand.precision,
-        rand_recall=rand.recall,
-        variation_of_information_split=information.split,
-        variation_of_information_merge=information.merge,
+        adapted_rand_error=rand and rand.error,
+        rand_precision=rand and rand.precision,
+        rand_recall=rand and rand.recall,
+        variation_of_information_split=information and information.split,
+        variation_of_information_merge=information and information.merge,
         coco_average_precision=_mean([rows[t].coco_average_precision for t in IOU_THRESHOLDS]),
         mean_average_precision=_mean([rows[t].average_precision for t in thresholds]),
         matching=tuple(rows[level] for level in thresholds),

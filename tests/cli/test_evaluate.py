@@ -163,3 +163,31 @@ def test_an_image_in_the_place_of_labels_is_a_warning(cellrt, tmp_path, files, g
     assert len(json.loads(done.out)["warnings"]) == 1
     done = cellrt("evaluate", *files)
     assert done.err == ""
+
+
+def test_channels_are_layers_of_cells_that_overlap(tmp_path):
+    from cellrt.simulation import simulate_worms
+    from cellrt.simulation.files import save_stack
+
+    stack = simulate_worms((128, 144), seed=1)
+    truth = str(save_stack(stack, tmp_path, "w")["truth"])
+    same = json.loads(run(truth, truth, "--json").stdout)
+    assert same["coco_average_precision"] == 1
+    assert same["symmetric_best_dice"] == 1
+    assert same["true_cells"] == same["predicted_cells"] == stack.cell_count
+    assert same["adapted_rand_error"] is None
+    # A label image without overlaps loses what others cover.
+    tifffile.imwrite(tmp_path / "flat.tif", stack.labels.astype(np.uint16))
+    for words in ((str(tmp_path / "flat.tif"), truth), (truth, str(tmp_path / "flat.tif"))):
+        flat = json.loads(run(*words, "--json").stdout)
+        assert flat["count_difference"] == 0
+        assert 0.7 < flat["mean_jaccard"] < 1
+    assert "VOI split" in run(truth, truth).stdout
+    # Channels of different things, each with its own cells from 1, are no layers.
+    two = np.stack([stack.labels[0], stack.labels[0]]).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "two.tif", two, imagej=True, metadata={"axes": "CYX"})
+    with pytest.raises(InputError, match="label 1 in 2 channels"):
+        run(str(tmp_path / "two.tif"), truth)
+    tifffile.imwrite(tmp_path / "other.tif", np.zeros((9, 9), np.uint16))
+    with pytest.raises(InputError, match="same grid"):
+        run(str(tmp_path / "other.tif"), truth)

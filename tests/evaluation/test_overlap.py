@@ -117,3 +117,39 @@ def test_images_without_voxels():
 def test_what_is_no_label_image_is_refused(prediction, message):
     with pytest.raises(InputError, match=message):
         overlap_table(prediction, np.zeros(3, int))
+
+
+def test_layers_count_whole_cells_wherever_they_lie():
+    from cellrt.evaluation.overlap import layered_overlap_table
+    from cellrt.simulation import simulate_worms
+
+    truth = simulate_worms((128, 128), seed=2).layers
+    assert len(truth) > 1
+    shuffled = truth[::-1]
+    table = layered_overlap_table(shuffled, truth)
+    masks = {k: (truth == k).any(axis=0) for k in range(1, truth.max() + 1)}
+    sizes = dict(zip(table.truth_ids.tolist(), table.truth_voxels.tolist(), strict=True))
+    pairs = {
+        (int(table.prediction_ids[i]), int(table.truth_ids[j])): int(n)
+        for i, j, n in zip(table.pair_prediction, table.pair_truth, table.pair_voxels, strict=True)
+    }
+    for a, first in masks.items():
+        assert sizes[a] == first.sum()
+        for b, second in masks.items():
+            assert pairs.get((a, b), 0) == (first & second).sum()
+    assert pairs[0, 0] == (truth == 0).all(axis=0).sum()
+
+
+def test_one_layer_is_an_ordinary_image():
+    from dataclasses import fields
+
+    from cellrt.evaluation.overlap import layered_overlap_table
+
+    rng = np.random.default_rng(0)
+    prediction, truth = rng.integers(0, 4, (2, 9, 10))
+    layered, plain = (
+        layered_overlap_table(prediction[None], truth[None]),
+        overlap_table(prediction, truth),
+    )
+    for field in fields(plain):
+        np.testing.assert_array_equal(getattr(layered, field.name), getattr(plain, field.name))

@@ -14,7 +14,7 @@ from cellrt.errors import InputError, UsageError
 from cellrt.runtime.image.choices import refuse_no_number
 from cellrt.runtime.image.file_sources import read_stored
 from cellrt.runtime.image.formats import locate, memory_for
-from cellrt.runtime.image.source import Unread
+from cellrt.runtime.image.source import StoredArray, Unread
 from cellrt.runtime.image.volume import Volume, describe, read_voxels, volume_from_array
 from cellrt.runtime.image.voxel_size import check_voxel_size
 
@@ -190,8 +190,17 @@ def read_array(address: str | os.PathLike[str]) -> NDArray[Any]:
     InputError, ResourceError
         As `read_volume`, without what concerns the meaning of axes.
     """
+    return read_array_with_axes(address)[0]
+
+
+def read_array_with_axes(address: str | os.PathLike[str]) -> tuple[NDArray[Any], str]:
+    """As `read_array`, with the axes that the file names, one letter each; empty without."""
     path, inside, file_format = locate(address)
-    array = file_format.read(path, inside).array
+    stored = file_format.read(path, inside)
+    return _whole(stored.array, path), stored.axes or ""
+
+
+def _whole(array: StoredArray, path: Path) -> NDArray[Any]:
     if isinstance(array, Unread):
         with memory_for(path):
             return array.load()
