@@ -137,6 +137,11 @@ def _checked_tile(model: ModelFile, tile: tuple[int, int, int] | None) -> tuple[
     """The tile to build for, refused where the network cannot take it."""
     from cellrt.errors import UsageError
 
+    if model.card.views:
+        raise UsageError(
+            f"an engine takes tiles of one shape, and the planes of {model.card.name} have three; "
+            "expected a --model of whole stacks or of single slices"
+        )
     if tile is None:
         return model.card.tile
     multiples = model.card.multiples

@@ -21,9 +21,9 @@ def models(
     import dataclasses
     import json as json_text
 
-    from cellrt.runtime.model.file import bundled_models, open_model
+    from cellrt.runtime.model.file import bundled_names, open_model
 
-    files = [open_model(name)] if name else [open_model(n) for n in bundled_models()]
+    files = [open_model(name)] if name else [open_model(n) for n in bundled_names()]
     if json:
         cards = [dataclasses.asdict(file.card) | {"files": _files(file)} for file in files]
         print(json_text.dumps(cards[0] if name else cards, indent=1, sort_keys=True))

@@ -134,6 +134,13 @@ def segment(
             "0.25.",
         ),
     ] = None,
+    views: Annotated[
+        bool,
+        typer.Option(
+            "--views",
+            help="Show a model of single slices the stack's planes along all three axes.",
+        ),
+    ] = False,
     exact: Annotated[
         bool, typer.Option("--exact", help="Trace every voxel on its own: slower, for comparison.")
     ] = False,
@@ -203,6 +210,7 @@ def segment(
     asked = _Asked(
         model=model,
         engine_file=engine_file,
+        views=views,
         words=words,
         known={
             "axes": axes,
@@ -252,6 +260,7 @@ class _Asked:
 
     model: str | None
     engine_file: str | None
+    views: bool
     words: list[str]
     known: dict[str, Any]
     options: dict[str, Any]
@@ -305,6 +314,8 @@ class _Networks:
             model = open_model(name)
             if asked.model is None and model.card.planar:
                 self._events.note(f"one slice: the model is {model.card.name}")
+        if asked.views:
+            model = model.in_views()
         family = decoder_for(model.card, asked.options["decoder"])
         options = Options(
             **asked.options, decoder_parameters=split_settings(asked.words, family.parameters)
@@ -468,6 +479,9 @@ def _print_plan(job: Job, labels: Path, events: JsonEvents | Terminal) -> None:
         "time": f"about {seconds:.0f} s",
         "results": f"{one_line(str(labels))} and beside it",
     }
+    if job.view_weights is not None:
+        shown = (f"{name} {weight:.3g}" for name, weight in job.view_weights.items())
+        plan["views"] = f"planes along all three axes, with weights {', '.join(shown)}"
     if isinstance(events, JsonEvents):
         events.emit("plan", seconds=seconds, memory_bytes=job.plan.memory_bytes, **plan)
         return

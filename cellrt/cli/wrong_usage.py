@@ -24,7 +24,9 @@ _ONE_STACK = _NOT_NEEDED.format(
 _ELSEWHERE = {
     "pretrained_model": "is --model here; `cellrt models` lists those there are",
     "model_type": "is --model here; `cellrt models` lists those there are",
-    "do_3d": _NOT_NEEDED.format("stacks are always segmented in 3D"),
+    "do_3d": _NOT_NEEDED.format(
+        "stacks are segmented in 3D, by a model of single slices with --views"
+    ),
     "stitch_threshold": "is --slices --stitch 0.25 here, for models of single slices; others find "
     "cells in 3D",
     "flow_threshold": "is --param max_flow_error=0.4 here, of the decoder flows",
@@ -179,7 +181,7 @@ def unknown_option(name: str, known: Iterable[str]) -> str:
     >>> unknown_option("--dry_run", ["--dry-run", "--diameter"])
     'there is no option --dry_run; did you mean --dry-run?'
     >>> unknown_option("--do_3D", ["--diameter", "--model"])
-    '--do_3D is not needed: stacks are always segmented in 3D'
+    '--do_3D is not needed: stacks are segmented in 3D, by a model of single slices with --views'
     """
     options = {option for option in known if option.startswith("--")}
     hyphens = name.lower().replace("_", "-")

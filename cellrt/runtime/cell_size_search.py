@@ -345,7 +345,10 @@ def _probe(
 
 
 def _probe_shape(card: ModelCard) -> Shape:
-    return PLANAR_PROBE if card.planar else PROBE
+    if card.planar:
+        return PLANAR_PROBE
+    z, y, x = (math.ceil(edge / card.multiple) * card.multiple for edge in PROBE)
+    return z, y, x
 
 
 def _is_constant(image: MendedImage, card: ModelCard) -> bool:

@@ -17,6 +17,7 @@ from cellrt.runtime.grid.model_image import Scale
 from cellrt.runtime.grid.scale import CellScale
 from cellrt.runtime.image.volume import Volume
 from cellrt.runtime.network.loaded import LoadedModel
+from cellrt.runtime.network.views import NAMES, view_weights
 from cellrt.runtime.plan import Plan
 
 
@@ -180,3 +181,11 @@ class Job:
     intensity: Scale
     findings: Findings
     warnings: tuple[str, ...] = ()
+
+    @property
+    def view_weights(self) -> dict[str, float] | None:
+        """How much each view of the stack counts; None where the model has none."""
+        if not self.network.model.card.views:
+            return None
+        shapes = zip(self.plan.grid.shape, self.image.shape, strict=True)
+        return dict(zip(NAMES, view_weights([ours / its for ours, its in shapes]), strict=True))

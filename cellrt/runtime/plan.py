@@ -15,6 +15,7 @@ from cellrt.runtime.network.engines.speed import probe_tile, session_speed
 from cellrt.runtime.network.loaded import LoadedModel
 from cellrt.runtime.network.merge import merge_values
 from cellrt.runtime.network.tiles import TileGrid, largest_halo, plan_tiles
+from cellrt.runtime.network.views import VIEWS, VOXELS_AT_ONCE
 
 # Measured with the bundled networks in OpenVINO: interpreter, libraries and compiled kernels.
 BASE_BYTES = 330_000_000
@@ -23,6 +24,8 @@ BASE_BYTES = 330_000_000
 MEASURED_CHANNELS = 4
 COPIES_OF_FIELDS = 3
 LABEL_BYTES_PER_VOXEL = 4
+# Of views, four fields of a tile that are put together, two that wait, and the image of the next.
+VIEWS_BYTES_PER_VOXEL = 3 * 16 + 4
 # A GPU's work takes of the host what its libraries and pieces on their way take, and the tiles that
 # wait for it: of two batches, float32.
 DEVICE_HOST_BYTES = 600_000_000
@@ -193,7 +196,10 @@ def _working_bytes(
     if on_host:
         merged = len(card.outputs[0].channels[decoder.merged])
         network += 4 * merged * sum(merge_values(grid.outputs))
-        network += (card.activation_bytes + ENGINE_BYTES_PER_VOXEL) * tile_voxels
+        # All views are loaded, for a few planes each, and put together beside what comes next.
+        alive = min(VOXELS_AT_ONCE, tile_voxels) * len(VIEWS) if card.views else tile_voxels
+        network += (card.activation_bytes + ENGINE_BYTES_PER_VOXEL) * alive
+        network += VIEWS_BYTES_PER_VOXEL * tile_voxels if card.views else 0
         values = len(card.outputs[0].channels) * math.prod(grid.outputs.tile)
         network += COPIES_OF_FIELDS * 4 * max(0, values - MEASURED_CHANNELS * tile_voxels)
     else:

@@ -115,6 +115,11 @@ def prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stage
 def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: StageClock) -> Job:
     card = network.model.card
     decoder = check(network, options)
+    if volume.is_2d and card.views:
+        raise InputError(
+            f"the image has one slice and model {card.name!r} looks at stacks from three sides; "
+            "give a z-stack, or the --model of single slices that it is made of"
+        )
     if volume.is_2d and not card.two_dimensional:
         raise InputError(
             f"the image has one slice and model {card.name!r} needs a stack: it was not trained "
@@ -123,8 +128,8 @@ def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stag
     if card.planar and not volume.is_2d and not options.slices:
         raise InputError(
             f"the image has {volume.shape[0]} slices and model {card.name!r} looks at single "
-            "ones: give --slices for the cells of each, with --stitch 0.25 to join those that "
-            "overlap, or another --model for stacks"
+            "ones: give --views for cells seen from three sides, --slices for those of each slice, "
+            "with --stitch 0.25 to join what overlaps, or another --model for stacks"
         )
     if volume.is_2d and options.min_confidence is not None:
         raise UsageError("--min-confidence cannot be asked for of one slice; it is known in stacks")

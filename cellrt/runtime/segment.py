@@ -34,6 +34,9 @@ class Segmenter:
     engine, precision, mode, tile, halo, decoder, decoder_parameters, min_confidence,
     min_size, max_size, slices, stitch
         See :class:`cellrt.runtime.job.Options`.
+    views : bool
+        Show a model of single slices the stack's planes along all three axes, as
+        ``"nuclei-cellpose2d"`` does.
     progress : bool or Progress
         True shows a bar on standard error; an object receives stages, progress and notes.
 
@@ -67,6 +70,7 @@ class Segmenter:
         max_size: float | None = None,
         slices: bool = False,
         stitch: float | None = None,
+        views: bool = False,
         progress: bool | Progress = False,
     ) -> None:
         self.options = Options(
@@ -84,6 +88,8 @@ class Segmenter:
             stitch=stitch,
         )
         opened = model if isinstance(model, ModelFile) else open_model(model)
+        if views:
+            opened = opened.in_views()
         self.network = preparation.load(opened, self.options, keep=_SESSIONS)
         preparation.check(self.network, self.options)
         self._progress = progress
@@ -216,6 +222,7 @@ def segment(
     max_size: float | None = None,
     slices: bool = False,
     stitch: float | None = None,
+    views: bool = False,
     progress: bool | Progress = False,
 ) -> Segmentation:
     """Segment the cells of a stack.
@@ -250,6 +257,9 @@ def segment(
     engine, precision, mode, tile, halo, decoder, decoder_parameters, min_confidence,
     min_size, max_size, slices, stitch
         See :class:`cellrt.runtime.job.Options`.
+    views : bool
+        Show a model of single slices the stack's planes along all three axes, as
+        ``"nuclei-cellpose2d"`` does.
     progress : bool or Progress
         True shows a bar on standard error; an object receives stages, progress and notes.
 
@@ -298,6 +308,7 @@ def segment(
         max_size=max_size,
         slices=slices,
         stitch=stitch,
+        views=views,
         progress=progress,
     )
     segmenter.network.keep = 0

@@ -28,7 +28,7 @@ def test_json_is_the_card_itself(cellrt):
 
 
 def test_a_file_in_another_precision_is_no_model_of_its_own(cellrt):
-    assert len(json.loads(cellrt("models", "--json").out)) == 3
+    assert len(json.loads(cellrt("models", "--json").out)) == 5
     assert cellrt("models", "nuclei.fp16").code == 3
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +14,15 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("lightning", reason="lightning is not installed")
 
 from cellrt.cli.main import _run  # noqa: E402
-from cellrt.errors import InputError, UsageError  # noqa: E402
+from cellrt.errors import EngineError, InputError, UsageError  # noqa: E402
+from cellrt.evaluation.scores import evaluate  # noqa: E402
 from cellrt.export.checkpoint import export  # noqa: E402
 from cellrt.models.cellpose2d.network import Cellpose2D  # noqa: E402
 from cellrt.runtime.model import file  # noqa: E402
 from cellrt.runtime.model.file import ZOO  # noqa: E402
-from cellrt.runtime.segment import segment  # noqa: E402
+from cellrt.runtime.network.engines.base import EngineSpec  # noqa: E402
+from cellrt.runtime.network.engines.choice import EngineChoice  # noqa: E402
+from cellrt.runtime.segment import Segmenter, segment  # noqa: E402
 from cellrt.training.checkpoint import load_checkpoint  # noqa: E402
 from cellrt.training.data.patches import PatchDataset  # noqa: E402
 from cellrt.training.data.stacks import load_training_stacks, load_validation_stacks  # noqa: E402
@@ -192,6 +197,107 @@ def test_slices_of_a_stack_are_taken_one_by_one_and_joined_on_request(exported) 
         segment(stack, "nuclei", diameter=12, slices=True)
     with pytest.raises(UsageError, match="single slices"):
         segment(stack, exported.path, diameter=12, stitch=0.5)
+
+
+def balls(shape=(64, 64, 64), z_step=1, diameter=12):
+    """Cells in a stack whose slices are `z_step` pixels apart, and their labels."""
+    z, y, x = np.indices(shape)
+    labels = np.zeros(shape, np.int32)
+    for number, (cz, cy, cx) in enumerate(np.ndindex(*(n // 19 for n in shape)), 1):
+        middle = (10 + 19 * cz, 10 + 19 * cy, 10 + 19 * cx)
+        far = (z - middle[0]) ** 2 + (y - middle[1]) ** 2 + (x - middle[2]) ** 2
+        labels[far <= (diameter / 2) ** 2] = number
+    labels = labels[::z_step]
+    noise = np.random.default_rng(0).normal(0, 5, labels.shape)
+    return np.clip(100 + 300 * (labels > 0) + noise, 0, None).astype(np.uint16), labels
+
+
+@pytest.mark.parametrize("z_step", [1, 3])
+def test_views_of_a_stack_give_whole_cells(exported, z_step: int) -> None:
+    image, truth = balls(z_step=z_step)
+    found = segment(image, exported.path, diameter=12, voxel_size=(z_step, 1, 1), views=True)
+    assert evaluate(found.labels, truth).at(0.5).average_precision > 0.8
+    assert "volume_um3" in found.table.columns
+    model = found.record["model"]
+    assert (model["name"], model["file"]) == ("discs-cellpose2d", "discs.onnx")
+    assert model["views"] == pytest.approx({"yx": 1, "zx": 1 / z_step, "zy": 1 / z_step}, rel=0.1)
+    tiled = segment(
+        image,
+        exported.path,
+        diameter=12,
+        anisotropy=z_step,
+        views=True,
+        tile=(48, 48, 64),
+        engine="onnxruntime",
+    )
+    assert tiled.record["tiles"]["count"] > 1
+    assert evaluate(tiled.labels, found.labels).at(0.7).average_precision > 0.8
+    # A size that nobody gave is found with views, too.
+    unknown = segment(image, exported.path, anisotropy=z_step, views=True)
+    assert unknown.record["scale"]["diameter_pixels"] == pytest.approx(12, rel=0.3)
+
+
+def test_views_are_decoded_again_without_the_network(exported) -> None:
+    image, _ = balls()
+    segmenter = Segmenter(exported.path, views=True)
+    fields = segmenter.predict(image, diameter=12)
+    first = segmenter.decode(fields)
+    assert first.record["model"]["views"] is not None
+    again = segmenter.decode(fields, {"radius_range": (20.0, 100.0)})
+    assert len(first.table) > 0 == len(again.table)
+
+
+def test_views_are_of_stacks_and_of_planar_networks(exported, tmp_path: Path) -> None:
+    image, _ = discs()
+    with pytest.raises(InputError, match="one slice and model 'discs-cellpose2d' looks at stacks"):
+        segment(image, exported.path, diameter=12, views=True)
+    with pytest.raises(UsageError, match="views cannot be asked for: model 'nuclei'"):
+        segment(np.zeros((8, 32, 32)), "nuclei", views=True)
+    stack = np.repeat(image[None], 4, 0)
+    with pytest.raises(UsageError, match="slices cannot be asked for: model 'discs-cellpose2d'"):
+        segment(stack, exported.path, diameter=12, views=True, slices=True)
+    # Engines that are built for one shape say why they are not taken.
+    spec = EngineSpec("one-shape", "no.module", needs="nvidia", fixed_tile=True)
+    viewed = exported.in_views()
+    with pytest.raises(EngineError, match="one-shape takes tiles of one shape"):
+        EngineChoice(spec, "", False).refuse(viewed, None, "auto")
+    assert viewed.in_views() is viewed
+
+
+def test_the_bundled_network_serves_stacks_under_another_name(
+    exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    zoo = tmp_path / "zoo"
+    zoo.mkdir()
+    (zoo / "nuclei.onnx").symlink_to(ZOO / "nuclei.onnx")
+    monkeypatch.setattr(file, "ZOO", zoo)
+    stack = tmp_path / "stack.tif"
+    image, truth = balls()
+    tifffile.imwrite(stack, image)
+    asked = ["segment", str(stack), "--model", "nuclei-cellpose2d", "--diameter", "12"]
+    assert _run(asked, debug=False) == 3
+    assert "no model 'nuclei-cellpose2d'" in capfd.readouterr().err
+    # In the zoo file and card have one name.
+    shutil.copy(exported.path, zoo / "nuclei2d.onnx")
+    named = replace(exported.card, name="nuclei2d")
+    monkeypatch.setattr(file.ModelCard, "from_json", lambda text, origin: named)
+    assert _run([*asked, "--anisotropy", "1", "--dry-run"], debug=False) == 0
+    told = capfd.readouterr().out
+    assert "nuclei-cellpose2d (nuclei2d.onnx)" in told
+    assert "weights yx 1, zx 1, zy 1" in told
+    assert _run([*asked, "--anisotropy", "1"], debug=False) == 0
+    labels = tmp_path / "stack.labels.tif"
+    assert evaluate(tifffile.imread(labels), truth).at(0.5).average_precision > 0.8
+    assert (tmp_path / "stack.preview.png").is_file()
+    assert len((tmp_path / "stack.cells.csv").read_text().splitlines()) > 20
+    assert _run(["evaluate", str(labels), str(labels)], debug=False) == 0
+    assert _run(["models"], debug=False) == 0
+    assert "nuclei-cellpose2d" in capfd.readouterr().out
+    # Files of another name are seen from three sides on request.
+    own = ["segment", str(stack), "--model", str(exported.path), "--views", "--overwrite"]
+    assert _run([*own, "--diameter", "12"], debug=False) == 0
+    assert _run(own[:4], debug=False) == 3
+    assert "--views" in capfd.readouterr().err
 
 
 def test_a_patch_of_several_planes_is_refused(tmp_path: Path) -> None:

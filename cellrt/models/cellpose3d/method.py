@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cellrt.models.cellpose3d.tables import Cellpose3DLoss, Cellpose3DModel, Cellpose3DTargets
 from cellrt.models.ground_truth import without_margin
-from cellrt.runtime.decoding.flows.decoder import FLOW_OUTPUTS
+from cellrt.runtime.model.card import FLOW_OUTPUTS
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -55,6 +55,12 @@ class ModelImage:
         return z, y, x
 
     @property
+    def enlarged(self) -> tuple[float, float, float]:
+        """Voxels of the model's grid per voxel of the image, along (z, y, x)."""
+        z, y, x = (mine / n for mine, n in zip(self.shape, self.source.shape, strict=True))
+        return z, y, x
+
+    @property
     def is_constant(self) -> bool:
         """Whether there is nothing to see."""
         return self.source.defects.constant or (

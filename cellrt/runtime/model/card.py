@@ -22,6 +22,8 @@ INPUT, OUTPUT, TURNS = "image", "fields", "turns"
 where a network has to know where a tile lies; see :mod:`cellrt.runtime.model.guides`."""
 LOCAL_BRIGHTNESS_VERSION = 1
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+FLOW_OUTPUTS = ("flow_z", "flow_y", "flow_x", "foreground")
+"""Fields of networks that predict flows."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,8 @@ class ModelCard:
     planar : bool
         The network looks at each plane by itself: multiple, receptive field, halo and blend hold
         along y and x only.
+    views : bool
+        The network looks at planes, and is asked about those along all three axes of a stack.
     multiple : int
         Tile edges and tile positions are multiples of this many voxels (total stride).
     output_stride : int
@@ -216,6 +220,7 @@ class ModelCard:
     two_dimensional: bool = False
     normalisation: Normalisation | LocalBrightness = field(default_factory=Normalisation)
     planar: bool = False
+    views: bool = False
     multiple: int = 8
     output_stride: int = 1
     receptive_field_radius: int = 44
@@ -359,6 +364,8 @@ def _check(card: ModelCard) -> None:
     )
     need(card.two_dimensional or not card.planar, "planar needs two_dimensional")
     need(card.output_stride == 1 or not card.planar, "planar needs an output_stride of 1")
+    need(not (card.views and card.planar), "views are of whole stacks and exclude planar")
+    need(not card.views or card.outputs[0].channels == FLOW_OUTPUTS, "views need flows")
     need(card.activation_bytes >= 4, "activation_bytes must be at least 4")
     need(card.halo >= 0 and card.blend >= 0, "halo and blend must not be negative")
     need(len(card.outputs) >= 1, "outputs is empty")

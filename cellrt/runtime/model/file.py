@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from cellrt.errors import InputError
+from cellrt.errors import InputError, UsageError
 from cellrt.files import refuse_special
-from cellrt.runtime.model.card import METADATA_KEY, PRECISIONS, ModelCard
+from cellrt.runtime.model.card import FLOW_OUTPUTS, METADATA_KEY, PRECISIONS, ModelCard
 from cellrt.runtime.model.onnx_metadata import read_metadata
 
 ZOO = Path(__file__).resolve().parents[2] / "zoo"
@@ -17,6 +17,8 @@ ZOO = Path(__file__).resolve().parents[2] / "zoo"
 DEFAULT = "nuclei"
 DEFAULT_2D = "nuclei2d"
 """Of images of one slice, as soon as it is bundled."""
+VIEWS_2D = "nuclei-cellpose2d"
+"""The same network for stacks, see `ModelFile.in_views`."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class ModelFile:
     @property
     def is_bundled(self) -> bool:
         """Whether it ships with cellrt."""
-        return bundled_models().get(self.card.name) == self.path
+        return self.path in bundled_models().values()
 
     def variant_path(self, precision: str) -> Path:
         """Where the same model in another precision is, if it is anywhere: beside this file."""
@@ -66,17 +68,54 @@ class ModelFile:
                 f"{path.name} is not the {precision} file of {self.path.name} as it is now; run "
                 f"`cellrt export {self.path} --precision {precision} --overwrite`, or remove it"
             )
-        return found
+        return found.in_views() if self.card.views else found
 
     def variants(self) -> list[ModelFile]:
         """The same model in other precisions, as far as there are files beside this one."""
         found = (self.variant(name) for name in PRECISIONS if name != self.card.precision)
         return [file for file in found if file is not None]
 
+    def in_views(self) -> ModelFile:
+        """The same network as a model of stacks, which it sees in planes along all three axes.
+
+        Its own scores and its confidence are of single slices, and nobody's then.
+
+        Raises
+        ------
+        UsageError
+            The network does not look at single planes, or says nothing of flow in them.
+        """
+        card = self.card
+        if card.views:
+            return self
+        if not card.planar or card.outputs[0].channels != FLOW_OUTPUTS:
+            raise UsageError(
+                f"--views cannot be asked for: model {card.name!r} is none of single slices with "
+                "flows; leave it out, or give a --model that `cellrt train` made with the method "
+                "cellpose2d"
+            )
+        of_stacks = replace(
+            card,
+            name=f"{card.name.removesuffix('2d')}-cellpose2d",
+            summary=f"Stacks, of which {card.name} sees planes along all three axes",
+            planar=False,
+            two_dimensional=False,
+            views=True,
+            confidence=None,
+            scores=(),
+        )
+        return ModelFile(self.path, of_stacks)
+
 
 def bundled_models() -> dict[str, Path]:
     """Names and paths of the models that ship with cellrt, in fp32."""
     return {path.stem: path for path in sorted(ZOO.glob("*.onnx")) if "." not in path.stem}
+
+
+def bundled_names() -> list[str]:
+    """Names under which models ship with cellrt; two may share one file."""
+    found = bundled_models()
+    return [*found, VIEWS_2D] if DEFAULT_2D in found else list(found)
 
 
 def open_model(name_or_path: str | Path) -> ModelFile:
@@ -94,6 +133,8 @@ def open_model(name_or_path: str | Path) -> ModelFile:
         version cannot read.
     """
     bundled = bundled_models()
+    if str(name_or_path) == VIEWS_2D and DEFAULT_2D in bundled:
+        return open_model(DEFAULT_2D).in_views()
     if str(name_or_path) in bundled:
         path = bundled[str(name_or_path)]
     else:
@@ -101,8 +142,9 @@ def open_model(name_or_path: str | Path) -> ModelFile:
         refuse_special(path, "give an .onnx file")
         if not path.is_file():
             raise InputError(
-                f"no model {str(name_or_path)!r}: neither bundled ({', '.join(bundled) or 'none'}) "
-                "nor a file; run `cellrt models`, or give the path of an exported .onnx file"
+                f"no model {str(name_or_path)!r}: neither bundled "
+                f"({', '.join(bundled_names()) or 'none'}) nor a file; run "
+                "`cellrt models`, or give the path of an exported .onnx file"
             )
     metadata = read_metadata(path)
     if METADATA_KEY not in metadata:

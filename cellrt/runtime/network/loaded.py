@@ -16,6 +16,7 @@ from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.base import Session
 from cellrt.runtime.network.engines.choice import EngineChoice
 from cellrt.runtime.network.engines.ladder import next_engine
+from cellrt.runtime.network.views import ViewsSession
 
 # The process that first loaded an engine.
 _process: int | None = None
@@ -79,7 +80,9 @@ class LoadedModel:
 
     @property
     def device_voxels(self) -> int | None:
-        """Voxels of the largest tile where the network runs in a GPU's memory; None elsewhere."""
+        """Voxels of the largest tile where tiles stay in a GPU's memory; None elsewhere."""
+        if self.model.card.views:  # which are put together on the host
+            return None
         return self.choice.device_voxels(self.model)
 
     @property
@@ -123,11 +126,17 @@ class LoadedModel:
         while len(self._sessions) >= max(1, self.keep):
             self._sessions.popitem(last=False)
         try:
-            self._sessions[tile] = self.choice.load(self.model, tile, self.precision, note)
+            self._sessions[tile] = self._load(tile, note)
         except CellrtError as error:
             self._replace(error, tile, note, remembered=True)
             return False
         return True
+
+    def _load(self, tile: Shape, note: Callable[[str], None]) -> Session:
+        def load(shape: Shape) -> Session:
+            return self.choice.load(self.model, shape, self.precision, note)
+
+        return ViewsSession(load, tile) if self.model.card.views else load(tile)
 
     def replace(
         self, error: Exception, tile: Shape, note: Callable[[str], None] = lambda text: None

@@ -17,6 +17,7 @@ from cellrt.runtime.network.engines.gpu_session import DeviceSession, SpreadSess
 from cellrt.runtime.network.hand_over import HandOver
 from cellrt.runtime.network.merge import merge, predict
 from cellrt.runtime.network.tiles import Tile, TileGrid
+from cellrt.runtime.network.views import ViewsSession, view_weights
 
 
 def network_fields(
@@ -71,10 +72,13 @@ def network_fields(
         return out.kept(), taken
     seconds = [0.0] * len(sessions)
 
+    # What else is told with a tile: the weights of views, which are those of the image.
+    told = (view_weights(image.enlarged),) if isinstance(session, ViewsSession) else ()
+
     def network(index: int) -> Callable[..., NDArray[np.float32]]:
         def infer(batch: NDArray[np.float32], *start: Shape) -> NDArray[np.float32]:
             begin = time.perf_counter()
-            fields = sessions[index].infer(batch, *start)
+            fields = sessions[index].infer(batch, *start, *told)
             seconds[index] += time.perf_counter() - begin
             return fields
 

@@ -89,6 +89,7 @@ def run_record(
             "file": model.path.name,
             "sha256": model.sha256,
             "method": card.method,
+            "views": job.view_weights,
         },
         "decoder": {
             "name": job.decoder.name,

@@ -26,10 +26,9 @@ from cellrt.runtime.decoding.flows.packed_field import pack_field, threshold_byt
 from cellrt.runtime.decoding.flows.steps import HOST, Steps
 from cellrt.runtime.decoding.flows.targets import tanh_flow
 from cellrt.runtime.machine.transfer import host_array
+from cellrt.runtime.model.card import FLOW_OUTPUTS
 
 T = TypeVar("T")
-
-FLOW_OUTPUTS = ("flow_z", "flow_y", "flow_x", "foreground")
 
 
 @dataclass(frozen=True)

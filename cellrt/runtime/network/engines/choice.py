@@ -104,6 +104,11 @@ class EngineChoice:
                 f"{self.spec.name} does not tell {model.card.name} where a tile lies yet; use "
                 "--engine openvino or onnxruntime"
             )
+        if model.card.views and self.spec.fixed_tile:
+            raise EngineError(
+                f"{self.spec.name} takes tiles of one shape, and the planes of {model.card.name} "
+                "have three; use --engine openvino or onnxruntime"
+            )
         check = getattr(self.engine, "check", None)
         if check is not None:
             with own_errors(self.spec):
