@@ -258,7 +258,7 @@ def test_views_are_of_stacks_and_of_planar_networks(exported, tmp_path: Path) ->
         segment(stack, exported.path, diameter=12, views=True, slices=True)
     # Engines that are built for one shape say why they are not taken.
     spec = EngineSpec("one-shape", "no.module", needs="nvidia", fixed_tile=True)
-    viewed = exported.in_views()
+    viewed = file.open_model(exported.path).in_views()
     with pytest.raises(EngineError, match="one-shape takes tiles of one shape"):
         EngineChoice(spec, "", False).refuse(viewed, None, "auto")
     assert viewed.in_views() is viewed
@@ -296,7 +296,7 @@ def test_the_bundled_network_serves_stacks_under_another_name(
     # Files of another name are seen from three sides on request.
     own = ["segment", str(stack), "--model", str(exported.path), "--views", "--overwrite"]
     assert _run([*own, "--diameter", "12"], debug=False) == 0
-    assert _run(own[:4], debug=False) == 3
+    assert _run([*own[:4], "--overwrite"], debug=False) == 3
     assert "--views" in capfd.readouterr().err
 
 
