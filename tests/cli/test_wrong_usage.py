@@ -182,9 +182,9 @@ def test_a_diameter_beyond_the_image_is_refused(cellrt, tmp_path):
 @pytest.mark.parametrize(
     ("words", "example"),
     [
-        (["--param", "list"], "such as --param step="),
-        (["--param", "foreground_threshold"], "--param foreground_threshold="),
-        (["--param", "max_flow_error"], "--param max_flow_error="),
+        (["-m", "nuclei", "--param", "list"], "such as --param step="),
+        (["-m", "nuclei", "--param", "foreground_threshold"], "--param foreground_threshold="),
+        (["-m", "nuclei", "--param", "max_flow_error"], "--param max_flow_error="),
         (["-m", "membranes-3dcellseg", "--param", "min_area"], "--param min_area="),
     ],
 )
