@@ -105,3 +105,17 @@ def test_engines_that_cannot_are_refused(model):
 def test_other_precisions_are_refused(model):
     with pytest.raises(UsageError, match="where tiles lie"):
         make_variant(model, "fp16")
+
+
+def test_places_are_never_rounded_to_bf16(network, model):
+    engine = ladder.choose_engine("openvino")
+    # Far from the corner a place has more digits than bf16.
+    tile, start = np.random.default_rng(0).random((1, 1, 1, 32, 48), np.float32), (0, 901, 3002)
+    session = engine.load(model, (1, 32, 48), "auto")
+    assert session.precision == "fp32"
+    with torch.inference_mode():
+        turned = torch.from_numpy(turns_at(GUIDES, [start]))
+        expected = network(torch.from_numpy(tile), turned).numpy()
+    np.testing.assert_allclose(session.infer(tile, start), expected, atol=1e-4)
+    with pytest.raises(EngineError, match="where tiles lie, which bf16 cannot tell"):
+        engine.load(model, (1, 32, 48), "bf16")

@@ -115,7 +115,12 @@ class OpenVinoEngine:
         ]
 
     def _precision(self, model: ModelFile, asked: str) -> str:
-        if asked == "auto" and model.card.unquantised == "fp32":
+        if model.card.guides is not None and asked not in ("auto", "fp32"):
+            raise EngineError(
+                f"{model.path.name} is told where tiles lie, which {asked} cannot tell from one "
+                "another; use --precision fp32 or auto"
+            )
+        if asked == "auto" and (model.card.unquantised == "fp32" or model.card.guides is not None):
             asked = "fp32"
         if self.device == "GPU":
             if asked == "bf16":
