@@ -77,6 +77,7 @@ benchmarks: $(VENV)/.benchmarks
 	$(BIN)/python benchmarks/fields.py
 	$(BIN)/python benchmarks/halo.py
 	$(BIN)/python benchmarks/mean_shift.py
+	$(BIN)/python benchmarks/images.py
 	$(BIN)/python benchmarks/ceiling.py
 	$(BIN)/python benchmarks/robustness.py
 	$(BIN)/python benchmarks/confidence.py

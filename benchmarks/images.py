@@ -1,0 +1,118 @@
+"""Single images: one of 2048 x 2048 pixels from file to labels, and a plate of many in one run.
+
+    python benchmarks/images.py
+
+Writes docs/images.md. Images are those of 520 x 696 in the DSB 2018 set, alone and put beside each
+other. Every run is a process of its own, as a user starts it; of single images the first one does
+not count. Some images were trained on; that does not matter to time.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from bundled import models_of_images
+from first_run import run
+from numpy.typing import NDArray
+from report import DATA, parser, table, write
+
+EDGE, SHAPE = 2048, (520, 696)
+MOST_SECONDS, MOST_GB = 4.0, 1.5
+MOST_TIMES = 1.2
+WAYS: dict[str, tuple[str, ...]] = {
+    "as it comes": (),
+    "size known": ("--diameter", "30"),
+    "size known, no preview": ("--diameter", "30", "--no-preview"),
+}
+
+
+def pieces() -> list[NDArray[Any]]:
+    """The images of the set that have its most common large shape."""
+    files = sorted((DATA / "cells2d" / "dsb2018" / "images").glob("*.tif"))
+    found = [image for image in map(tifffile.imread, files) if image.shape == SHAPE]
+    if not found:
+        raise SystemExit(f"no images of {SHAPE} in {DATA}; the data are needed")
+    return found
+
+
+def mosaic(images: list[NDArray[Any]]) -> NDArray[Any]:
+    """One image of EDGE x EDGE."""
+    down, across = (-(-EDGE // n) for n in SHAPE)
+    parts = list(islice(cycle(images), down * across))
+    rows = [np.hstack(parts[i * across : (i + 1) * across]) for i in range(down)]
+    whole: NDArray[Any] = np.vstack(rows)[:EDGE, :EDGE]
+    return whole
+
+
+def timed(words: list[str], cache: Path, repeats: int) -> tuple[float, float]:
+    """Median seconds and largest peak in GB of a command."""
+    run(words, cache)
+    found = [run(words, cache) for _ in range(repeats)]
+    return statistics.median(f[0] for f in found), max(f[2] for f in found) / 1e3
+
+
+def seconds_of(folder: Path) -> dict[str, float]:
+    """Seconds of each stage, summed over the records of a folder."""
+    total: dict[str, float] = {}
+    for record in folder.glob("*.run.json"):
+        for stage, seconds in json.loads(record.read_text(encoding="utf-8"))["seconds"].items():
+            total[stage] = total.get(stage, 0.0) + seconds
+    return total
+
+
+def main() -> None:
+    """Measure and write the page."""
+    options = parser(__doc__)
+    options.add_argument("--repeats", type=int, default=3)
+    options.add_argument("--plate", type=int, default=500, help="images of the plate [500]")
+    arguments = options.parse_args()
+    singles, plates, figures = [], [], []
+    with tempfile.TemporaryDirectory() as name:
+        folder, plate = Path(name), Path(name) / "plate"
+        plate.mkdir()
+        images = pieces()
+        tifffile.imwrite(folder / "large.tif", mosaic(images))
+        for number, image in enumerate(islice(cycle(images), arguments.plate)):
+            tifffile.imwrite(plate / f"{number:03}.tif", image)
+        for model in models_of_images():
+            for way, more in WAYS.items():
+                words = ["segment", str(folder / "large.tif"), "-m", model, "--overwrite", "-q"]
+                seconds, peak = timed([*words, *more], folder / "cache", arguments.repeats)
+                singles.append((model, way, f"{seconds:.2f}", f"{peak:.2f}"))
+                words = ["segment", str(plate), "-m", model, "--overwrite", "-q", *more]
+                seconds, _, peak, _ = run(words, folder / "cache")
+                stages = seconds_of(plate)
+                network = stages["network_inside_engine"]
+                others = (stages.get(s, 0.0) for s in ("cell size", "preview", "load"))
+                shown = (seconds, network, seconds / network, *others)
+                plates.append((model, way, *(f"{value:.1f}" for value in shown)))
+                figures.append({"model": model, "way": way, "plate": seconds, "stages": stages})
+    text = f"""One image of {EDGE} x {
+        EDGE
+    } pixels, from file to labels, table and preview; aimed at are
+{MOST_SECONDS:g} s and {MOST_GB:g} GB.
+
+{table(("model", "how", "s", "peak GB"), singles)}
+A plate of {arguments.plate} images of {SHAPE[0]} x {
+        SHAPE[1]
+    } pixels in one run, one turn; aimed at is
+{MOST_TIMES:g} times what the network takes. Seconds of the run and of its stages.
+
+{
+        table(
+            ("model", "how", "run", "network", "times", "cell size", "preview", "load"),
+            plates,
+        )
+    }"""
+    write("images", "Single images", text, {"single": singles, "plates": figures})
+
+
+if __name__ == "__main__":
+    main()
