@@ -70,9 +70,11 @@ def test_every_option_in_a_message_has_a_parameter():
 
     from cellrt.runtime.decoding.star.shapes import encode
     from cellrt.runtime.job import Options
+    from cellrt.runtime.results.segmentation import Segmentation
     from cellrt.runtime.segment import segment
 
-    known = {name for of in (segment, Options, encode) for name in inspect.signature(of).parameters}
+    functions = (segment, Options, encode, Segmentation.save)
+    known = {name for of in functions for name in inspect.signature(of).parameters}
     runtime = Path(cellrt.__file__).parent / "runtime"
     # Said of `cellrt build`, which Python does not have.
     known |= {"lean", "query_gpu", "query_compute_apps", "format"}

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cellrt.compiled import announced
-from cellrt.errors import InputError, UsageError
+from cellrt.errors import CellrtError, InputError, UsageError
 from cellrt.geometry import Shape
 from cellrt.limits import check_process_limits
 from cellrt.runtime.cell_size_search import refine_scale
@@ -37,10 +37,15 @@ if TYPE_CHECKING:
 
 
 def default_model(source: Source, **known: Any) -> str:
-    """Name of the model for an image where none is asked for; ``known`` as for `read`."""
-    if DEFAULT_2D in bundled_models() and is_2d(source, **known):
-        return DEFAULT_2D
-    return DEFAULT
+    """Name of the model for an image where none is asked for; ``known`` as for `read`.
+
+    What is wrong with an image is said when it is read, after what is wrong with the options.
+    """
+    try:
+        single = DEFAULT_2D in bundled_models() and is_2d(source, **known)
+    except CellrtError:
+        single = False
+    return DEFAULT_2D if single else DEFAULT
 
 
 def load(

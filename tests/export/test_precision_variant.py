@@ -406,11 +406,12 @@ def test_onnxruntime_cannot_run_bf16_and_says_so(variants, name, tmp_path) -> No
 def test_no_torch_anywhere() -> None:
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['lightning'] = None\n"
-        "import onnx, cellrt.export.precision_variant\n"
+        "import cellrt.export.precision_variant\n"
+        "from cellrt.graph.fp16_weights import load_exact\n"
         "from cellrt.graph.precision import convert\n"
         "from cellrt.runtime.model.file import bundled_models\n"
         "from cellrt.runtime.model.golden import golden_input\n"
-        "graph = onnx.load(str(bundled_models()['nuclei']))\n"
+        "graph = load_exact(bundled_models()['nuclei'])\n"
         "convert(graph, 'fp16'); convert(graph, 'int8', calibration=[golden_input((16, 16, 16))])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
