@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
@@ -22,8 +23,12 @@ from cellrt.files import write_whole
 from cellrt.runtime.network.engines.tensorrt.build import Profile
 
 FOLDER_VARIABLE = "CELLRT_ENGINES"
-# All that is ever written there: engines, what is kept beside them, what was found out about them.
-_ENDINGS = ("engine", "json", "lock", "partial", "timings", "kernels", "failed", "verified")
+# All that is ever written there: engines, what is kept beside them, what was found out about them,
+# each called by a hash; and what a write that was cut off has left.
+_OURS = re.compile(
+    r"(?:.+-)?[0-9a-f]{16}(?:[0-9a-f]{16})?\.(engine|json|lock|timings|kernels|failed|verified)"
+    r"|\.cellrt-[0-9a-f]{8}\.(partial)"
+)
 
 
 @dataclass(frozen=True)
@@ -237,6 +242,8 @@ class EngineCache:
     def clear(self) -> int:
         """Remove all engines and whatever is known of them; return how many engines there were.
 
+        What is called otherwise than cellrt's files stays: the folder may be one of its user's.
+
         Raises
         ------
         ResourceError
@@ -244,10 +251,10 @@ class EngineCache:
         """
         count = 0
         with self._writing():
-            for ending in _ENDINGS:
-                for path in self.folder.glob(f"*.{ending}"):
+            for path in list(self.folder.glob("*")):
+                if ours := _OURS.fullmatch(path.name):
                     path.unlink()
-                    count += ending == "engine"
+                    count += ours[1] == "engine"
         return count
 
     def _difference(self, key: EngineKey) -> str:

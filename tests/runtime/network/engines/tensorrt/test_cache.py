@@ -140,9 +140,13 @@ def test_clear_removes_engines_and_records(tmp_path):
     cache = EngineCache(tmp_path)
     cache.find_or_build(KEY, lambda: b"1")
     cache.find_or_build(dataclasses.replace(KEY, gpu="another"), lambda: b"2")
-    (tmp_path / "somebody.txt").write_text("kept")
+    for left in (f"{KEY.stem}.failed", f"{'0' * 32}.kernels", ".cellrt-0123abcd.partial"):
+        (tmp_path / left).write_text("ours")
+    theirs = {"somebody.txt", "notes.json", "car.engine", "a.lock", f"{'0' * 64}.json"}
+    for name in theirs:
+        (tmp_path / name).write_text("kept")
     assert cache.clear() == 2
-    assert [p.name for p in tmp_path.iterdir()] == ["somebody.txt"]
+    assert {p.name for p in tmp_path.iterdir()} == theirs
     assert cache.clear() == 0
 
 
