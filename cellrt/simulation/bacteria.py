@@ -10,8 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cellrt.errors import UsageError
-from cellrt.simulation.microscope.planar import check_planar, photograph, transmitted_light
+from cellrt.simulation.microscope.planar import (
+    check_planar,
+    photograph,
+    stained_light,
+    transmitted_light,
+)
 from cellrt.simulation.random_fields import smooth_noise
 from cellrt.simulation.stack import SimulatedStack, json_seed
 from cellrt.simulation.structure.curves import pack_rods
@@ -61,9 +65,7 @@ def simulate_bacteria(
     UsageError
         A number that makes no sense.
     """
-    if contrast not in get_args(Contrast):
-        raise UsageError(f"no contrast '{contrast}'; choose from {', '.join(get_args(Contrast))}")
-    check_planar("bacteria", shape, diameter_voxels, filling, photons)
+    check_planar("bacteria", contrast, get_args(Contrast), shape, diameter_voxels, filling, photons)
     rng = np.random.default_rng(seed)
     # Of a rod with round ends the area is width² (pi / 4 + slenderness - 1).
     width = diameter_voxels * math.sqrt(math.pi / 4 / (math.pi / 4 + _SLENDER - 1))
@@ -108,8 +110,7 @@ def _fluorescence(crowd: _Crowd, rng: np.random.Generator) -> FloatArray:
     stain = np.exp(0.3 * rng.standard_normal(crowd.count + 1)).astype(np.float32)
     texture = np.exp(0.15 * smooth_noise((1, *crowd.labels.shape), 0.3 * crowd.width, rng)[0])
     sharp = crowd.blurred(stain[crowd.labels] * crowd.height * texture, rng.uniform(0.12, 0.2))
-    haze = crowd.blurred(sharp, 1.5)
-    return np.asarray(sharp + rng.uniform(0.1, 0.3) * haze + rng.uniform(0.03, 0.15))
+    return stained_light(sharp, crowd.width, rng)
 
 
 def _phase(crowd: _Crowd, rng: np.random.Generator) -> FloatArray:

@@ -10,9 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cellrt.errors import UsageError
 from cellrt.runtime.results.masks import layers_of
-from cellrt.simulation.microscope.planar import check_planar, photograph, transmitted_light
+from cellrt.simulation.microscope.planar import (
+    check_planar,
+    photograph,
+    stained_light,
+    transmitted_light,
+)
 from cellrt.simulation.random_fields import smooth_noise
 from cellrt.simulation.stack import SimulatedStack, json_seed
 from cellrt.simulation.structure.worms import lay_worms
@@ -65,9 +69,7 @@ def simulate_worms(
     UsageError
         A number that makes no sense.
     """
-    if contrast not in get_args(Contrast):
-        raise UsageError(f"no contrast '{contrast}'; choose from {', '.join(get_args(Contrast))}")
-    check_planar("worms", shape, diameter_voxels, filling, photons)
+    check_planar("worms", contrast, get_args(Contrast), shape, diameter_voxels, filling, photons)
     rng = np.random.default_rng(seed)
     width = diameter_voxels * math.sqrt(math.pi / 4 / (_TAPERED * _SLENDER))
     wall = _distance_to_wall(shape, rng)
@@ -137,8 +139,7 @@ def _fluorescence(dish: _Dish, rng: np.random.Generator) -> FloatArray:
     sharp = ndimage.gaussian_filter(
         dish.stained * dish.texture(0.4, rng), rng.uniform(0.08, 0.15) * dish.width
     )
-    haze = ndimage.gaussian_filter(sharp, 1.5 * dish.width)
-    return np.asarray(sharp + rng.uniform(0.1, 0.3) * haze + rng.uniform(0.03, 0.15))
+    return stained_light(sharp, dish.width, rng)
 
 
 _LIGHT = {"brightfield": _brightfield, "fluorescence": _fluorescence}

@@ -1,9 +1,12 @@
-"""What images of one slice have in common: uneven transmitted light, and a plain camera."""
+"""What images of one slice have in common: light through a slide or of stain, a plain camera."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from cellrt.errors import UsageError
 from cellrt.simulation.random_fields import smooth_noise
@@ -14,14 +17,22 @@ _READ_NOISE = 2.0
 
 
 def check_planar(
-    cells: str, shape: tuple[int, int], diameter_voxels: float, filling: float, photons: float
+    cells: str,
+    contrast: str,
+    contrasts: Collection[str],
+    shape: tuple[int, int],
+    diameter_voxels: float,
+    filling: float,
+    photons: float,
 ) -> None:
-    """Refuse numbers with which no image of these cells, named in the plural, can be made.
+    """Refuse what no image of these cells, named in the plural, can be made with.
 
     Raises
     ------
     UsageError
     """
+    if contrast not in contrasts:
+        raise UsageError(f"no contrast '{contrast}'; choose from {', '.join(contrasts)}")
     if not 0 <= filling <= 1 or not diameter_voxels >= 4 or not photons > 0 or min(shape) < 8:
         raise UsageError(
             f"{cells} of {diameter_voxels:g} pixels that cover {filling:g} of {shape[0]} x "
@@ -34,6 +45,14 @@ def transmitted_light(shape: tuple[int, ...], rng: np.random.Generator) -> NDArr
     """Light of a lamp through an empty slide, about 1, brighter here than there; (y, x)."""
     field = smooth_noise((1, shape[0], shape[1]), 0.6 * max(shape), rng)[0]
     return np.asarray(np.exp(0.05 * field), np.float32)
+
+
+def stained_light(
+    sharp: NDArray[np.float32], width: float, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Light (y, x) of stained cells so many pixels wide, with haze of what lies out of focus."""
+    haze = ndimage.gaussian_filter(sharp, 1.5 * width)
+    return np.asarray(sharp + rng.uniform(0.1, 0.3) * haze + rng.uniform(0.03, 0.15))
 
 
 def photograph(
