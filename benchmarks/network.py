@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cellrt.models.cellpose3d.network import Cellpose3D
 from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.grid.model_image import prepare_image
-from cellrt.runtime.model.card import Normalisation
+from cellrt.runtime.model.card_parts import Normalisation
 from cellrt.runtime.model.file import open_model
 from cellrt.runtime.network.engines.ladder import choose_engine
 from cellrt.runtime.network.run import network_fields

@@ -30,7 +30,7 @@ from watershed_baseline import segment_membranes, segment_nuclei
 
 import cellrt
 from cellrt.evaluation import evaluate
-from cellrt.runtime.model.card import Normalisation
+from cellrt.runtime.model.card_parts import Normalisation
 
 BASELINE = "Otsu + watershed"
 UNDISTURBED = Accident("undisturbed", lambda image, labels, rng: (image, labels))

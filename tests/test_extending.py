@@ -22,7 +22,7 @@ from cellrt.runtime.decoding import registry
 from cellrt.runtime.decoding.base import Outputs
 from cellrt.runtime.grid.model_image import prepare_image
 from cellrt.runtime.image import formats
-from cellrt.runtime.model.card import Normalisation, Output
+from cellrt.runtime.model.card_parts import Normalisation, Output
 from cellrt.runtime.network.engines import ladder
 from cellrt.runtime.network.run import network_fields
 from cellrt.runtime.network.tiles import plan_tiles

@@ -18,7 +18,7 @@ from cellrt.errors import UsageError
 from cellrt.evaluation.cells import cell_overlaps
 from cellrt.evaluation.matching import match_cells, score_matching
 from cellrt.evaluation.overlap import overlap_table
-from cellrt.runtime.model.card import Confidence
+from cellrt.runtime.model.card_parts import Confidence
 from cellrt.runtime.results.confidence import MEAN, term
 
 FloatArray = NDArray[np.float64]

@@ -29,7 +29,8 @@ from cellrt.models.layers.fold import fold_batch_norm
 from cellrt.models.layers.network import Network
 from cellrt.runtime.decoding.base import decode_fields
 from cellrt.runtime.decoding.registry import decoder_for
-from cellrt.runtime.model.card import Golden, LocalBrightness, ModelCard, Score
+from cellrt.runtime.model.card import ModelCard
+from cellrt.runtime.model.card_parts import Golden, LocalBrightness, Score
 from cellrt.runtime.model.golden import golden_input
 from cellrt.training.card import make_card
 from cellrt.training.checkpoint import load_checkpoint

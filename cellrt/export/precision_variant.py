@@ -30,7 +30,8 @@ from cellrt.graph.precision import Precision, convert, rounded
 from cellrt.runtime.decoding.base import decode_fields
 from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.image.formats import parse_address
-from cellrt.runtime.model.card import Golden, ModelCard, Score
+from cellrt.runtime.model.card import ModelCard
+from cellrt.runtime.model.card_parts import Golden, Score
 from cellrt.runtime.model.file import ModelFile, open_model
 from cellrt.runtime.model.golden import golden_input
 from cellrt.runtime.network.engines.openvino import has_bf16

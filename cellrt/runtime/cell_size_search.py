@@ -24,7 +24,8 @@ from cellrt.runtime.grid.mended_image import MendedImage
 from cellrt.runtime.grid.model_image import measure_intensity, prepare_image
 from cellrt.runtime.grid.scale import CellScale
 from cellrt.runtime.grid.texture import busiest_box, likeness
-from cellrt.runtime.model.card import LocalBrightness, ModelCard
+from cellrt.runtime.model.card import ModelCard
+from cellrt.runtime.model.card_parts import LocalBrightness
 from cellrt.runtime.network.engines.base import Session
 from cellrt.runtime.network.loaded import LoadedModel
 from cellrt.runtime.network.run import network_fields

@@ -23,7 +23,7 @@ from cellrt.runtime.image.reading import Source, is_2d
 from cellrt.runtime.image.volume import Volume
 from cellrt.runtime.image.voxel_size import doubts_about_anisotropy
 from cellrt.runtime.job import Job, Options
-from cellrt.runtime.model.card import LocalBrightness
+from cellrt.runtime.model.card_parts import LocalBrightness
 from cellrt.runtime.model.file import DEFAULT, DEFAULT_2D, bundled_models
 from cellrt.runtime.network.engines.base import check_precision
 from cellrt.runtime.network.engines.choice import EngineChoice

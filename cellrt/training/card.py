@@ -7,15 +7,8 @@ from dataclasses import fields
 
 from cellrt.models.harmonic_embedding.guide_table import GuideTable
 from cellrt.models.layers.network import Network
-from cellrt.runtime.model.card import (
-    OUTPUT,
-    Guides,
-    LocalBrightness,
-    ModelCard,
-    Output,
-    Score,
-    TrainingData,
-)
+from cellrt.runtime.model.card import OUTPUT, ModelCard
+from cellrt.runtime.model.card_parts import Guides, LocalBrightness, Output, Score, TrainingData
 from cellrt.training.recipe import Recipe
 from cellrt.wording import counted
 

@@ -13,7 +13,8 @@ import cellrt as package
 from cellrt.errors import InputError, UsageError
 from cellrt.evaluation.scores import evaluate
 from cellrt.runtime.decoding.classes.class_map import BACKGROUND, FOREGROUND, MEMBRANE, class_map_of
-from cellrt.runtime.model.card import ModelCard, Output
+from cellrt.runtime.model.card import ModelCard
+from cellrt.runtime.model.card_parts import Output
 
 onnx = pytest.importorskip("onnx", reason="onnx is in the train extra")
 

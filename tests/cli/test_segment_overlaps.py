@@ -12,7 +12,8 @@ import tifffile
 import cellrt as package
 from cellrt.errors import UsageError
 from cellrt.runtime.decoding.embedding.decoder import embedding_outputs
-from cellrt.runtime.model.card import ModelCard, Output
+from cellrt.runtime.model.card import ModelCard
+from cellrt.runtime.model.card_parts import Output
 
 onnx = pytest.importorskip("onnx", reason="onnx is in the train extra")
 

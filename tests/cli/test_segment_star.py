@@ -13,7 +13,8 @@ import tifffile
 from cellrt.evaluation.scores import evaluate
 from cellrt.runtime.decoding.star import candidates
 from cellrt.runtime.decoding.star.harmonics import degrees
-from cellrt.runtime.model.card import ModelCard, Output
+from cellrt.runtime.model.card import ModelCard
+from cellrt.runtime.model.card_parts import Output
 
 onnx = pytest.importorskip("onnx", reason="onnx is in the train extra")
 

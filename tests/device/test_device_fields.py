@@ -21,7 +21,7 @@ from cellrt.runtime.grid.model_image import prepare_image
 from cellrt.runtime.machine import transfer
 from cellrt.runtime.machine.gpu import Device, DeviceMemoryError, memory_errors, open_device
 from cellrt.runtime.machine.transfer import host_array
-from cellrt.runtime.model.card import Normalisation
+from cellrt.runtime.model.card_parts import Normalisation
 from cellrt.runtime.network import collect_cuda, merge_cuda, run_cuda
 from cellrt.runtime.network.collect_cuda import InPieces, Whole
 from cellrt.runtime.network.engines.gpu_session import DeviceSession, SpreadSession

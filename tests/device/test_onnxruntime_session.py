@@ -12,7 +12,7 @@ from cellrt.errors import EngineError, ResourceError
 from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.grid.model_image import prepare_image
 from cellrt.runtime.machine.gpu import open_device
-from cellrt.runtime.model.card import Normalisation
+from cellrt.runtime.model.card_parts import Normalisation
 from cellrt.runtime.model.file import open_model
 from cellrt.runtime.model.golden import golden_input
 from cellrt.runtime.network.engines import onnxruntime_cuda

@@ -14,7 +14,7 @@ from cellrt.errors import CellrtError, InputError, UsageError  # noqa: E402
 from cellrt.export import checkpoint as module  # noqa: E402
 from cellrt.export.trace import OPSET  # noqa: E402
 from cellrt.models.cellpose3d.network import Cellpose3D  # noqa: E402
-from cellrt.runtime.model.card import Score  # noqa: E402
+from cellrt.runtime.model.card_parts import Score  # noqa: E402
 from cellrt.runtime.model.file import open_model  # noqa: E402
 from cellrt.runtime.model.golden import golden_input  # noqa: E402
 from cellrt.training.checkpoint import load_checkpoint  # noqa: E402

@@ -14,7 +14,7 @@ import tifffile
 
 import cellrt
 from cellrt.errors import CellrtWarning, InputError, UsageError
-from cellrt.runtime.model.card import Normalisation
+from cellrt.runtime.model.card_parts import Normalisation
 from cellrt.runtime.network.engines.choice import EngineChoice
 from cellrt.simulation import ImagingParameters, NucleiParameters, simulate_nuclei
 

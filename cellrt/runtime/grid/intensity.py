@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cellrt.geometry import Shape
 from cellrt.runtime.image.source import Voxels
-from cellrt.runtime.model.card import Normalisation
+from cellrt.runtime.model.card_parts import Normalisation
 
 # A strided sample this large puts the 99.8th percentile within a fraction of a grey level.
 SAMPLE_VOXELS = 2_000_000

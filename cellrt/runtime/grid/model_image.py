@@ -13,7 +13,7 @@ from cellrt.runtime.grid.intensity import IntensityRange, estimate_range, range_
 from cellrt.runtime.grid.mended_image import MendedImage, as_it_is, mended
 from cellrt.runtime.grid.resample import resample_mended
 from cellrt.runtime.image.source import Voxels
-from cellrt.runtime.model.card import LocalBrightness, Normalisation
+from cellrt.runtime.model.card_parts import LocalBrightness, Normalisation
 from cellrt.threads import in_threads
 
 # Planes of the model's grid that are resampled to measure the intensity range.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from cellrt.runtime.model.card import Golden
+from cellrt.runtime.model.card_parts import Golden
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cellrt.geometry import Shape
-    from cellrt.runtime.model.card import Guides
+    from cellrt.runtime.model.card_parts import Guides
 
 
 def turns(origin: npt.ArrayLike, frequencies: npt.ArrayLike) -> npt.NDArray[np.float32]:

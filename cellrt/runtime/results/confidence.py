@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.runtime.decoding.base import Evidence
-from cellrt.runtime.model.card import Confidence
+from cellrt.runtime.model.card_parts import Confidence
 from cellrt.runtime.results.table import CellTable
 
 FloatArray = NDArray[np.float64]
@@ -87,7 +87,7 @@ def judge(
 def weighted(
     known: Mapping[str, FloatArray], weights: Mapping[str, float], size: int
 ) -> FloatArray:
-    """Weighted sum of terms, see :class:`~cellrt.runtime.model.card.Confidence`."""
+    """Weighted sum of terms, see :class:`~cellrt.runtime.model.card_parts.Confidence`."""
     total = np.full(size, weights.get("constant", 0.0), np.float64)
     for name, weight in weights.items():
         if name != "constant":

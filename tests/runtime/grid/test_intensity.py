@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellrt.runtime.grid.intensity import IntensityRange, estimate_range, normalise
-from cellrt.runtime.model.card import Normalisation
+from cellrt.runtime.model.card_parts import Normalisation
 
 
 def test_percentiles_are_mapped_to_zero_and_one():

@@ -7,7 +7,7 @@ import pytest
 
 from cellrt.runtime.grid.model_image import ModelImage, prepare_image
 from cellrt.runtime.image.file_sources import LazySource
-from cellrt.runtime.model.card import LocalBrightness, Normalisation
+from cellrt.runtime.model.card_parts import LocalBrightness, Normalisation
 
 RULES = [LocalBrightness(diameter_voxels=6.0), Normalisation()]
 

@@ -14,7 +14,8 @@ from cellrt.runtime.grid.scale import CellScale, known_scale
 from cellrt.runtime.image.stored import Provenance
 from cellrt.runtime.image.volume import volume_from_array
 from cellrt.runtime.job import Options
-from cellrt.runtime.model.card import ModelCard, Output
+from cellrt.runtime.model.card import ModelCard
+from cellrt.runtime.model.card_parts import Output
 
 STACK = np.zeros((10, 20, 30), np.uint8)
 CARD = ModelCard(

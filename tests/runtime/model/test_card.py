@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cellrt.errors import InputError
-from cellrt.runtime.model.card import Golden, Guides, ModelCard, Output, Score, TrainingData
+from cellrt.runtime.model.card import ModelCard
+from cellrt.runtime.model.card_parts import Golden, Guides, Output, Score, TrainingData
 from cellrt.runtime.model.file import bundled_models, open_model
 
 RECIPES = Path(__file__).parents[3] / "recipes"

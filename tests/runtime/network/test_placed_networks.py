@@ -21,7 +21,8 @@ from cellrt.runtime.decoding.embedding.decoder import (  # noqa: E402
     embedding_outputs,
 )
 from cellrt.runtime.grid.model_image import prepare_image  # noqa: E402
-from cellrt.runtime.model.card import Guides, ModelCard, Normalisation, Output  # noqa: E402
+from cellrt.runtime.model.card import ModelCard  # noqa: E402
+from cellrt.runtime.model.card_parts import Guides, Normalisation, Output  # noqa: E402
 from cellrt.runtime.model.file import open_model  # noqa: E402
 from cellrt.runtime.model.guides import turns_at  # noqa: E402
 from cellrt.runtime.network.engines import ladder  # noqa: E402

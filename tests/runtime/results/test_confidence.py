@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellrt.runtime.decoding.base import Evidence
-from cellrt.runtime.model.card import Confidence
+from cellrt.runtime.model.card_parts import Confidence
 from cellrt.runtime.results.confidence import judge, term
 from cellrt.runtime.results.table import measure
 

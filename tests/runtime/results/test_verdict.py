@@ -12,7 +12,7 @@ from scipy import ndimage
 
 import cellrt
 from cellrt.runtime.grid.mended_image import as_it_is
-from cellrt.runtime.model.card import Confidence
+from cellrt.runtime.model.card_parts import Confidence
 from cellrt.runtime.results.confidence import Quality
 from cellrt.runtime.results.segmentation import Segmentation
 from cellrt.runtime.results.table import CellTable, measure

@@ -15,7 +15,8 @@ from cellrt.errors import EngineError, first_line
 from cellrt.geometry import Shape
 from cellrt.limits import usable_cores
 from cellrt.runtime.machine.driver import install
-from cellrt.runtime.model.card import TURNS, Guides
+from cellrt.runtime.model.card import TURNS
+from cellrt.runtime.model.card_parts import Guides
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.model.guides import turns_at
 from cellrt.runtime.network.engines.base import LayerTime

@@ -15,7 +15,8 @@ from cellrt.errors import EngineError
 from cellrt.geometry import Shape
 from cellrt.limits import usable_cores
 from cellrt.runtime.machine.hardware import cpu_has_bf16
-from cellrt.runtime.model.card import INPUT, TURNS, Guides
+from cellrt.runtime.model.card import INPUT, TURNS
+from cellrt.runtime.model.card_parts import Guides
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.model.golden import golden_difference
 from cellrt.runtime.model.guides import turns_at

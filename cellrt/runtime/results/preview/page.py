@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from cellrt.runtime.grid.intensity import IntensityRange, estimate_range
 from cellrt.runtime.image.source import Voxels
-from cellrt.runtime.model.card import Normalisation
+from cellrt.runtime.model.card_parts import Normalisation
 from cellrt.runtime.results.preview.panels import Plane, project, render_from_above, render_plane
 from cellrt.runtime.results.preview.text import draw_text, text_width
 from cellrt.wording import counted

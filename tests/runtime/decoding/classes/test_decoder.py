@@ -25,7 +25,8 @@ from cellrt.runtime.decoding.classes.decoder import CLASS_OUTPUTS, HERE, TASCAN
 from cellrt.runtime.decoding.classes.tascan import TascanParameters
 from cellrt.runtime.decoding.labels.upsample import upsample_masks
 from cellrt.runtime.decoding.registry import decoder_for
-from cellrt.runtime.model.card import ModelCard, Output
+from cellrt.runtime.model.card import ModelCard
+from cellrt.runtime.model.card_parts import Output
 from cellrt.runtime.model.file import open_model
 from cellrt.runtime.plan import make_plan
 from cellrt.simulation import MembraneParameters, simulate_membranes

@@ -19,7 +19,8 @@ from cellrt.runtime.decoding.registry import decoder_for, find_family
 from cellrt.runtime.decoding.star.decoder import STAR, StarParameters
 from cellrt.runtime.decoding.star.directions import directions
 from cellrt.runtime.decoding.star.shapes import encode
-from cellrt.runtime.model.card import ModelCard, Output
+from cellrt.runtime.model.card import ModelCard
+from cellrt.runtime.model.card_parts import Output
 from cellrt.runtime.network.hand_over import HandOver
 from cellrt.runtime.network.merge import merge, predict
 from cellrt.runtime.network.tiles import plan_tiles
