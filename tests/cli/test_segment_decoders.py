@@ -16,7 +16,7 @@ from cellrt.runtime.decoding.classes.class_map import BACKGROUND, FOREGROUND, ME
 from cellrt.runtime.model.card import ModelCard
 from cellrt.runtime.model.card_parts import Output
 
-onnx = pytest.importorskip("onnx", reason="onnx is in the train extra")
+pytest.importorskip("onnx", reason="onnx is in the train extra")
 
 DIAMETER = 16.0
 # Logits as functions of the image, which is 0 in the background, 0.5 inside and 1 in membranes:
@@ -24,27 +24,18 @@ DIAMETER = 16.0
 SLOPES, INTERCEPTS = (0.0, 80.0, 40.0), (0.0, -40.0, -10.0)
 
 
-def write_model(path, bias=(0.0, 0.0, 0.0)):
+def write_model(write_network, path, bias=(0.0, 0.0, 0.0)):
     """Write a network of one 1x1x1 convolution and a softmax, with a card."""
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper
 
-    weights = [
-        numpy_helper.from_array(np.float32(SLOPES).reshape(3, 1, 1, 1, 1), "slopes"),
-        numpy_helper.from_array(np.float32(INTERCEPTS) + np.float32(bias), "intercepts"),
-    ]
+    weights = {
+        "slopes": np.float32(SLOPES).reshape(3, 1, 1, 1, 1),
+        "intercepts": np.float32(INTERCEPTS) + np.float32(bias),
+    }
     nodes = [
         helper.make_node("Conv", ["image", "slopes", "intercepts"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["classes"], axis=1),
     ]
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "classes",
-        [value("image", TensorProto.FLOAT, ["n", 1, "z", "y", "x"])],
-        [value("classes", TensorProto.FLOAT, ["n", 3, "z", "y", "x"])],
-        weights,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     card = ModelCard(
         name="classes",
         summary="Three grey levels.",
@@ -61,14 +52,12 @@ def write_model(path, bias=(0.0, 0.0, 0.0)):
         blend=0,
         tile=(32, 32, 64),
     )
-    helper.set_model_props(model, {"cellrt": card.to_json()})
-    onnx.save(model, path)
-    return path
+    return write_network(path, card, nodes, weights)
 
 
 @pytest.fixture
-def model(tmp_path):
-    return write_model(tmp_path / "classes.onnx")
+def model(tmp_path, write_network):
+    return write_model(write_network, tmp_path / "classes.onnx")
 
 
 def class_map(neck):
@@ -202,10 +191,12 @@ def test_dbscan_without_scikit_learn_says_what_to_install(cellrt, stack, model, 
 
 @pytest.mark.parametrize("bias", [(1000, 0, 0), (0, 1000, 0)], ids=["background", "membrane"])
 @pytest.mark.parametrize("name", ["tascan", "watershed", "dbscan"])
-def test_one_class_all_over_is_a_warning_and_no_error(cellrt, stack, tmp_path, bias, name):
+def test_one_class_all_over_is_a_warning_and_no_error(
+    cellrt, stack, tmp_path, bias, name, write_network
+):
     if name == "dbscan":
         pytest.importorskip("sklearn", reason="scikit-learn is an extra")
-    model = write_model(tmp_path / "biased.onnx", bias)
+    model = write_model(write_network, tmp_path / "biased.onnx", bias)
     done = segment(cellrt, stack, model, "--decoder", name)
     assert done.code == 0, done.err
     assert "warning: no cells were found" in done.err

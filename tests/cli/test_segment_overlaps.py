@@ -15,33 +15,23 @@ from cellrt.runtime.decoding.embedding.decoder import embedding_outputs
 from cellrt.runtime.model.card import ModelCard
 from cellrt.runtime.model.card_parts import Output
 
-onnx = pytest.importorskip("onnx", reason="onnx is in the train extra")
+pytest.importorskip("onnx", reason="onnx is in the train extra")
 
 
 @pytest.fixture
-def model(tmp_path):
+def model(tmp_path, write_network):
     """A network whose embedding is the image, and its foreground whatever is not black."""
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper
 
     nodes = [
         helper.make_node("Conv", ["image", "weights"], ["scaled"]),
         helper.make_node("Clip", ["scaled", "low", "high"], ["fields"]),
     ]
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "grey",
-        [value("image", TensorProto.FLOAT, ["n", 1, "z", "y", "x"])],
-        [value("fields", TensorProto.FLOAT, ["n", 2, "z", "y", "x"])],
-        [
-            numpy_helper.from_array(np.float32([3, 3]).reshape(2, 1, 1, 1, 1), "weights"),
-            numpy_helper.from_array(np.float32(0), "low"),
-            numpy_helper.from_array(np.float32(3.9), "high"),
-        ],
-    )
-    onnx_model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10
-    )
+    weights = {
+        "weights": np.float32([3, 3]).reshape(2, 1, 1, 1, 1),
+        "low": np.array(0, np.float32),
+        "high": np.array(3.9, np.float32),
+    }
     card = ModelCard(
         name="grey",
         summary="One grey level for each object.",
@@ -60,9 +50,7 @@ def model(tmp_path):
         blend=0,
         tile=(1, 64, 64),
     )
-    helper.set_model_props(onnx_model, {"cellrt": card.to_json()})
-    onnx.save(onnx_model, tmp_path / "grey.onnx")
-    return tmp_path / "grey.onnx"
+    return write_network(tmp_path / "grey.onnx", card, nodes, weights)
 
 
 @pytest.fixture

@@ -16,16 +16,16 @@ from cellrt.runtime.decoding.star.harmonics import degrees
 from cellrt.runtime.model.card import ModelCard
 from cellrt.runtime.model.card_parts import Output
 
-onnx = pytest.importorskip("onnx", reason="onnx is in the train extra")
+pytest.importorskip("onnx", reason="onnx is in the train extra")
 
 RADIUS = 6.0
 HARMONICS = ("distance", *(f"c_{d}_{m}" for d in range(3) for m in range(-d, d + 1)))
 RADII = ("probability", *(f"radius_{i:03d}" for i in range(36)))
 
 
-def write_model(path, channels):
+def write_model(write_network, path, channels):
     """Write a network that takes the image for the map, and every cell for the same ball."""
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper
 
     weights = np.zeros((len(channels), 1, 1, 1, 1), np.float32)
     weights[0] = 1
@@ -39,18 +39,6 @@ def write_model(path, channels):
         ),
         helper.make_node("Conv", ["half", "weights", "biases"], ["fields"]),
     ]
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "star",
-        [value("image", TensorProto.FLOAT, ["n", 1, "z", "y", "x"])],
-        [value("fields", TensorProto.FLOAT, ["n", len(channels), "d", "h", "w"])],
-        [
-            numpy_helper.from_array(weights, "weights"),
-            numpy_helper.from_array(biases, "biases"),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     card = ModelCard(
         name="star",
         summary="Balls of one size.",
@@ -69,9 +57,7 @@ def write_model(path, channels):
         blend=4,
         tile=(24, 32, 32),
     )
-    helper.set_model_props(model, {"cellrt": card.to_json()})
-    onnx.save(model, path)
-    return path
+    return write_network(path, card, nodes, {"weights": weights, "biases": biases})
 
 
 def balls(shape, step=16, radius=RADIUS, squeeze=1):
@@ -90,8 +76,8 @@ def balls(shape, step=16, radius=RADIUS, squeeze=1):
 
 
 @pytest.fixture(params=[HARMONICS, RADII], ids=["harmonics", "rays"])
-def model(request, tmp_path):
-    return write_model(tmp_path / "star.onnx", request.param)
+def model(request, tmp_path, write_network):
+    return write_model(write_network, tmp_path / "star.onnx", request.param)
 
 
 def segment(cellrt, tmp_path, image, model, *words):
@@ -165,11 +151,13 @@ def test_cells_that_are_seen_on_a_coarser_grid_are_drawn_on_the_images_own(cellr
     assert evaluate(labels, truth).mean_dice > 0.8
 
 
-def test_shapes_left_out_for_want_of_room_are_a_warning(cellrt, tmp_path, monkeypatch):
+def test_shapes_left_out_for_want_of_room_are_a_warning(
+    cellrt, tmp_path, monkeypatch, write_network
+):
     monkeypatch.setattr(candidates, "_LEAST_ROOM", 200 * 36 * 4)
     monkeypatch.setattr(candidates, "_ROOM_PER_VOXEL", 0)
     image, _ = balls((33, 50, 65))
-    model = write_model(tmp_path / "star.onnx", RADII)
+    model = write_model(write_network, tmp_path / "star.onnx", RADII)
     tifffile.imwrite(tmp_path / "stack.tif", image)
     done = cellrt("segment", tmp_path / "stack.tif", "--model", model, "--diameter", 2 * RADIUS)
     assert done.code == 0, done.err
