@@ -296,6 +296,8 @@ def stack(folder, name, dtype, shape=SPHERES.shape, **metadata):
         ("uint16", ["--diameter", "14", "--model", "membranes"]),
         ("uint16", ["--voxel-size", "0.7", "0.4", "0.4", "--model", "membranes-3dcellseg"]),
         ("uint8", []),
+        ("uint16", ["--model", "nuclei-cellpose2d"]),
+        ("uint16", ["--model", "nuclei2d", "--slices", "--diameter", "14"]),
         ("uint16", ["--min-confidence", "0.1", "--min-size", "10", "--max-size", "1e5"]),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),

@@ -140,7 +140,7 @@ def _checked_tile(model: ModelFile, tile: tuple[int, int, int] | None) -> tuple[
     if model.card.views:
         raise UsageError(
             f"an engine takes tiles of one shape, and the planes of {model.card.name} have three; "
-            "expected a --model of whole stacks or of single slices"
+            "give another model, or use `cellrt segment` with OpenVINO or ONNX Runtime"
         )
     if tile is None:
         return model.card.tile

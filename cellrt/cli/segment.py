@@ -31,7 +31,11 @@ def segment(
     ] = None,
     model: Annotated[
         Text,
-        typer.Option("--model", "-m", help="Bundled model, or path of an .onnx file [nuclei]."),
+        typer.Option(
+            "--model",
+            "-m",
+            help="Bundled model, or path of an .onnx file [nuclei; of one slice nuclei2d].",
+        ),
     ] = None,
     output: Annotated[
         Text,
