@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 # Options of the command line that have another name, or a value of their own, in Python.
 _PARAMETERS = {
@@ -27,6 +28,12 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
     ('1 cell', '0 cells', '2 nuclei')
     """
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
+def file_size(path: Path) -> str:
+    """How large a file is, in words."""
+    size = path.stat().st_size
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
 
 
 def a_loop() -> str:

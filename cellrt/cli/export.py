@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cellrt.wording import counted
+from cellrt.wording import counted, file_size
 
 if TYPE_CHECKING:
     from cellrt.export.gate.compare import Parity
@@ -134,7 +134,7 @@ def _export_variant(
         print("no --calibrate stack given: calibrating on simulated stacks", file=sys.stderr)
     variant = tools.write_variant(model, output, precision, stacks=stacks, overwrite=overwrite)
     _print_parity(variant.parity)
-    print(f"{output}: {precision}, {output.stat().st_size / 1e6:.1f} MB, {variant.tiles}")
+    print(f"{output}: {precision}, {file_size(output)}, {variant.tiles}")
 
 
 def _variant_tools() -> ModuleType:

@@ -22,6 +22,7 @@ def models(
     import json as json_text
 
     from cellrt.runtime.model.file import bundled_names, open_model
+    from cellrt.wording import file_size
 
     files = [open_model(name)] if name else [open_model(n) for n in bundled_names()]
     if json:
@@ -31,8 +32,7 @@ def models(
     for file in files:
         card = file.card
         sizes = ", ".join(
-            f"{kept.card.precision} {kept.path.stat().st_size / 1e6:.1f} MB"
-            for kept in (file, *file.variants())
+            f"{kept.card.precision} {file_size(kept.path)}" for kept in (file, *file.variants())
         )
         print(f"{card.name}  ({sizes})")
         print(f"  {card.summary}")

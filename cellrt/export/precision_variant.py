@@ -80,7 +80,8 @@ def write_variant(
     """Write a model file in another precision.
 
     Where engines look for it, as ``mine.fp16.onnx`` beside ``mine.onnx``, it keeps the model's
-    name; elsewhere its stem becomes its name.
+    name, and in fp16 it takes the kernels that the model stores as fp16 from there; elsewhere its
+    stem becomes its name, and it needs no other file.
 
     Parameters
     ----------
@@ -116,7 +117,9 @@ def write_variant(
         found = output.resolve() == source.variant_path(precision).resolve()
         name = source.card.name if found else output.stem
         variant = make_variant(source, precision, stacks=stacks, name=name)
-        write_graph(variant.graph, temporary["model"])
+        # Where engines look for it, the fp32 file is beside it, and may have its kernels already.
+        shared = found and precision == "fp16"
+        write_graph(variant.graph, temporary["model"], source.path if shared else None)
     return variant
 
 

@@ -10,6 +10,9 @@ import onnx
 from cellrt.files import write_whole
 from cellrt.runtime.model.card import METADATA_KEY, ModelCard
 
+# Bytes; what says where they are takes a tenth of that.
+_WORTH_SHARING = 1024
+
 
 def embed_card(graph: onnx.ModelProto, card: ModelCard) -> None:
     """Put a model card into ``metadata_props``, replacing one that is there."""
@@ -27,10 +30,38 @@ def embedded_card(graph: onnx.ModelProto) -> ModelCard | None:
     return None
 
 
-def write_graph(graph: onnx.ModelProto, path: Path) -> None:
-    """Check and save a graph; the file appears whole or not at all."""
+def write_graph(graph: onnx.ModelProto, path: Path, base: Path | None = None) -> None:
+    """Check and save a graph; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    graph : onnx.ModelProto
+        With all its weights.
+    path : Path
+    base : Path, optional
+        A model file beside it. Large weights whose bytes are in there as well are not written once
+        more: the file says where they are.
+    """
     onnx.checker.check_model(graph)
-    write_whole(path, graph.SerializeToString())
+    written = graph if base is None else _sharing(graph, base)
+    write_whole(path, written.SerializeToString())
+
+
+def _sharing(graph: onnx.ModelProto, base: Path) -> onnx.ModelProto:
+    """Return the same graph with large weights taken out of another file where they are in it."""
+    result = onnx.ModelProto()
+    result.CopyFrom(graph)
+    content = base.read_bytes()
+    for tensor in result.graph.initializer:
+        length = len(tensor.raw_data)
+        begin = content.find(tensor.raw_data) if length >= _WORTH_SHARING else -1
+        if begin < 0:
+            continue
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", base.name), ("offset", begin), ("length", length)):
+            tensor.external_data.add(key=key, value=str(value))
+    return result
 
 
 def replace_nodes(graph: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> None:

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cellrt.errors import CellrtError
 from cellrt.graph.file import replace_nodes
+from cellrt.runtime.model.file import open_model
 
 _SUFFIX = ".fp16"
 
@@ -46,8 +47,8 @@ def store_as_fp16(graph: onnx.ModelProto) -> None:
 
 
 def load_exact(path: str | Path) -> onnx.ModelProto:
-    """Load an exported file with every weight as float32, however it stores them."""
-    return stored_as_fp32(onnx.load(str(path)))
+    """Load an exported file with every weight as float32, however and wherever it stores them."""
+    return stored_as_fp32(onnx.load_from_string(open_model(path).content))
 
 
 def stored_as_fp32(graph: onnx.ModelProto) -> onnx.ModelProto:

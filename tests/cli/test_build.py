@@ -81,7 +81,7 @@ def test_a_bundle_has_the_engine_its_model_and_their_hashes(cellrt, tmp_path):
         (engine,) = tmp_path.glob("engines/*.engine")
         assert archive.read("engine") == engine.read_bytes()
         assert record["engine_sha256"] == hashlib.sha256(engine.read_bytes()).hexdigest()
-        assert archive.read("model.onnx") == open_model("nuclei").variant("fp16").path.read_bytes()
+        assert archive.read("model.onnx") == open_model("nuclei").variant("fp16").content
     assert record["key"]["compute_capability"] == "sm89"
     first = bundle.read_bytes()
     again = cellrt("build", "nuclei", "--target", "sm120", "-o", bundle)

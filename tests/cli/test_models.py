@@ -13,7 +13,7 @@ def test_every_bundled_model_is_listed_with_scores_and_data(cellrt):
         "membranes",
         "trained on",
         "CC-BY",
-        "nuclei  (fp32 2.8 MB, fp16 2.8 MB)",
+        "nuclei  (fp32 2.8 MB, fp16 14.9 kB)",
     ):
         assert word in done.out
 

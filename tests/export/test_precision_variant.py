@@ -94,7 +94,7 @@ def test_the_fp16_file_that_ships_is_the_fp32_file_in_fp16(name, exact) -> None:
     model = open_model(name)
     half = model.variant("fp16")  # refuses one that was made of another file
     assert half is not None
-    shipped, made = onnx.load(str(half.path)), convert(exact, "fp16")
+    shipped, made = onnx.load_from_string(half.content), convert(exact, "fp16")
     assert shipped.graph == made.graph
     assert shipped.opset_import == made.opset_import
     own, *inherited = half.card.scores
@@ -302,15 +302,33 @@ def test_export_and_segment_as_a_user_does(name, small, tmp_path, capsys) -> Non
 def test_a_users_own_model_gets_its_fp16_file_beside_it(small, tmp_path, capsys) -> None:
     mine = tmp_path / "mine.onnx"
     mine.write_bytes(bundled_models()["nuclei"].read_bytes())
-    code, _, err = run(capsys, "export", mine, "--precision", "fp16")
+    code, out, err = run(capsys, "export", mine, "--precision", "fp16")
     assert code == 0, err
     model = open_model(mine)
     half = model.variant("fp16")
     assert half is not None
     assert (half.path.name, half.card.name) == ("mine.fp16.onnx", model.card.name)
+    assert half.path.stat().st_size < 20_000  # its kernels are in mine.onnx
+    assert "mine.fp16.onnx: fp16, 14." in out
+    assert "kB" in out
     code, _, err = run(capsys, "export", mine, "--precision", "fp16")
     assert code == 3
     assert "--overwrite" in err
+
+
+def test_an_fp16_file_stands_alone_where_the_fp32_file_is_not_or_has_other_bytes(
+    small, tmp_path, capsys
+) -> None:
+    elsewhere = tmp_path / "half.onnx"
+    assert run(capsys, "export", "nuclei", "-o", elsewhere, "--precision", "fp16")[0] == 0
+    full = tmp_path / "full.onnx"
+    write_graph(load_exact(bundled_models()["nuclei"]), full)
+    assert run(capsys, "export", full, "--precision", "fp16")[0] == 0
+    beside = open_model(full).variant("fp16").path
+    full.unlink()
+    for path in (elsewhere, beside):
+        assert open_model(path).content == path.read_bytes()
+        assert path.stat().st_size > 2_000_000
 
 
 @pytest.mark.parametrize(

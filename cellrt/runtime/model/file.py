@@ -11,6 +11,7 @@ from cellrt.errors import InputError, UsageError
 from cellrt.files import refuse_special
 from cellrt.runtime.model.card import FLOW_OUTPUTS, METADATA_KEY, PRECISIONS, ModelCard
 from cellrt.runtime.model.onnx_metadata import read_metadata
+from cellrt.runtime.model.shared_weights import outdated, whole_file
 
 ZOO = Path(__file__).resolve().parents[2] / "zoo"
 
@@ -30,12 +31,16 @@ class ModelFile:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the whole file: the model's identity in run records and engine caches."""
-        digest = hashlib.sha256()
-        with self.path.open("rb") as file:
-            for chunk in iter(lambda: file.read(1 << 20), b""):
-                digest.update(chunk)
-        return digest.hexdigest()
+        """Hash of `content`: the model's identity in run records and engine caches.
+
+        That of the file where it has all its weights.
+        """
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def content(self) -> bytes:
+        """The file with all its weights, as engines take it; see `whole_file`."""
+        return whole_file(self.path, self.card)
 
     @cached_property
     def _opened(self) -> dict[Path, ModelFile]:
@@ -64,10 +69,7 @@ class ModelFile:
             return None
         found = self._opened.get(path) or self._opened.setdefault(path, open_model(path))
         if (found.card.made_from, found.card.precision) != (self.sha256, precision):
-            raise InputError(
-                f"{path.name} is not the {precision} file of {self.path.name} as it is now; run "
-                f"`cellrt export {self.path} --precision {precision} --overwrite`, or remove it"
-            )
+            raise outdated(path, self.path, precision)
         return found.in_views() if self.card.views else found
 
     def variants(self) -> list[ModelFile]:
@@ -129,8 +131,8 @@ def open_model(name_or_path: str | Path) -> ModelFile:
     Raises
     ------
     InputError
-        No such model, not an ONNX file, an ONNX file without a cellrt card, or a card that this
-        version cannot read.
+        No such model, not an ONNX file, an ONNX file without a cellrt card, a card that this
+        version cannot read, or weights in another file that is not there or has changed.
     """
     bundled = bundled_models()
     if str(name_or_path) == VIEWS_2D and DEFAULT_2D in bundled:
@@ -152,4 +154,6 @@ def open_model(name_or_path: str | Path) -> ModelFile:
             f"{path.name} is an ONNX file without a cellrt model card; "
             "export the network with `cellrt export` so that it describes itself"
         )
-    return ModelFile(path, ModelCard.from_json(metadata[METADATA_KEY], origin=path.name))
+    card = ModelCard.from_json(metadata[METADATA_KEY], origin=path.name)
+    whole_file(path, card)  # refuses what lacks weights, before anything depends on them
+    return ModelFile(path, card)

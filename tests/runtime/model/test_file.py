@@ -84,7 +84,7 @@ def copied(folder):
     nuclei = open_model("nuclei")
     mine = folder / "mine.onnx"
     mine.write_bytes(nuclei.path.read_bytes())
-    (folder / "mine.fp16.onnx").write_bytes(nuclei.variant("fp16").path.read_bytes())
+    (folder / "mine.fp16.onnx").write_bytes(nuclei.variant("fp16").content)
     return mine
 
 

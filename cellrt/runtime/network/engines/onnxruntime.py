@@ -106,9 +106,7 @@ def _create(model: ModelFile, precision: str, profile: str = "") -> Any:
     if cores.granted:  # which ONNX Runtime does not see
         options.intra_op_num_threads = cores.number
     try:
-        return library.InferenceSession(
-            str(model.path), options, providers=["CPUExecutionProvider"]
-        )
+        return library.InferenceSession(model.content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the library raises its own untyped errors
         raise EngineError(
             f"ONNX Runtime cannot load {model.path.name} ({first_line(error)})"

@@ -115,15 +115,15 @@ def load(
         # Channels last: 586 instead of 431 million voxels a second in fp16 on an H100.
         "prefer_nhwc": "1",
     }
-    library, path = import_library(_command()), str(model.path)
+    library, content = import_library(_command()), model.content
     loaded: DeviceSession | SpreadSession | HostMergedSession
     try:
         gpus = [open_device(index) for index in devices_alike()]
     except EngineError as error:
         note(f"tiles are merged by the CPU: {error.message}")
-        loaded = HostMergedSession(_create(library, path, options), "cuda", words)
+        loaded = HostMergedSession(_create(library, content, options), "cuda", words)
     else:
-        loaded = on_all([_on_gpu(library, path, options, gpu, words) for gpu in gpus])
+        loaded = on_all([_on_gpu(library, content, options, gpu, words) for gpu in gpus])
     for session in loaded.sessions if isinstance(loaded, SpreadSession) else (loaded,):
         if isinstance(session, DeviceSession):
             session.output_stride = model.card.output_stride
@@ -168,12 +168,12 @@ def _verify(session: DeviceSession | HostMergedSession, model: ModelFile, tolera
 
 
 def _on_gpu(
-    library: Any, path: str, options: dict[str, str], gpu: Device, precision: str
+    library: Any, model: bytes, options: dict[str, str], gpu: Device, precision: str
 ) -> CudaSession:
     gpu.activate()
     stream = gpu.stream()
     here = {"device_id": str(gpu.index), "user_compute_stream": str(stream_handle(stream))}
-    return CudaSession(_create(library, path, options | here), "cuda", precision, gpu, stream)
+    return CudaSession(_create(library, model, options | here), "cuda", precision, gpu, stream)
 
 
 class CudaSession(DeviceSession):
@@ -261,7 +261,7 @@ def _run_errors() -> Iterator[None]:
         ) from error
 
 
-def _create(library: Any, model: str | bytes, provider_options: dict[str, str]) -> Any:
+def _create(library: Any, model: bytes, provider_options: dict[str, str]) -> Any:
     """Create a session and make sure that it is on the GPU."""
     options = library.SessionOptions()
     # It prints what the errors below say, and warns of what is no fault.

@@ -137,7 +137,7 @@ class OpenVinoEngine:
         core = shared_core()
         hint = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}[precision]
         try:
-            graph = core.read_model(str(model.path))
+            graph = core.read_model(model.content)
             shapes: dict[str, list[int]] = {INPUT: [1, model.card.channels, *tile]}
             if model.card.guides is not None:
                 shapes[TURNS] = [1, len(model.card.guides.phases)]

@@ -167,8 +167,8 @@ class IntelMachine:
             return self.core.get_property(device, name)
         return {"DEVICE_TYPE": f"Type.{self.kind}", "FULL_DEVICE_NAME": "Intel Arc A380"}[name]
 
-    def read_model(self, path):
-        return self.core.read_model(path)
+    def read_model(self, model):
+        return self.core.read_model(model)
 
     def compile_model(self, graph, device, settings):
         self.compiled.append((device, settings["INFERENCE_PRECISION_HINT"]))
@@ -205,7 +205,7 @@ def test_graphics_in_the_cpu_is_used_only_when_asked_for(intel):
 @pytest.mark.parametrize("intel", ["DISCRETE"], indirect=True)
 def test_an_intel_gpu_that_computes_nonsense_is_refused(intel, monkeypatch):
     other = open_model("membranes").path
-    monkeypatch.setattr(intel, "read_model", lambda path: intel.core.read_model(str(other)))
+    monkeypatch.setattr(intel, "read_model", lambda model: intel.core.read_model(str(other)))
     with pytest.raises(EngineError, match="computes something else"):
         choose_engine("openvino-gpu").load(open_model("nuclei"), TILE, "auto")
 

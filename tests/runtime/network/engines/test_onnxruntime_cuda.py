@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 import types
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -233,9 +232,12 @@ def created(gpu, monkeypatch):
     """The options of the sessions that were created, which compute on the CPU."""
     found = []
 
-    def create(library, path, options):
-        found.append((Path(path).name, options["use_tf32"]))
-        return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    nuclei = open_model("nuclei")
+    names = {file.content: file.path.name for file in (nuclei, nuclei.variant("fp16"))}
+
+    def create(library, model, options):
+        found.append((names[model], options["use_tf32"]))
+        return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 
     session = types.SimpleNamespace(get_providers=lambda: ["CUDAExecutionProvider"])
     use(monkeypatch, library(["CUDAExecutionProvider"], session=session))

@@ -67,7 +67,7 @@ def test_an_own_model_without_an_fp16_file_runs_and_says_how_to_make_one(mine):
 
 
 def test_an_fp16_file_of_former_weights_is_refused_where_it_would_be_taken(mine):
-    mine.variant_path("fp16").write_bytes(open_model("membranes").variant("fp16").path.read_bytes())
+    mine.variant_path("fp16").write_bytes(open_model("membranes").variant("fp16").content)
     spec = engine_named("tensorrt-rtx")
     with pytest.raises(InputError, match=r"mine\.fp16\.onnx is not the fp16 file of mine\.onnx"):
         file_for(mine, spec, "auto")

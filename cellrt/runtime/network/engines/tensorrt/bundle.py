@@ -57,7 +57,7 @@ def write_bundle(
     InputError, ResourceError
         As :func:`cellrt.files.atomic_outputs`.
     """
-    content = model.path.read_bytes()
+    content = model.content
     record = {
         "format": FORMAT,
         "key": asdict(key),

@@ -189,7 +189,7 @@ def obtain_engine(
     def build() -> bytes:
         return build_engine(
             builder.library,
-            model.path.read_bytes(),
+            model.content,
             profile,
             channels=model.card.channels,
             targets=builder.targets,
