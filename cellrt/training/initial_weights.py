@@ -58,6 +58,11 @@ def initial_network(recipe: Recipe, stacks: Sequence[Stack]) -> Network:
                 )
         return net
     model = open_model(file if file.suffix == ".onnx" else recipe.init)
+    if model.card.guides is not None:
+        raise InputError(
+            f"key 'init': the weights of {recipe.init} fit the guides that they were trained with; "
+            "give the checkpoint it was exported from"
+        )
     net = recipe.method().network()
     same = model.card.method == recipe.model.method
     graph = load_exact(model.path).graph

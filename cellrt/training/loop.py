@@ -142,13 +142,19 @@ def train(
 def _fitted(
     recipe: Recipe, stacks: Sequence[Stack], checkpoint: Path | None, report: Report
 ) -> Recipe:
-    """Fill in what is found in the data before the network learns, or what a checkpoint has."""
+    """Fill in what is found in the data before the network learns, or what it has learned with.
+
+    Weights of a checkpoint mean nothing without what was fitted for them.
+    """
+    if checkpoint is None and str(recipe.init).endswith(".ckpt"):
+        checkpoint = recipe.folder / str(recipe.init)
+    model = recipe.model
     if checkpoint is not None:
         trained = load_checkpoint(checkpoint)[1].model
-        found = {key: getattr(trained, key, None) for key in recipe.model.fitted_keys}
-        return recipe.model_copy(update={"model": recipe.model.model_copy(update=found)})
+        found = {key: getattr(trained, key, None) for key in model.fitted_keys}
+        model = model.model_copy(update=found)
     labels = (stack.labels for stack in stacks)
-    model = recipe.model.fitted(labels, recipe.augment.zoom, recipe.optim.seed, report)
+    model = model.fitted(labels, recipe.augment.zoom, recipe.optim.seed, report)
     return recipe.model_copy(update={"model": model})
 
 

@@ -67,10 +67,10 @@ class DataTable(Table):
 
 
 class SimulateTable(Table):
-    """``[[simulate]]``: stacks drawn once into the cache folder."""
+    """``[[simulate]]``: stacks or images drawn once into the cache folder."""
 
     name: str
-    kind: Literal["nuclei", "membranes", "empty"]
+    kind: Literal["nuclei", "membranes", "empty", "bacteria", "worms"]
     count: Annotated[int, Field(gt=0)]
     seed: int = 0
     shape: tuple[int, int, int] = (96, 96, 96)

@@ -103,3 +103,18 @@ def test_objects_that_no_guides_tell_apart_are_a_warning(tmp_path: Path) -> None
 def test_wrong_tables_are_refused(tmp_path: Path, model: str, problem: str) -> None:
     with pytest.raises(InputError, match=problem):
         write_recipe(tmp_path, 1, model=model)
+
+
+def test_a_run_that_starts_from_a_checkpoint_keeps_the_guides_its_weights_have_learned(
+    tmp_path: Path,
+) -> None:
+    first = train(write_recipe(tmp_path, 1), tmp_path / "first", report=lambda line: None)
+    again = write_recipe(tmp_path, 1)
+    # Another seed would fit other guides.
+    again = again.model_copy(
+        update={"init": str(first), "optim": again.optim.model_copy(update={"seed": 7})}
+    )
+    second = train(again, tmp_path / "second", report=lambda line: None)
+    before, after = (load_checkpoint(file) for file in (first, second))
+    assert after[1].model.guides == before[1].model.guides
+    assert torch.equal(after[0].frequencies, before[0].frequencies)

@@ -15,8 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellrt.errors import InputError
+from cellrt.errors import InputError, UsageError
 from cellrt.training.recipe import DataTable, Recipe, SimulateTable
+
+IMAGES = ("bacteria", "worms")
+"""Kinds that lie in one plane."""
 
 Drawn = tuple[npt.NDArray[Any], npt.NDArray[Any], tuple[float, float, float]]
 
@@ -72,7 +75,7 @@ def _cached(jobs: list[dict[str, Any]], recipe: Recipe, name: str) -> Iterator[D
             try:
                 for _ in pool.map(_draw_to_file, missing, chunksize=4):
                     pass
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, UsageError) as error:
                 raise InputError(f"simulate '{name}': {error}; check its options") from error
     for file in files:
         with np.load(file) as stored:
@@ -103,7 +106,36 @@ def _draw_to_file(job_and_file: tuple[dict[str, Any], Path]) -> None:
 
 
 def _draw(job: dict[str, Any]) -> Any:
-    """Call the simulation; ranges in the options are drawn with the stack's own seed.
+    """Call the simulation; ranges in the options are drawn with the stack's own seed."""
+    return _draw_image(job) if job["kind"] in IMAGES else _draw_stack(job)
+
+
+def _draw_image(job: dict[str, Any]) -> Any:
+    """Draw an image of one slice.
+
+    Options: ``contrast`` as a word or several of which one is drawn, and ``diameter_voxels``,
+    ``filling`` and ``photons`` as a number or as ``[low, high]``.
+    """
+    from cellrt import simulation
+
+    planes, *shape = job["shape"]
+    if planes != 1:
+        raise ValueError(f"shape is {job['shape']}, but {job['kind']} lie in one plane: [1, y, x]")
+    rng = np.random.default_rng(job["seed"])
+    given: dict[str, Any] = {}
+    for name, wanted in job["options"].items():
+        if name == "contrast":
+            given[name] = str(rng.choice(wanted)) if isinstance(wanted, list) else wanted
+        elif name in ("diameter_voxels", "filling", "photons"):
+            given[name] = _number(wanted, rng)
+        else:
+            raise ValueError(f"option '{name}' is not known")
+    draw = {"bacteria": simulation.simulate_bacteria, "worms": simulation.simulate_worms}
+    return draw[job["kind"]](tuple(shape), pixel_um=1.0, seed=rng, **given)
+
+
+def _draw_stack(job: dict[str, Any]) -> Any:
+    """Draw a stack.
 
     Options: ``diameter_voxels`` and ``z_step`` (slice distance over pixel size) as a number or as
     ``[low, high]``, ``shape`` where labels are given, and ``nuclei``,

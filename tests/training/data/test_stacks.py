@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ import tifffile
 pytest.importorskip("pydantic", reason="pydantic is not installed")
 pytest.importorskip("torch", reason="torch is not installed")
 
+from cellrt.errors import InputError
 from cellrt.models.ground_truth import UNKNOWN
 from cellrt.training.data.patches import PatchDataset
-from cellrt.training.data.simulated import _draw
+from cellrt.training.data.simulated import _draw, simulated_stacks
 from cellrt.training.data.stacks import load_training_stacks
-from cellrt.training.recipe import load_recipe
+from cellrt.training.recipe import SimulateTable, load_recipe
 
 RECIPE = """
 name = "tiny"
@@ -110,3 +112,33 @@ options = { diameter_voxels = 8, z_step = 2.0 }
     _, targets, labels = PatchDataset(stacks, recipe)[0]
     assert (labels <= 0).all()
     assert (targets[3][labels == 0] == 0).all()
+
+
+def test_images_of_bacteria_and_worms_are_drawn_with_one_of_several_contrasts() -> None:
+    job = {"kind": "bacteria", "shape": [1, 96, 80]}
+    options = {"contrast": ["phase", "dic"], "diameter_voxels": [10, 14], "filling": 0.3}
+    drawn = [_draw({**job, "seed": seed, "options": options}) for seed in range(6)]
+    assert {stack.parameters["contrast"] for stack in drawn} == {"phase", "dic"}
+    assert all(10 <= stack.parameters["diameter_voxels"] <= 14 for stack in drawn)
+    assert all(stack.image.shape == (1, 96, 80) and stack.labels.max() > 2 for stack in drawn)
+    worms = _draw({"kind": "worms", "shape": [1, 128, 128], "seed": 1, "options": {}})
+    assert worms.voxel_size_um == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"shape": [4, 96, 80]}, "lie in one plane"),
+        ({"options": {"z_step": 2.0}}, "'z_step'"),
+        ({"options": {"contrast": "xray"}}, "xray"),
+    ],
+)
+def test_what_makes_no_image_is_refused_by_name(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    table = {"shape": [1, 64, 64], "options": {}, **change}
+    drawn = SimulateTable(name="rods", kind="bacteria", count=1, **table)
+    (tmp_path / "recipe.toml").write_text(RECIPE.format(keys=""))
+    recipe = load_recipe(tmp_path / "recipe.toml")
+    with pytest.raises(InputError, match=words):
+        list(simulated_stacks(drawn, recipe))
