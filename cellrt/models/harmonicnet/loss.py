@@ -1,7 +1,14 @@
-"""The loss of HarmonicNet: eq. 4 to 6 of Eschweiler et al. (2020), at three scales."""
+"""The loss of HarmonicNet: eq. 4 to 6 of Eschweiler et al. (2020), at three scales.
+
+Equation 5 adds up the errors of all coefficients. Most of them are small and hard to tell, and the
+least sum is had by leaving them at 0, which a network of few channels does: trained so, it knew the
+size of a cell and how flat it is, and of its shape hardly more. What is wanted is a surface in its
+place, so that the error can be that of radii instead, deep voxels counting most.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -9,8 +16,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cellrt.models.harmonicnet.tables import ShapeError
+from cellrt.runtime.decoding.star.directions import directions
+from cellrt.runtime.decoding.star.harmonics import real_spherical_harmonics
+
 # From this depth on, voxels count as foreground where the distance map is balanced (eq. 4).
 _DEEP = 0.5
+# Directions along which radii are compared.
+_RAYS = 96
 
 
 def harmonicnet_loss(
@@ -21,8 +34,9 @@ def harmonicnet_loss(
     distance_weight: float = 0.5,
     harmonics_weight: float = 0.5,
     scale_weights: Sequence[float] = (1.0, 2.0, 3.0),
+    shape_error: ShapeError = "coefficients",
 ) -> dict[str, Tensor]:
-    """L1 of distance maps, balanced between deep voxels and all others, and L1 of coefficients.
+    """L1 of distance maps, balanced between deep voxels and all others, and L1 of shapes.
 
     Parameters
     ----------
@@ -38,13 +52,16 @@ def harmonicnet_loss(
         Of eq. 6.
     scale_weights : sequence of float
         From coarse to fine; only what they are of their sum matters.
+    shape_error : {"coefficients", "radii"}
+        The sum of the errors of coefficients (eq. 5), or the mean error of the radii that they
+        give along directions, weighted by depth.
 
     Returns
     -------
     dict of Tensor
-        Scalars ``loss``, and of the finest scale ``distance`` and ``harmonics``: the latter is
-        the sum of all coefficients' errors, which is above the error of the radius, as a part of
-        the nominal one.
+        Scalars ``loss``, and of the finest scale ``distance`` and ``harmonics``: the latter, as a
+        part of the nominal radius, is the error of radii, or the sum of all coefficients' errors,
+        which is above that.
     """
     unit = nominal_radius * math.sqrt(4 * math.pi)
     targets = torch.cat([targets[:, :1], targets[:, 1:] / unit], dim=1)
@@ -53,8 +70,9 @@ def harmonicnet_loss(
     wanted = [targets]
     while len(wanted) < len(scales):
         wanted.insert(0, _coarser(wanted[0]))
+    shape_loss = _radii_loss if shape_error == "radii" else _coefficients_loss
     for raw, aim, weight in zip(scales, wanted, scale_weights, strict=True):
-        distance, harmonics = _map_loss(raw, aim), _shape_loss(raw, aim)
+        distance, harmonics = _map_loss(raw, aim), shape_loss(raw, aim)
         total = total + weight * (distance_weight * distance + harmonics_weight * harmonics)
     return {
         "loss": total / sum(scale_weights),
@@ -69,13 +87,27 @@ def _map_loss(raw: Tensor, targets: Tensor) -> Tensor:
     return _mean(error, depth >= _DEEP) + _mean(error, (depth >= 0) & (depth < _DEEP))
 
 
-def _shape_loss(raw: Tensor, targets: Tensor) -> Tensor:
+def _coefficients_loss(raw: Tensor, targets: Tensor) -> Tensor:
     error = (raw[:, 1:].float() - targets[:, 1:]).abs().sum(dim=1)
     return _mean(error, targets[:, 0] > 0)
 
 
+def _radii_loss(raw: Tensor, targets: Tensor) -> Tensor:
+    error = raw[:, 1:].float() - targets[:, 1:]
+    harmonics = _harmonics(error.shape[1]).to(error.device)
+    radii = torch.einsum("rk,nkzyx->nrzyx", harmonics, error)
+    return _mean(radii.abs().mean(dim=1), targets[:, 0].clamp(min=0))
+
+
+@functools.cache
+def _harmonics(count: int) -> Tensor:
+    """Radii, as parts of a ball's, that relative coefficients give along directions."""
+    values = real_spherical_harmonics(directions(_RAYS), math.isqrt(count) - 1)
+    return torch.from_numpy(math.sqrt(4 * math.pi) * values).float()
+
+
 def _mean(error: Tensor, where: Tensor) -> Tensor:
-    return (error * where).sum() / where.sum().clamp(min=1)
+    return (error * where).sum() / where.sum().clamp(min=1e-6)
 
 
 def _coarser(targets: Tensor) -> Tensor:

@@ -64,4 +64,5 @@ class HarmonicNet:
             distance_weight=table.distance_weight,
             harmonics_weight=table.harmonics_weight,
             scale_weights=table.scale_weights,
+            shape_error=table.shape_error,
         )

@@ -10,6 +10,7 @@ from cellrt.models.tables import WIDTHS, CommonModelTable, Table, WholeCellTarge
 from cellrt.runtime.decoding.star.harmonics import HIGHEST_ORDER
 
 Weight = Annotated[float, Field(ge=0)]
+ShapeError = Literal["coefficients", "radii"]
 
 
 class HarmonicNetModel(CommonModelTable):
@@ -47,3 +48,5 @@ class HarmonicNetLoss(Table):
     harmonics_weight: Weight = 0.5
     scale_weights: tuple[Weight, Weight, Weight] = (1.0, 2.0, 3.0)
     """Of the predictions at strides 8, 4 and 2."""
+    shape_error: ShapeError = "coefficients"
+    """What is summed up of a shape: the paper's coefficients, or radii along directions."""

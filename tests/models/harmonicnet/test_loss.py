@@ -72,3 +72,23 @@ def test_nothing_to_learn_is_no_error() -> None:
     loss.backward()
     assert loss.item() == 0
     assert torch.isfinite(raw.grad).all()
+
+
+def test_an_error_of_radii_is_that_of_the_surfaces_and_weighs_deep_voxels_most() -> None:
+    # Two voxels; a degree up to 1, so that the surfaces can be written down.
+    targets = torch.zeros(1, 5, 1, 1, 2)
+    targets[0, 0, 0, 0] = torch.tensor([0.9, 0.3])
+    targets[0, 1] = UNIT
+    raw = torch.zeros(1, 5, 1, 1, 2)
+    raw[0, 0, 0, 0] = torch.tensor([logit(0.9), logit(0.3)])
+    raw[0, 1, 0, 0] = torch.tensor([1.25, 0.9])  # a quarter too large, a tenth too small
+    kwargs = {"nominal_radius": RADIUS, "scale_weights": (1.0,), "shape_error": "radii"}
+    found = harmonicnet_loss([raw], targets, **kwargs)
+    expected = (0.9 * 0.25 + 0.3 * 0.1) / 1.2
+    assert float(found["harmonics"]) == pytest.approx(expected, abs=1e-5)
+    # Of degree 1 the radius is sqrt(3) cos(angle) times the coefficient: |cos| is 1/2 on average.
+    raw[0, 1] = 1.0
+    raw[0, 3, 0, 0, 0] = 0.2
+    found = harmonicnet_loss([raw], targets, **kwargs)
+    expected = 0.9 * 0.2 * math.sqrt(3) / 2 / 1.2
+    assert float(found["harmonics"]) == pytest.approx(expected, rel=0.03)
