@@ -75,13 +75,23 @@ class HarmonicEmbeddings:
         """Return the loss of embeddings and foreground, where the patches were said to lie."""
         import torch
 
-        from cellrt.models.harmonic_embedding.targets import harmonic_loss, places_of
+        from cellrt.models.harmonic_embedding.discriminative import discriminative_loss
+        from cellrt.models.harmonic_embedding.targets import (
+            foreground_loss,
+            harmonic_loss,
+            places_of,
+        )
 
         logits, turned = learned
-        phases = torch.tensor(self.guides.phases, device=turned.device)
-        return harmonic_loss(
-            logits,
-            places_of(targets, turned, phases),
-            targets[:, -1],
-            embedding_weight=self._loss.embedding_weight,
-        )
+        inside = targets[:, -1]
+        if self._loss.kind == "discriminative":
+            embedding = discriminative_loss(logits[:, :-1], labels)
+        else:
+            phases = torch.tensor(self.guides.phases, device=turned.device)
+            embedding = harmonic_loss(logits[:, :-1], places_of(targets, turned, phases), inside)
+        foreground = foreground_loss(logits[:, -1], inside)
+        return {
+            "loss": foreground + self._loss.embedding_weight * embedding,
+            "foreground": foreground.detach(),
+            "embedding": embedding.detach(),
+        }

@@ -102,4 +102,6 @@ class HarmonicLoss(Table):
     """``[loss]`` of method ``harmonic_embedding``: the embedding's weight against foreground."""
 
     method: Literal["harmonic_embedding"] = "harmonic_embedding"
+    kind: Literal["harmonic", "discriminative"] = "harmonic"
+    """Whether objects have their places from the guides, or wherever they are apart."""
     embedding_weight: Annotated[float, Field(ge=0)] = 4.0

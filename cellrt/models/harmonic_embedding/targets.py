@@ -72,37 +72,25 @@ def places_of(targets: Tensor, turns: Tensor, phases: Tensor) -> Tensor:
     return imaginary * torch.cos(angle) + real * torch.sin(angle)
 
 
-def harmonic_loss(
-    logits: Tensor, places: Tensor, foreground: Tensor, *, embedding_weight: float
-) -> dict[str, Tensor]:
-    """L1 distance of embeddings over the foreground (equation 5), and cross entropy of that.
+def harmonic_loss(embedding: Tensor, places: Tensor, foreground: Tensor) -> Tensor:
+    """Mean L1 distance of embeddings in a dimension, over the foreground (equation 5).
 
     Parameters
     ----------
-    logits : (n, d + 1, z, y, x) Tensor
-    places : (n, d, z, y, x) Tensor
-        Where the pixels' objects belong.
+    embedding, places : (n, d, z, y, x) Tensor
+        What the network says, and where the pixels' objects belong.
     foreground : (n, z, y, x) Tensor
         1 cell, 0 background, -1 unknown.
-    embedding_weight : float
-        Weight of the mean distance in a dimension against the foreground.
-
-    Returns
-    -------
-    dict of Tensor
-        Scalars ``loss``, ``foreground`` and ``embedding``.
     """
-    logits = logits.float()
+    inside = (foreground > 0).float()
+    distance = (embedding.float() - places).abs().mean(dim=1)
+    return (distance * inside).sum() / inside.sum().clamp(min=1)
+
+
+def foreground_loss(logits: Tensor, foreground: Tensor) -> Tensor:
+    """Mean cross entropy of the foreground, (n, z, y, x), where it is known."""
     known = (foreground >= 0).float()
     entropy = F.binary_cross_entropy_with_logits(
-        logits[:, -1], foreground.clamp(min=0), reduction="none"
+        logits.float(), foreground.clamp(min=0), reduction="none"
     )
-    foreground_loss = (entropy * known).sum() / known.sum().clamp(min=1)
-    inside = (foreground > 0).float()
-    distance = (logits[:, :-1] - places).abs().mean(dim=1)
-    embedding_loss = (distance * inside).sum() / inside.sum().clamp(min=1)
-    return {
-        "loss": foreground_loss + embedding_weight * embedding_loss,
-        "foreground": foreground_loss.detach(),
-        "embedding": embedding_loss.detach(),
-    }
+    return (entropy * known).sum() / known.sum().clamp(min=1)

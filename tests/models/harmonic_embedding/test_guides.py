@@ -13,6 +13,7 @@ from cellrt.models.harmonic_embedding.guides import (  # noqa: E402
     object_waves,
 )
 from cellrt.models.harmonic_embedding.targets import (  # noqa: E402
+    foreground_loss,
     harmonic_loss,
     make_targets,
     places_of,
@@ -113,8 +114,9 @@ def test_maps_of_a_layer_are_the_guides_at_the_middle_of_its_pixels(step):
 
 def test_the_loss_is_the_distance_over_the_foreground():
     places, foreground = torch.zeros(1, 2, 1, 1, 3), torch.tensor([[[[1.0, 0.0, -1.0]]]])
-    logits = torch.tensor([[0.5, 9.0, 9.0], [-0.1, 9.0, 9.0], [20.0, -20.0, 5.0]])
-    losses = harmonic_loss(logits.reshape(1, 3, 1, 1, 3), places, foreground, embedding_weight=2.0)
-    assert float(losses["embedding"]) == pytest.approx(0.3)
-    assert float(losses["foreground"]) == pytest.approx(0, abs=1e-6)
-    assert float(losses["loss"]) == pytest.approx(0.6, abs=1e-5)
+    embedding = torch.tensor([[0.5, 9.0, 9.0], [-0.1, 9.0, 9.0]]).reshape(1, 2, 1, 1, 3)
+    assert float(harmonic_loss(embedding, places, foreground)) == pytest.approx(0.3)
+    logits = torch.tensor([20.0, -20.0, 5.0]).reshape(1, 1, 1, 3)
+    assert float(foreground_loss(logits, foreground)) == pytest.approx(0, abs=1e-6)
+    logits = torch.tensor([0.0, 0.0, 5.0]).reshape(1, 1, 1, 3)
+    assert float(foreground_loss(logits, foreground)) == pytest.approx(np.log(2))
