@@ -45,7 +45,11 @@ from cellrt.runtime.decoding.star.harmonics import (
     radius_ranges,
 )
 from cellrt.runtime.decoding.star.polyhedra import suppress_rays
-from cellrt.runtime.decoding.star.rasterise import rasterise_harmonics, rasterise_rays
+from cellrt.runtime.decoding.star.rasterise import (
+    as_large_as_cells,
+    rasterise_harmonics,
+    rasterise_rays,
+)
 from cellrt.runtime.decoding.star.suppress import separate_peaks, suppress_harmonics
 
 HERE = Place("CPU", "shapes are decoded there")
@@ -192,6 +196,7 @@ class StarDecoder:
             )
             shapes, radii = shapes[stay], radii[stay]
         else:
+            found = replace(found, values=as_large_as_cells(found.values))
             stride = self.outputs.stride
             stay = suppress_rays(
                 stride * found.places[order] + (stride - 1) // 2,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from cellrt.compiled import compiled
 from cellrt.geometry import LabelArray, Shape
+from cellrt.runtime.decoding.star.directions import directions
 from cellrt.threads import in_threads
 
 MARGIN = 1.02
@@ -70,7 +72,7 @@ def rasterise_rays(
     spacing: tuple[float, float, float],
     centres: NDArray[np.float64],
     radii: NDArray[np.float64],
-    directions: NDArray[np.float64],
+    rays: NDArray[np.float64],
     *,
     limit: float = 1.0,
     first: bool = False,
@@ -81,8 +83,8 @@ def rasterise_rays(
     ----------
     shape, spacing, centres
         As for `rasterise_harmonics`.
-    radii : ndarray of float64, shape (cells, directions)
-    directions : ndarray of float64, shape (directions, 3)
+    radii : ndarray of float64, shape (cells, rays)
+    rays : ndarray of float64, shape (rays, 3)
         Unit vectors (z, y, x), four or more and all around.
     limit, first
         As for `rasterise_harmonics`.
@@ -92,17 +94,40 @@ def rasterise_rays(
     ndarray of int32
         As `rasterise_harmonics`; the radius is that of the polyhedron's face.
     """
-    faces = faces_between(directions)
+    faces = faces_between(rays)
     reach = radii.max(axis=1, initial=0.0) * limit
-    draw = partial(_draw_polyhedra, radii, directions, faces, limit, first)
+    draw = partial(_draw_polyhedra, radii, rays, faces, limit, first)
     return _by_slabs(shape, spacing, centres, reach, draw, first)
 
 
-def faces_between(directions: NDArray[np.float64]) -> NDArray[np.int64]:
+def faces_between(rays: NDArray[np.float64]) -> NDArray[np.int64]:
     """Triangles between neighbouring directions: the indices of three each."""
     from scipy.spatial import ConvexHull
 
-    return np.asarray(ConvexHull(directions).simplices.astype(np.int64))
+    return np.asarray(ConvexHull(rays).simplices.astype(np.int64))
+
+
+@functools.cache
+def _polyhedron_growth(count: int) -> float:
+    from scipy.spatial import ConvexHull
+
+    return float((4 / 3 * np.pi / ConvexHull(directions(count)).volume) ** (1 / 3))
+
+
+def as_large_as_cells(radii: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Lengthen rays so that the polyhedron between their ends is as large as the cell.
+
+    Corners on the border of a round cell leave all else of the polyhedron inside of it: between 36
+    rays of equal length lies 0.86 of the ball's volume.
+
+    Parameters
+    ----------
+    radii : ndarray, shape (cells, number of directions)
+        Along the shipped directions of that number.
+    """
+    if not len(radii):
+        return radii
+    return np.asarray(radii * np.float32(_polyhedron_growth(radii.shape[1])))
 
 
 class Masks(NamedTuple):

@@ -187,6 +187,17 @@ def test_shapes_are_drawn_on_the_images_own_grid(kind, fit):
     assert thin.labels.max() == decoded.labels.max()
 
 
+@pytest.mark.parametrize("count", [36, 64, 96])
+def test_a_ball_has_its_volume_however_few_rays_say_so(count):
+    fields = np.zeros((1 + count, 24, 24, 24), np.float32)
+    fields[0, 12, 12, 12] = 1.0
+    fields[1:] = 9.0
+    names = ("probability", *(f"radius_{i:03d}" for i in range(count)))
+    star = STAR.make(StarParameters(), Outputs(names, 2), "")
+    volume = np.count_nonzero(decode_fields(fields, star, 2))
+    assert volume == pytest.approx(4 / 3 * math.pi * 9.0**3, rel=0.02)
+
+
 def test_power_has_the_unit_of_the_image():
     labels, fields = SHARED["harmonics"]
     made = decoder("harmonics")
