@@ -37,6 +37,7 @@ from watershed_tuning import tune
 import cellrt
 from cellrt.evaluation import evaluate
 from cellrt.runtime.model.file import bundled_models
+from cellrt.runtime.results.masks import layers_of, whole_masks
 from cellrt.wording import counted
 
 BASELINE = "Otsu + watershed"
@@ -44,6 +45,19 @@ BALL_VOXELS = 33
 # Embryos on which a decision was made.
 NOT_BLIND = ("Emb04", "Emb09")
 METRICS = ("mean_dice", "ap50", "ap75", "f1_50")
+# Of single images instead of Dice and F1.
+PLANAR_METRICS = ("ap50", "ap75", "coco", "sbd")
+MEANS = tuple(dict.fromkeys((*METRICS, *PLANAR_METRICS)))
+# A network of stacks that sees images beside those that are made for them.
+SEES_IMAGES = "nuclei"
+TITLES = {
+    "mean_dice": "mean Dice",
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "f1_50": "F1 50",
+    "coco": "COCO AP",
+    "sbd": "SBD",
+}
 STATUS = {
     "seen": "trained on",
     "checked": "watched during training",
@@ -71,6 +85,8 @@ class Measurement:
     predicted_cells: int
     seconds: float
     commit: str
+    sbd: float | None = None
+    coco: float | None = None
 
 
 def main() -> None:
@@ -126,7 +142,12 @@ def write_scores(model: str, record: TrainingRecord, rows: Sequence[dict[str, An
         for row in rows
         if row["method"] == f"cellrt {model}" and row["status"] == "unseen" and not row["smoke"]
         if record.planar == (row["group"] in single)
-        for metric, key in (("mean Dice", "mean_dice"), ("AP at IoU 0.5", "ap50"))
+        for metric, key in (
+            (("SBD", "sbd"), ("AP at IoU 0.5", "ap50"))
+            if record.planar
+            else (("mean Dice", "mean_dice"), ("AP at IoU 0.5", "ap50"))
+        )
+        if row[key] is not None
     ]
     file = ROOT / "recipes" / f"{model}.scores.json"
     file.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
@@ -144,16 +165,15 @@ def measure(
     records: dict[str, TrainingRecord],
 ) -> list[Measurement]:
     """Run the baseline and the models that are made for such stacks."""
+    results = []
     diameter = median_diameter(truth[stack.scored], stack.anisotropy)
-    baseline = segment_nuclei if stack.model == "nuclei" else segment_membranes
-    start = time.perf_counter()
-    labels = baseline(np.atleast_3d(image.T).T, diameter=diameter, anisotropy=stack.anisotropy)
-    labels = labels.reshape(image.shape)
-    seconds = time.perf_counter() - start
-    results = [_scored(stack, BASELINE, "unseen", "true diameter", labels, truth, seconds)]
+    if stack.stained:
+        results.append(_baseline(stack, image, truth, diameter))
     options, scale = model_options(stack, diameter)
     for model, record in records.items():
         if record.target != stack.model or (record.planar and image.ndim > 2):
+            continue
+        if image.ndim == 2 and not record.planar and model != SEES_IMAGES:
             continue
         start = time.perf_counter()
         found = cellrt.segment(image, model=model, **options).labels
@@ -167,6 +187,17 @@ def measure(
             flush=True,
         )
     return results
+
+
+def _baseline(
+    stack: LabelledStack, image: NDArray[Any], truth: NDArray[Any], diameter: float
+) -> Measurement:
+    baseline = segment_nuclei if stack.model == "nuclei" else segment_membranes
+    start = time.perf_counter()
+    labels = baseline(np.atleast_3d(image.T).T, diameter=diameter, anisotropy=stack.anisotropy)
+    labels = labels.reshape(image.shape)
+    seconds = time.perf_counter() - start
+    return _scored(stack, BASELINE, "unseen", "true diameter", labels, truth, seconds)
 
 
 def model_options(stack: LabelledStack, diameter: float) -> tuple[dict[str, Any], str]:
@@ -188,7 +219,16 @@ def _scored(
     seconds: float,
 ) -> Measurement:
     labels, truth = labels[stack.scored], truth[stack.scored]
-    scores = evaluate(labels, truth, ignore_unlabelled=stack.sparse, thresholds=(0.5, 0.75))
+    single = labels.ndim == 2
+    if stack.layers is not None:
+        labels, truth = layers_of(whole_masks(labels), labels.shape), stack.layers()
+    scores = evaluate(
+        labels,
+        truth,
+        ignore_unlabelled=stack.sparse,
+        layers=stack.layers is not None,
+        thresholds=(0.5, 0.75),
+    )
     return Measurement(
         stack=stack.name,
         group=stack.group,
@@ -205,6 +245,8 @@ def _scored(
         predicted_cells=scores.predicted_cells - scores.ignored_cells,
         seconds=seconds,
         commit=COMMIT,
+        sbd=scores.symmetric_best_dice if single else None,
+        coco=scores.coco_average_precision if single else None,
     )
 
 
@@ -233,7 +275,7 @@ def grouped(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
             "scale": rows[0].scale,
             "smoke": rows[0].smoke,
             "sparse": rows[0].sparse,
-            **{name: statistics.fmean(getattr(row, name) for row in rows) for name in METRICS},
+            **{name: _mean([getattr(row, name) for row in rows]) for name in MEANS},
             "true_cells": sum(row.true_cells for row in rows),
             "predicted_cells": sum(row.predicted_cells for row in rows),
             "seconds": sum(row.seconds for row in rows),
@@ -241,6 +283,11 @@ def grouped(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
         }
         for (group, method), rows in groups.items()
     ]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
 
 
 def balls(everything: Sequence[LabelledStack]) -> str:
@@ -258,26 +305,9 @@ def balls(everything: Sequence[LabelledStack]) -> str:
 
 def document(rows: Sequence[dict[str, Any]], ball_words: str) -> str:
     """Return docs/accuracy.md."""
-    header = (
-        "stacks", "n", "method", "trained on it", "scale from", "mean Dice", "AP50", "AP75",
-        "F1 50", "cells found", "cells true", "seconds",
-    )  # fmt: skip
-    cells = [
-        (
-            row["group"]
-            + (" (smoke test)" if row["smoke"] else "")
-            + (" *" if row["sparse"] else ""),
-            row["stacks"],
-            row["method"],
-            STATUS[row["status"]],
-            row["scale"],
-            *(f"{row[name]:.3f}" for name in METRICS),
-            row["predicted_cells"],
-            row["true_cells"],
-            f"{row['seconds']:.1f}",
-        )
-        for row in rows
-    ]
+    single = {row["group"] for row in rows if row["sbd"] is not None}
+    of_stacks = [row for row in rows if row["group"] not in single]
+    of_images = [row for row in rows if row["group"] in single]
     settings = "\n".join(
         f"- {name}: {'logarithm, ' if s.logarithm else ''}Gaussian of {s.smoothing:g}, "
         f"background of {s.background:g}, distance "
@@ -286,7 +316,7 @@ def document(rows: Sequence[dict[str, Any]], ball_words: str) -> str:
         "in median cell diameters"
         for name, s in (("nuclei", NUCLEI), ("membranes", MEMBRANES))
     )
-    return f"""{_measured_at(rows)}{table(header, cells)}
+    return f"""{_measured_at(rows)}{_table(of_stacks, METRICS)}
 ![Mean Dice and AP at IoU 0.5 of model and baseline](accuracy.png)
 
 Mean Dice: best match of each true cell, averaged over the cells of a stack. AP50 and AP75:
@@ -305,8 +335,16 @@ Foreground thresholds were chosen with `benchmarks/threshold.py`, on stacks that
 score as unseen. Not blind: how far small cells are enlarged (0.75 of the model's grid, one
 alternative) was decided on {" and ".join(NOT_BLIND)}.
 
-Of single images (DSB 2018, tissue sections) nothing is told either. `nuclei` sees them as stacks of
-one slice; `nuclei2d` is the default there.
+## Single images
+
+{_table(of_images, PLANAR_METRICS)}
+COCO AP: the mean over IoU 0.5 to 0.95; SBD: symmetric best Dice. `nuclei` sees images as stacks
+of one slice; `nuclei2d` is the default there. Of DSB 2018 and tissue sections nothing is told.
+Bacteria and worms are as `cellrt simulate` draws them, and come with their cells' diameter; the
+baseline takes cells for bright and sees stained ones alone. Worms overlap: truth and result are
+scored in layers (`--overlaps`).
+
+## What the figures mean
 
 Some ground truth cannot be met: balls of {BALL_VOXELS} voxels stand for nuclei that nobody could
 outline ({ball_words}), and dim nuclei end where
@@ -325,6 +363,30 @@ StarDist (BSD-3), Data Science Bowl 2018 (CC0), Mahbod et al. 2021 (Apache-2.0),
 `cellrt.simulation` (simulated nuclei in the setting of Eschweiler et al.,
 second point-spread function).
 """
+
+
+def _table(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> str:
+    header = (
+        "stacks", "n", "method", "trained on it", "scale from", *(TITLES[m] for m in metrics),
+        "cells found", "cells true", "seconds",
+    )  # fmt: skip
+    cells = [
+        (
+            row["group"]
+            + (" (smoke test)" if row["smoke"] else "")
+            + (" *" if row["sparse"] else ""),
+            row["stacks"],
+            row["method"],
+            STATUS[row["status"]],
+            row["scale"],
+            *(f"{row[name]:.3f}" for name in metrics),
+            row["predicted_cells"],
+            row["true_cells"],
+            f"{row['seconds']:.1f}",
+        )
+        for row in rows
+    ]
+    return table(header, cells)
 
 
 def _measured_at(rows: Sequence[dict[str, Any]]) -> str:

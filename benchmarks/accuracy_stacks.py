@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -45,6 +46,10 @@ class LabelledStack:
         Not all visible cells are annotated: scored with ``ignore_unlabelled``.
     smoke : bool
         Too small or too incomplete to say anything about accuracy.
+    layers : callable, optional
+        Returns the truth, (layers, y, x), where cells overlap.
+    stained : bool
+        Whether cells are bright, as the baseline takes them.
     """
 
     name: str
@@ -58,6 +63,8 @@ class LabelledStack:
     scored: tuple[slice, ...] = (slice(None),)
     sparse: bool = False
     smoke: bool = False
+    layers: Callable[[], NDArray[Any]] | None = None
+    stained: bool = True
 
 
 def stacks() -> list[LabelledStack]:
@@ -67,7 +74,7 @@ def stacks() -> list[LabelledStack]:
 
 def images() -> list[LabelledStack]:
     """Return all single images whose data are here."""
-    return _present(_images())
+    return _present([*_images(), *_simulated_images()])
 
 
 def _present(found: Iterable[LabelledStack]) -> list[LabelledStack]:
@@ -292,6 +299,41 @@ def simulated_stack(kind: str, style: str, seed: int, z_step: float) -> Labelled
 
     group = f"simulated {kind} ({style})"
     return LabelledStack(f"{kind} {style} {seed}", group, kind, load, anisotropy=z_step)
+
+
+def _simulated_images() -> Iterator[LabelledStack]:
+    """Images that `cellrt simulate` makes unless it is told otherwise."""
+    for kind, contrast, words in (
+        ("bacteria", "fluorescence", "fluorescence"),
+        ("bacteria", "phase", "phase contrast"),
+        ("bacteria", "dic", "DIC"),
+        ("worms", "brightfield", "bright field"),
+    ):
+        for number in range(10):
+            yield _simulated_image(kind, contrast, f"simulated {kind} ({words})", number)
+
+
+def _simulated_image(kind: str, contrast: str, group: str, number: int) -> LabelledStack:
+    @functools.cache
+    def drawn() -> Any:
+        from cellrt import simulation
+
+        draw = {"bacteria": simulation.simulate_bacteria, "worms": simulation.simulate_worms}[kind]
+        shape = {"bacteria": (256, 256), "worms": (384, 384)}[kind]
+        return draw(shape, contrast=contrast, seed=SIMULATION_SEED + number)
+
+    def layers() -> NDArray[Any]:
+        found: NDArray[Any] = drawn().layers
+        return found
+
+    return LabelledStack(
+        f"{kind} {contrast} {SIMULATION_SEED + number}",
+        group,
+        "nuclei",
+        lambda: (drawn().image[0], drawn().labels[0]),
+        layers=layers if kind == "worms" else None,
+        stained=contrast == "fluorescence",
+    )
 
 
 def _tiff_pair(image: Path, labels: Path) -> Callable[[], tuple[NDArray[Any], NDArray[Any]]]:
