@@ -26,7 +26,7 @@ from cellrt.runtime.decoding.base import (
 )
 from cellrt.runtime.decoding.classes.class_map import BACKGROUND, FOREGROUND
 from cellrt.runtime.decoding.classes.clean_up import CleanUpParameters, clean_up
-from cellrt.runtime.decoding.embedding.mean_shift import mean_shift
+from cellrt.runtime.decoding.embedding.clusters import cluster_pixels
 from cellrt.runtime.decoding.embedding.objects import objects_of
 from cellrt.runtime.decoding.labels.upsample import upsample_masks
 
@@ -161,9 +161,8 @@ class EmbeddingDecoder:
 
     def _decode_plane(self, plane: npt.NDArray[np.int16]) -> npt.NDArray[np.int32]:
         inside = self._inside(plane)
-        points = plane[inside, :-1] * np.float32(_STEP)
-        clusters = np.zeros(inside.shape, np.int32)
-        clusters[inside] = mean_shift(points, self.parameters.bandwidth)[0] + 1
+        embedding = plane[..., :-1] * np.float32(_STEP)
+        clusters = cluster_pixels(embedding, inside, self.parameters.bandwidth)
         labels = objects_of(clusters, self.parameters.join_distance)[None]
         classes = np.where(inside, np.uint8(FOREGROUND), np.uint8(BACKGROUND))[None]
         clean_up(labels, classes, self.parameters)

@@ -59,15 +59,40 @@ def mean_shift(
     if not len(points):
         return np.empty(0, np.int32), np.empty((0, points.shape[1]))
     unit = bandwidth / _STEPS
-    tree = build_tree(np.rint(points / np.float32(unit)))
-    labels, centres = _clusters(tree, seeds_of(tree.points, _STEPS, seeding))
-    return labels, centres * unit
+    tree = _tree(points, unit)
+    centres = _climbed(tree, seeds_of(tree.points, _STEPS, seeding))
+    return nearest(tree, centres), centres * unit
 
 
-def _clusters(
-    tree: PointTree, seeds: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
-    """Clusters of points in steps, with a bandwidth of `_STEPS`."""
+def find_centres(
+    points: npt.NDArray[np.float32], bandwidth: float, seeds: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float64]:
+    """Centres of clusters, as of `mean_shift`, to which the paths from some seeds lead.
+
+    Parameters
+    ----------
+    points, seeds : (n, d) float32 array
+        One at least of each.
+    bandwidth : float
+    """
+    unit = bandwidth / _STEPS
+    return _climbed(_tree(points, unit), seeds.astype(np.float64) / unit) * unit
+
+
+def nearest_centre(
+    points: npt.NDArray[np.float32], centres: npt.NDArray[np.float64], bandwidth: float
+) -> npt.NDArray[np.int32]:
+    """Index of the centre nearest to each point."""
+    unit = bandwidth / _STEPS
+    return nearest(_tree(points, unit), np.ascontiguousarray(centres / unit))
+
+
+def _tree(points: npt.NDArray[np.float32], unit: float) -> PointTree:
+    return build_tree(np.rint(points / np.float32(unit)))
+
+
+def _climbed(tree: PointTree, seeds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Centres among points in steps, with a bandwidth of `_STEPS`."""
     # A graph in which each place leads to the mean of the points around it.
     places, counts, following = seeds[:0], np.empty(0, np.int64), np.empty(0, np.int64)
     new = seeds
@@ -88,8 +113,8 @@ def _clusters(
     last = np.unique(end[start[counts[start] > 0]])
     centres = _centres(places[following[last]], counts[last])
     if not len(centres):  # no seed has a point within its reach
-        return np.zeros(len(tree.points), np.int32), tree.points.mean(0, dtype=np.float64)[None]
-    return nearest(tree, centres), centres
+        return np.asarray(tree.points.mean(0, dtype=np.float64)[None])
+    return centres
 
 
 def seeds_of(
