@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from cellrt.compiled import announce, keep, kept, stopped_by
 from cellrt.limits import usable_cores
 
+_ready: set[str] = set()  # what this process has compiled and loaded: images follow each other
 # Longer than slow machines take; then it hangs.
 _MOST_SECONDS = 300
 _OTHER_PROCESS = """
@@ -47,6 +48,11 @@ def compile_ahead(
     callable
         Waits until all is there.
     """
+    apart = [work for work in apart if _mark(work) not in _ready]
+    works = tuple(work for work in works if _mark(work) not in _ready)
+    if not apart and not works:
+        yield lambda: None
+        return
     other = _start([work for work in apart if not kept(_mark(work))])
     stop = threading.Event()
     with ThreadPoolExecutor(1, thread_name_prefix="compile") as thread:
@@ -54,12 +60,18 @@ def compile_ahead(
             running = thread.submit(_finish, other, [*apart, *works], stop)
             yield running.result
             running.result()
+            _ready.update(_mark(work) for work in (*apart, *works) if _is_known(work))
         except BaseException:
             # Nobody who presses Ctrl-C waits for kernels that nobody will use.
             stop.set()
             if other is not None:
                 other.kill()
             raise
+
+
+def _is_known(work: Callable[[], None]) -> bool:
+    """Whether its name says what it is, as those of lambdas and inner functions do not."""
+    return "<" not in work.__qualname__
 
 
 def _mark(work: Callable[[], None]) -> str:

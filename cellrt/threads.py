@@ -46,7 +46,9 @@ def in_threads(
     list
         What the calls returned, in the order of the parts.
     """
-    parts = min(usable_cores().number, count, max(1, voxels // smallest))
+    parts = min(count, max(1, voxels // smallest))
+    if parts > 1:
+        parts = min(parts, usable_cores().number)
     if parts <= 1:
         return [work(0, count)]
     # More parts than threads even out slabs with unequal amounts of foreground.

@@ -34,7 +34,7 @@ def system(tmp_path, monkeypatch):
     monkeypatch.setattr(limits.psutil, "virtual_memory", lambda: memory)
     monkeypatch.setattr(limits.psutil, "cpu_count", lambda: 16)
     monkeypatch.setattr(
-        limits.psutil.Process, "cpu_affinity", lambda self: list(range(16)), raising=False
+        limits.os, "sched_getaffinity", lambda process: set(range(16)), raising=False
     )
     for name in ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
@@ -194,7 +194,7 @@ def test_what_a_batch_system_says(tmp_path, system, monkeypatch, name, value, nu
 
 
 def test_affinity_counts_and_needs_not_be_told_to_libraries(tmp_path, system, monkeypatch):
-    monkeypatch.setattr(limits.psutil.Process, "cpu_affinity", lambda self: [3, 5], raising=False)
+    monkeypatch.setattr(limits.os, "sched_getaffinity", lambda process: {3, 5}, raising=False)
     assert usable_cores(tmp_path) == (2, "CPU affinity", False)
 
 

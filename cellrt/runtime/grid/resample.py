@@ -107,6 +107,9 @@ def resample_mended(
         return z, out, is_fill
 
     wanted = list(range(shape[0]) if planes is None else planes)
+    if len(wanted) == 1:  # of a single image: a thread would take as long as the work
+        yield make(wanted[0])
+        return
     cores = usable_cores().number
     # Planes that wait to be taken: more of small ones.
     ahead = min(8, max(2 * cores, AHEAD_BYTES // (4 * shape[1] * shape[2])))

@@ -56,12 +56,14 @@ def crossing_sums(
         Of a crossing along each of `cellrt.runtime.results.surface_weights.DIRECTIONS`.
     """
     starts = range(0, len(labels), _SLAB)
+    crossed = weights != 0  # in a single slice the four directions within it
+    steps, weights = _STEPS[crossed], weights[crossed]
 
     def slabs(lo: int, hi: int) -> NDArray[np.float64]:
         surfaces = np.zeros((hi - lo, largest + 1), dtype=np.float64)
         for surface, start in zip(surfaces, starts[lo:hi], strict=True):
             stop = min(start + _SLAB, len(labels))
-            _add_crossings(labels, _STEPS, weights, surface, start, stop)
+            _add_crossings(labels, steps, weights, surface, start, stop)
         return surfaces
 
     # Slabs do not depend on the number of cores, so neither does the order of summation.
@@ -131,21 +133,25 @@ def _add_shapes(labels, boxes, moments):  # type: ignore[no-untyped-def]
 @compiled
 def _add_crossings(labels, steps, weights, surface, lo, hi):  # type: ignore[no-untyped-def]
     nz, ny, nx = labels.shape
+    count = len(weights)
+    within = True  # no direction leaves the slice
+    for k in range(count):
+        within &= steps[k, 0] == 0
     differs = np.zeros(max(nx - 2, 0), dtype=np.bool_)
     for z in range(lo, hi):
         for y in range(ny):
-            if 0 < z < nz - 1 and 0 < y < ny - 1 and nx > 2:
-                # Most voxels have 13 equal neighbours; whole lines compare fast, adding does not.
+            if (within or 0 < z < nz - 1) and 0 < y < ny - 1 and nx > 2:
+                # Most voxels have equal neighbours only; whole lines compare fast, adding does not.
                 line = labels[z, y, 1 : nx - 1]
                 differs[:] = False
-                for k in range(13):
+                for k in range(count):
                     first = 1 + steps[k, 2]
                     other_line = labels[z + steps[k, 0], y + steps[k, 1], first : first + nx - 2]
                     _mark_differences(line, other_line, differs)
                 for x in range(1, nx - 1):
                     if differs[x - 1]:
                         label = labels[z, y, x]
-                        for k in range(13):
+                        for k in range(count):
                             other = labels[z + steps[k, 0], y + steps[k, 1], x + steps[k, 2]]
                             if other != label:
                                 surface[label] += weights[k]
@@ -165,10 +171,10 @@ def _mark_differences(line, other, differs):  # type: ignore[no-untyped-def]
 
 @compiled
 def _add_border_crossings(labels, z, y, x, steps, weights, surface):  # type: ignore[no-untyped-def]
-    """Outside the image is background, in all 26 directions."""
+    """Outside the image is background, in all directions, there and back."""
     nz, ny, nx = labels.shape
     label = labels[z, y, x]
-    for k in range(13):
+    for k in range(len(weights)):
         z1, y1, x1 = z + steps[k, 0], y + steps[k, 1], x + steps[k, 2]
         if 0 <= z1 < nz and 0 <= y1 < ny and 0 <= x1 < nx:
             other = labels[z1, y1, x1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -136,6 +137,7 @@ def run_record(
     }
 
 
+@functools.cache  # finding them takes longer than some images
 def _versions() -> dict[str, str]:
     """Versions of the installed libraries that can change a result."""
     found = {}

@@ -117,12 +117,39 @@ def _upsample(
     lo: int,
     hi: int,
 ) -> None:
+    least = options[1]
     for z in range(lo, hi):
         for y in range(result.shape[1]):
+            before = np.int64(-1)
+            label = np.int32(-1)
             for x in range(result.shape[2]):
-                result[z, y, x] = label_at(
-                    labels, packed, along_z, along_y, along_x, options, z, y, x
-                )
+                if along_x[x, 0] != before:
+                    before = along_x[x, 0]
+                    label = _certain(labels, packed, along_z[z, 0], along_y[y, 0], before, least)
+                if label >= 0:
+                    result[z, y, x] = label
+                else:
+                    result[z, y, x] = label_at(
+                        labels, packed, along_z, along_y, along_x, options, z, y, x
+                    )
+
+
+@compiled
+def _certain(labels: Any, packed: Any, z0: int, y0: int, x0: int, least: Any) -> Any:
+    """What `label_at` finds everywhere between eight voxels that are alike; -1 where they differ.
+
+    Alike are those of the background, and those of one cell that are all above the threshold.
+    """
+    nz, ny, nx = labels.shape
+    label = labels[z0, y0, x0]
+    for z in range(z0, min(z0 + 2, nz)):
+        for y in range(y0, min(y0 + 2, ny)):
+            for x in range(x0, min(x0 + 2, nx)):
+                if labels[z, y, x] != label:
+                    return np.int32(-1)
+                if label != 0 and np.int64(packed[z, y, x] >> np.uint32(24)) < least:
+                    return np.int32(-1)
+    return label
 
 
 @compiled
