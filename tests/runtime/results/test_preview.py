@@ -74,6 +74,20 @@ def test_a_wide_image_stands_above_its_cells(tmp_path: Path) -> None:
     assert sizes[1, 300, 50][1] > 900
 
 
+def test_an_image_that_fills_its_room_is_shown_as_it_is(tmp_path: Path) -> None:
+    image, labels = two_balls((1, 500, 640))
+    image = np.broadcast_to(np.linspace(0, 900, 640, dtype=np.float32), image.shape)
+    labels[0, 100:300, 100:300] = 3
+    write_preview(tmp_path / "p.png", image, labels)
+    with Image.open(tmp_path / "p.png") as picture:
+        assert picture.mode == "P"  # written in a sixth of the time
+        assert 2 * 640 < picture.width < 2 * 640 + 100
+        shown = np.asarray(picture.convert("RGB")).astype(int)
+    grey = (shown[..., 0] == shown[..., 1]) & (shown[..., 1] == shown[..., 2])
+    assert len(np.unique(shown[grey][:, 0])) > 40  # no steps in soft shades
+    assert (np.ptp(shown, axis=2) > 80).sum() > 500  # bright outlines
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, ">u2", np.float32, np.int32])
 def test_blank_images_without_cells(tmp_path: Path, dtype: str) -> None:
     image = np.full((5, 30, 30), 7, dtype)

@@ -14,7 +14,14 @@ from PIL import Image, ImageDraw
 from cellrt.runtime.grid.intensity import IntensityRange, estimate_range
 from cellrt.runtime.image.source import Voxels
 from cellrt.runtime.model.card_parts import Normalisation
-from cellrt.runtime.results.preview.panels import Plane, project, render_from_above, render_plane
+from cellrt.runtime.results.preview.panels import (
+    Plane,
+    outlined,
+    palette,
+    project,
+    render_from_above,
+    render_plane,
+)
 from cellrt.runtime.results.preview.text import draw_text, text_width
 from cellrt.wording import counted
 
@@ -32,6 +39,8 @@ _SMALLEST_WIDTH = 420
 _BLOCK = 900
 # Width over height from which an image and its cells stand one above the other, twice as wide.
 _WIDE = 2.0
+# Share of that which an image fills well enough: it is shown as it is.
+_FILLING = 0.6
 # More cells than this one above the other, and outlines on the projection say nothing.
 _CROWDED = 1.7
 # Shortest side of room that a picture in the corner is worth.
@@ -108,6 +117,11 @@ def write_preview(
     while note and text_width(note, 13) > width - 2 * _MARGIN and "," in note:
         note = note.rpartition(",")[0]
     draw_text(draw, (_MARGIN, 82), note, 13, _FAINT)
+    if labels.shape[0] == 1:
+        # Greys and the colours of outlines do; to write more of them takes six times as long.
+        canvas = canvas.quantize(palette=palette(), dither=Image.Dither.NONE)
+        canvas.save(path, format="PNG", compress_level=1)
+        return
     canvas.save(path, format="PNG", compress_level=4)
 
 
@@ -130,17 +144,19 @@ def _image_panels(
     image: Voxels, labels: NDArray[np.int32], spacing: tuple[float, float, float]
 ) -> list[_Panel]:
     height, width = (n * s for n, s in zip(labels.shape[1:], spacing[1:], strict=True))
-    wide = width >= _WIDE * height
-    scale = (2 * _BLOCK + _GAP) / width if wide else _BLOCK / max(height, width)
+    wide, longest = width >= _WIDE * height, max(height, width)
+    scale = (2 * _BLOCK + _GAP) / width if wide else _BLOCK / longest
+    if not wide and _FILLING * _BLOCK <= longest <= _BLOCK:
+        scale = 1.0
     size = _in_pixels((height, width), scale)
     plane = Plane(np.asarray(image[0]), labels[0])
     contrast = estimate_range(image, _CONTRAST)
     plain = render_plane(plane, size, contrast, outlines=False)
-    outlined = render_plane(plane, size, contrast)
+    cells = outlined(plain, plane.labels)
     right, below = _MARGIN + plain.width + _GAP, _HEADER + plain.height + _CAPTION
     return [
         _Panel(plain, _MARGIN, _HEADER, scale, "image"),
-        _Panel(outlined, *((_MARGIN, below) if wide else (right, _HEADER)), scale, "cells"),
+        _Panel(cells, *((_MARGIN, below) if wide else (right, _HEADER)), scale, "cells"),
     ]
 
 

@@ -39,14 +39,21 @@ def render_plane(
     rows, columns = size
     method = Image.Resampling.BOX if rows < grey.shape[0] else Image.Resampling.BICUBIC
     picture = Image.fromarray(grey).resize((columns, rows), method).convert("RGB")
-    if not outlines or not plane.labels.any():
+    return outlined(picture, plane.labels) if outlines else picture
+
+
+def outlined(picture: Image.Image, labels: NDArray[np.int32]) -> Image.Image:
+    """The same picture with one coloured line along each cell; labels may have another size."""
+    if not labels.any():
         return picture
+    columns, rows = picture.size
     fine = (rows * _OVERSAMPLING, columns * _OVERSAMPLING)
-    labels = _resample_labels(np.ascontiguousarray(plane.labels, dtype=np.int32), *fine)
-    lines = Image.fromarray(_draw_outlines(labels), mode="RGBA").resize(
-        (columns, rows), Image.Resampling.BOX
-    )
-    return Image.alpha_composite(picture.convert("RGBA"), lines).convert("RGB")
+    labels = _resample_labels(np.ascontiguousarray(labels, dtype=np.int32), *fine)
+    rgb = np.array(picture)
+    edge = np.empty(labels.shape, np.bool_)
+    _mark_edges(labels, edge)
+    _draw_outlines(labels, edge, _colour_table(), rgb)
+    return Image.fromarray(rgb)
 
 
 def project(image: Voxels, labels: NDArray[np.int32]) -> tuple[Plane, float]:
@@ -122,40 +129,19 @@ def _to_grey(image: NDArray[Any], contrast: IntensityRange) -> NDArray[np.uint8]
     return grey
 
 
-def _draw_outlines(labels: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """Colour the pixels of each cell that have another label beside them; RGBA."""
-    edge = _edges(labels)
-    # One pixel more on the inside, so that a line is still there after shrinking.
-    thick = edge.copy()
-    thick[1:] |= edge[:-1]
-    thick[:-1] |= edge[1:]
-    thick[:, 1:] |= edge[:, :-1]
-    thick[:, :-1] |= edge[:, 1:]
-    thick &= labels > 0
-    rgba = np.zeros((*labels.shape, 4), dtype=np.uint8)
-    visible = labels[thick]
-    rgba[thick, :3] = _colours(visible)
-    rgba[thick, 3] = 255
-    return rgba
-
-
-def _edges(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Pixels with another label beside them."""
-    edge = np.zeros(labels.shape, dtype=bool)
-    for axis in (0, 1):
-        ahead = [slice(None), slice(None)]
-        behind = [slice(None), slice(None)]
-        ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
-        differs = labels[tuple(ahead)] != labels[tuple(behind)]
-        edge[tuple(ahead)] |= differs
-        edge[tuple(behind)] |= differs
-    return edge
-
-
-def _colours(labels: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """Colour of each label."""
-    colours: NDArray[np.uint8] = np.take(_colour_table(), labels & 255, axis=0)
-    return colours
+@functools.cache
+def palette() -> Image.Image:
+    """Picture that holds 256 colours: greys, and those of outlines over them in some lightness."""
+    greys = [(level, level, level) for level in np.linspace(0, 255, 64).round().astype(int)]
+    lines = [
+        tuple(int(255 * part) for part in colorsys.hsv_to_rgb(hue / 24, saturation, value))
+        for hue in range(24)
+        for saturation in (0.85, 0.5)
+        for value in (1.0, 0.75, 0.5, 0.3)
+    ]
+    holder = Image.new("P", (1, 1))
+    holder.putpalette([int(part) for colour in (*greys, *lines) for part in colour])
+    return holder
 
 
 @functools.cache
@@ -171,6 +157,53 @@ def _colour_table() -> NDArray[np.uint8]:
     lightness = table @ (0.2126, 0.7152, 0.0722)
     white = np.clip((0.5 - lightness) / (1.0 - lightness), 0.0, 1.0)[:, None]
     return (255 * (table * (1.0 - white) + white)).astype(np.uint8)
+
+
+@compiled
+def _mark_edges(labels, edge):  # type: ignore[no-untyped-def]
+    """Pixels with another label beside them."""
+    rows, columns = labels.shape
+    for r in range(rows):
+        above, below = labels[max(r - 1, 0)], labels[min(r + 1, rows - 1)]
+        for c in range(columns):
+            label = labels[r, c]
+            edge[r, c] = (
+                above[c] != label
+                or below[c] != label
+                or labels[r, max(c - 1, 0)] != label
+                or labels[r, min(c + 1, columns - 1)] != label
+            )
+
+
+@compiled
+def _draw_outlines(labels, edge, colours, rgb):  # type: ignore[no-untyped-def]
+    """Colour the edges of cells in a picture, of which each pixel is four of the labels'.
+
+    One pixel more on the inside, so that a line is still there after shrinking.
+    """
+    rows, columns = labels.shape
+    for r in range(rgb.shape[0]):
+        for c in range(rgb.shape[1]):
+            count = 0
+            red = green = blue = 0
+            for i in range(2 * r, 2 * r + 2):
+                for j in range(2 * c, 2 * c + 2):
+                    label = labels[i, j]
+                    if label > 0 and (
+                        edge[i, j]
+                        or edge[max(i - 1, 0), j]
+                        or edge[min(i + 1, rows - 1), j]
+                        or edge[i, max(j - 1, 0)]
+                        or edge[i, min(j + 1, columns - 1)]
+                    ):
+                        count += 1
+                        red += colours[label & 255, 0]
+                        green += colours[label & 255, 1]
+                        blue += colours[label & 255, 2]
+            if count > 0:
+                rgb[r, c, 0] = (red + (4 - count) * rgb[r, c, 0] + 2) // 4
+                rgb[r, c, 1] = (green + (4 - count) * rgb[r, c, 1] + 2) // 4
+                rgb[r, c, 2] = (blue + (4 - count) * rgb[r, c, 2] + 2) // 4
 
 
 @compiled
@@ -211,7 +244,8 @@ def _resample_labels(labels: NDArray[np.int32], rows: int, columns: int) -> NDAr
     """Label with the largest cubic B-spline weight at each pixel: smooth borders, no new labels."""
     out = np.empty((rows, columns), np.int32)
     splines = [*_splines(labels.shape[0], rows), *_splines(labels.shape[1], columns)]
-    _vote(labels, *splines, np.empty(16, np.int32), np.empty(16, np.float32), out)
+    uniform = np.empty(labels.shape[1] + 1, np.bool_)
+    _vote(labels, *splines, uniform, np.empty(16, np.int32), np.empty(16, np.float32), out)
     return out
 
 
@@ -230,20 +264,20 @@ def _splines(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.fl
 
 
 @compiled
-def _vote(labels, row_of, wr, column_of, wc, seen, weight, out):  # type: ignore[no-untyped-def]
+def _vote(labels, row_of, wr, column_of, wc, uniform, seen, weight, out):  # type: ignore[no-untyped-def]
     source_rows, source_columns = labels.shape
     rows, columns = out.shape
+    last = -2
     for r in range(rows):
         r0 = row_of[r]
-        last = -2
-        uniform = False
+        if r0 != last:
+            # Most pixels lie deep inside a cell or the background.
+            last = r0
+            for c0 in range(-1, source_columns):
+                uniform[c0 + 1] = _is_uniform(labels, r0, c0)
         for c in range(columns):
             c0 = column_of[c]
-            if c0 != last:
-                # Most pixels lie deep inside a cell or the background.
-                last = c0
-                uniform = _is_uniform(labels, r0, c0)
-            if uniform:
+            if uniform[c0 + 1]:
                 out[r, c] = labels[max(r0, 0), max(c0, 0)]
                 continue
             count = 0
