@@ -38,7 +38,7 @@ FLOORS = (
     ("runtime.folder",),
     ("runtime.segment", "runtime.blocks"),
     ("runtime.run",),
-    ("runtime.stages",),
+    ("runtime.stages", "runtime.common_size"),
     ("runtime.preparation",),
     ("runtime.results",),
     ("runtime.job",),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cellrt.runtime.job import Job
     from cellrt.runtime.model.file import ModelFile
     from cellrt.runtime.network.engines.choice import EngineChoice
+    from cellrt.runtime.progress import Progress
     from cellrt.runtime.results.segmentation import Segmentation
 
 
@@ -54,11 +55,11 @@ def print_result(
             print(f"  {one_line(str(path))}")
 
 
-def tell_engine(choice: EngineChoice, events: JsonEvents | Terminal) -> None:
+def tell_engine(choice: EngineChoice, progress: Progress) -> None:
     """Say which engine runs, and why each better one does not."""
-    events.note(f"engine {choice.reason}")
+    progress.note(f"engine {choice.reason}")
     for name, why in choice.skipped:
-        events.note(f"engine {name} skipped: {why}")
+        progress.note(f"engine {name} skipped: {why}")
 
 
 def print_plan(job: Job, labels: Path, events: JsonEvents | Terminal) -> None:

@@ -203,7 +203,7 @@ def refine_scale(
             f"no voxel size is known: the cell diameter was estimated as {diameter:.3g} pixels; "
             "give --diameter or --voxel-size to be sure"
         )
-    return replace(base, diameter_pixels=diameter, diameter_origin=origin)
+    return replace(base, diameter_pixels=diameter, diameter_origin=origin, cells=best.cells)
 
 
 def _best_step(look: Callable[[int], Probe], *, known: bool) -> int:

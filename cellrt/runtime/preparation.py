@@ -5,6 +5,7 @@ Whatever can be refused is refused here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from cellrt.runtime.decoding.base import Decoder
 from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.grid.findings import findings
 from cellrt.runtime.grid.intensity import IntensityRange
+from cellrt.runtime.grid.mended_image import MendedImage
 from cellrt.runtime.grid.model_image import look_at, measure_intensity
 from cellrt.runtime.grid.scale import UNKNOWN_SPACING, CellScale, known_scale, slice_planes
 from cellrt.runtime.image.reading import Source, is_2d
@@ -105,8 +107,24 @@ def check(network: LoadedModel, options: Options) -> Decoder:
     return decoder
 
 
-def prepare(volume: Volume, network: LoadedModel, options: Options, clock: StageClock) -> Job:
+def prepare(
+    volume: Volume,
+    network: LoadedModel,
+    options: Options,
+    clock: StageClock,
+    guess: CellScale | None = None,
+) -> Job:
     """Decide scale, intensities and tiles, and check them; nothing big is computed yet.
+
+    Parameters
+    ----------
+    volume : Volume
+    network : LoadedModel
+    options : Options
+    clock : StageClock
+    guess : CellScale, optional
+        What other images of the run say of the cells' size: taken as it is where it is `common`,
+        else where the search begins. A diameter given by the user goes before it.
 
     Raises
     ------
@@ -114,10 +132,16 @@ def prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stage
         As :func:`cellrt.runtime.segment.segment`.
     """
     with announced(clock.progress.note):
-        return _prepare(volume, network, options, clock)
+        return _prepare(volume, network, options, clock, guess)
 
 
-def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: StageClock) -> Job:
+def _prepare(
+    volume: Volume,
+    network: LoadedModel,
+    options: Options,
+    clock: StageClock,
+    guess: CellScale | None,
+) -> Job:
     card = network.model.card
     decoder = check(network, options)
     if volume.is_2d and card.views:
@@ -146,22 +170,8 @@ def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stag
     with clock.stage("look"):
         image = look_at(volume.image, card.normalisation)
     with network.in_use, clock.stage("cell size"):
-        start, spacing, spacing_origin = known_scale(
-            volume, card, diameter=options.diameter, anisotropy=options.anisotropy
-        )
-        if spacing_origin == UNKNOWN_SPACING and not card.planar:
-            warnings.append(f"the distance between slices is {UNKNOWN_SPACING}")
-        if options.anisotropy is not None and not volume.is_2d:
-            warnings += doubts_about_anisotropy(options.anisotropy, volume.voxel_size_um)
-        scale = refine_scale(
-            image,
-            start,
-            spacing,
-            spacing_origin,
-            network=network,
-            decoder=decoder,
-            warnings=warnings,
-            note=clock.progress.note,
+        scale = find_scale(
+            volume, image, network, decoder, options, warnings, clock.progress.note, guess
         )
     if len(volume.channels) > 1:
         clock.progress.note(f"segmented is {volume.channel_source.text}")
@@ -195,6 +205,67 @@ def _prepare(volume: Volume, network: LoadedModel, options: Options, clock: Stag
         found,
         (*warnings, *found.warnings()),
     )
+
+
+def find_scale(
+    volume: Volume,
+    image: MendedImage,
+    network: LoadedModel,
+    decoder: Decoder,
+    options: Options,
+    warnings: list[str],
+    note: Callable[[str], None],
+    guess: CellScale | None = None,
+) -> CellScale:
+    """The scale that user, file, other images of the run or the cells say; see `prepare`.
+
+    Parameters
+    ----------
+    volume, network, decoder, options, guess
+        As for `prepare`.
+    image : MendedImage
+        The volume's, as the network sees it.
+    warnings : list of str
+        Receives what the user should know.
+    note : callable
+        Told what takes long.
+    """
+    known, spacing, spacing_origin = known_scale(
+        volume, network.model.card, diameter=options.diameter, anisotropy=options.anisotropy
+    )
+    if spacing_origin == UNKNOWN_SPACING and not network.model.card.planar:
+        warnings.append(f"the distance between slices is {UNKNOWN_SPACING}")
+    if options.anisotropy is not None and not volume.is_2d:
+        warnings += doubts_about_anisotropy(options.anisotropy, volume.voxel_size_um)
+    if guess is None or (known is not None and known.certain):
+        return refine_scale(
+            image,
+            known,
+            spacing,
+            spacing_origin,
+            network=network,
+            decoder=decoder,
+            warnings=warnings,
+            note=note,
+        )
+    scale = replace(guess, spacing=spacing, spacing_origin=spacing_origin)
+    if not guess.common:
+        scale = refine_scale(
+            image,
+            scale,
+            spacing,
+            spacing_origin,
+            network=network,
+            decoder=decoder,
+            warnings=warnings,
+            note=note,
+        ).in_steps()
+    if known is None:
+        warnings.append(
+            f"no voxel size is known: the cell diameter is taken as {scale.diameter_pixels:.3g} "
+            f"pixels, {scale.diameter_origin}; give --diameter or --voxel-size to be sure"
+        )
+    return scale
 
 
 def _plan(

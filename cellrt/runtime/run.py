@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cellrt.compiled import complaint
 from cellrt.runtime import stages
+from cellrt.runtime.common_size import with_own_size
 from cellrt.runtime.job import Job
 from cellrt.runtime.progress import StageClock
 from cellrt.runtime.results.record import run_record
@@ -12,19 +13,31 @@ from cellrt.runtime.results.segmentation import Segmentation
 
 def run(job: Job, clock: StageClock) -> Segmentation:
     """Compute a prepared job, from the network to the table of cells."""
+    return finish(begin(job, clock), clock)
+
+
+def begin(job: Job, clock: StageClock) -> stages.Fields:
+    """Run the network of a prepared job, and load meanwhile what comes after it."""
     with stages.compiling(job.decoder, clock):
-        fields = stages.predict(job, clock)
-    return finish(fields, clock)
+        return stages.predict(job, clock)
 
 
 def finish(fields: stages.Fields, clock: StageClock) -> Segmentation:
-    """From the network's fields to the table and the record."""
+    """From the network's fields to the table and the record.
+
+    Where the cells do not have the size that the images of the run have in common, the network runs
+    again at their own.
+    """
     job, volume = fields.job, fields.job.volume
     found: list[str] = [*job.warnings, *job.network.choice.warnings]
     if fields.kept is None:
         found.append(_nothing_to_see(job))
     with clock.stage("cells"):
         decoded = stages.decode(fields)
+    if job.scale.common and fields.kept is not None:
+        anew = with_own_size(job, decoded.labels, clock)
+        if anew is not None:
+            return run(anew, clock)
     if decoded.place.fell_back:
         found.append(decoded.place.reason)
     found += decoded.warnings

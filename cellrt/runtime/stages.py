@@ -101,9 +101,9 @@ def predict(job: Job, clock: StageClock) -> Fields:
                 del session  # its memory goes to the one that takes its place
                 job.network.replace(error, job.plan.grid.tile, note)
                 job = planned_anew(job)
-    precision, device = session.precision, session.device
-    del session
-    job.network.finish()
+        precision, device = session.precision, session.device
+        del session
+        job.network.finish()
     return Fields(job, kept, precision, device, seconds, dict(clock.seconds))
 
 
