@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cellrt.cli.reporting import JsonEvents, Terminal
     from cellrt.cli.turn import Turn
-    from cellrt.runtime.common_size import Kind
+    from cellrt.runtime.cell_size.common import Kind
     from cellrt.runtime.grid.scale import CellScale
     from cellrt.runtime.image.volume import Volume
     from cellrt.runtime.job import Options
@@ -161,9 +161,9 @@ def segment_all(
 def _common_sizes(
     images: list[Path], networks: Networks, asked: Asked, events: JsonEvents | Terminal
 ) -> dict[Kind, CellScale]:
-    """The cell sizes that images of one slice have in common; see `common_size`."""
+    """The cell sizes that images of one slice have in common; see `cell_size.common`."""
     from cellrt.errors import InputError, ResourceError
-    from cellrt.runtime.common_size import common_sizes, kind_of, own_diameter, spread
+    from cellrt.runtime.cell_size.common import common_sizes, kind_of, own_diameter, spread
     from cellrt.runtime.image.reading import read
     from cellrt.runtime.progress import StageClock
 
@@ -218,7 +218,7 @@ def segment_one(
     from contextlib import ExitStack
 
     from cellrt.compile_ahead import compile_ahead
-    from cellrt.runtime.common_size import kind_of
+    from cellrt.runtime.cell_size.common import kind_of
     from cellrt.runtime.image.reading import read
     from cellrt.runtime.preparation import prepare
     from cellrt.runtime.progress import StageClock

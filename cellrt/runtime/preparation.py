@@ -13,7 +13,7 @@ from cellrt.compiled import announced
 from cellrt.errors import CellrtError, InputError, UsageError
 from cellrt.geometry import Shape
 from cellrt.limits import check_process_limits
-from cellrt.runtime.cell_size_search import refine_scale
+from cellrt.runtime.cell_size.search import refine_scale
 from cellrt.runtime.decoding.base import Decoder
 from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.grid.findings import findings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cellrt.compiled import complaint
 from cellrt.runtime import stages
-from cellrt.runtime.common_size import with_own_size
+from cellrt.runtime.cell_size.common import with_own_size
 from cellrt.runtime.job import Job
 from cellrt.runtime.progress import StageClock
 from cellrt.runtime.results.record import run_record

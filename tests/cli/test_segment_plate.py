@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from cellrt.errors import EngineError, ResourceError
-from cellrt.runtime.common_size import SURVEYED
+from cellrt.runtime.cell_size.common import SURVEYED
 from cellrt.runtime.results import save
 
 

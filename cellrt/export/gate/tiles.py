@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cellrt.errors import InputError
 from cellrt.geometry import Shape, across_planes
-from cellrt.runtime.cell_size_search import refine_scale
+from cellrt.runtime.cell_size.search import refine_scale
 from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.grid.model_image import ModelImage, look_at, prepare_image
 from cellrt.runtime.grid.scale import known_scale

@@ -7,8 +7,8 @@ import pytest
 from scipy import ndimage
 
 import cellrt
-from cellrt.runtime import cell_size_search
-from cellrt.runtime.cell_size_search import (
+from cellrt.runtime.cell_size import search as size_search
+from cellrt.runtime.cell_size.search import (
     KNOWN_STEPS,
     UNKNOWN_STEPS,
     Probe,
@@ -160,9 +160,9 @@ def test_cells_of_another_size_than_guessed_count_less_where_the_decoder_says_so
 def test_a_size_that_the_cells_confirm_is_not_probed_further(monkeypatch):
     stack = simulate_nuclei((48, 96, 96), nuclei=NucleiParameters(filling=0.15), seed=4)
     guesses = []
-    look = cell_size_search._probe
+    look = size_search._probe
     monkeypatch.setattr(
-        cell_size_search, "_probe", lambda *args: (guesses.append(args[1]), look(*args))[1]
+        size_search, "_probe", lambda *args: (guesses.append(args[1]), look(*args))[1]
     )
     scale = found_diameter(stack.image, voxel_size=(0.6, 0.6, 0.6))
     assert len(guesses) == 1
@@ -230,7 +230,7 @@ def test_a_flat_hill_does_not_decide_how_large_cells_are(monkeypatch):
             guess = scale.diameter_pixels
             return Probe(guess, 20, 17 * (guess / 17) ** 0.1, 0.8 - 0.02 * abs(np.log(guess / top)))
 
-        monkeypatch.setattr(cell_size_search, "_probe", look)
+        monkeypatch.setattr(size_search, "_probe", look)
         image = np.random.default_rng(0).poisson(ndimage.gaussian_filter(np.eye(96) * 1e4, 4))
         cells = cellrt.Segmenter("nuclei")
         job = cells.prepare(np.repeat(image[None], 96, 0).astype(np.uint16), voxel_size=(0.8,) * 3)
@@ -265,14 +265,14 @@ def test_enlarged_noise_is_not_followed_to_where_it_agrees(monkeypatch):
         size, agreement = (3.8, 0.69) if guess <= 6 else (40, 0.5)
         return Probe(guess, 12, size if guess > 4 else guess, agreement)
 
-    monkeypatch.setattr(cell_size_search, "_probe", look)
+    monkeypatch.setattr(size_search, "_probe", look)
     image = np.random.default_rng(0).poisson(ndimage.gaussian_filter(np.eye(96) * 1e4, 4))
     job = cellrt.Segmenter("membranes").prepare(np.repeat(image[None], 96, 0).astype(np.uint16))
     assert any("could not be estimated" in warning for warning in job.warnings)
 
 
 def test_small_cells_that_convince_or_have_the_size_that_was_guessed_are_no_noise():
-    smallest = cell_size_search.FIRST_PIXELS * cell_size_search.FACTOR**-2
+    smallest = size_search.FIRST_PIXELS * size_search.FACTOR**-2
     assert Probe(smallest, 15, 0.6 * smallest, 0.68).is_enlarged_noise
     assert not Probe(smallest, 15, 0.6 * smallest, 0.85).is_enlarged_noise
     assert not Probe(smallest, 15, 0.9 * smallest, 0.68).is_enlarged_noise
