@@ -1,7 +1,8 @@
 """The decoder of star-convex and harmonic shapes, as the stages use it.
 
 The network proposes shapes (`candidates`); of those that overlap the best one stays (`suppress`,
-`polyhedra`); they are drawn (`rasterise`), or decide together with the map where cells end (`fit`).
+`polyhedra`); they are drawn (`rasterise`, for comparison `delaunay`), or decide together with the
+map where cells end (`fit`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,13 +36,15 @@ from cellrt.runtime.decoding.star.candidates import (
     StarCollector,
     StarFields,
 )
-from cellrt.runtime.decoding.star.directions import RAYS, directions
+from cellrt.runtime.decoding.star.delaunay import rasterise_delaunay
+from cellrt.runtime.decoding.star.directions import FEWER, RAYS, directions
 from cellrt.runtime.decoding.star.fit import drop_denied, expected_map, matches
 from cellrt.runtime.decoding.star.harmonics import (
     HIGHEST_ORDER,
     coefficient_count,
     coefficient_names,
     power_per_degree,
+    radii_along,
     radius_ranges,
 )
 from cellrt.runtime.decoding.star.polyhedra import suppress_rays
@@ -77,6 +80,9 @@ class StarParameters:
         How far a cell may go beyond its shape then, as a multiple of the radius.
     fit_depth : float
         How far from the border, by the map, a voxel must be to belong to a cell then.
+    fill : {"radius", "delaunay"}
+        What a shape fills: what is within its radius in every direction, or the Delaunay simplices
+        of its surface, for comparison. These fill dents too and take long.
     """
 
     threshold: float = 0.5
@@ -86,6 +92,7 @@ class StarParameters:
     fit: bool = False
     fit_reach: float = 1.3
     fit_depth: float = 0.5
+    fill: Literal["radius", "delaunay"] = "radius"
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
@@ -100,6 +107,11 @@ class StarParameters:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise InputError(f"{name} is {value}; expected {low:g} to {high:g}")
+        if self.fit and self.fill == "delaunay":
+            raise InputError(
+                "fit is true and fill is delaunay, whose simplices know no radius to compare with; "
+                "give one of the two"
+            )
 
 
 @dataclass(frozen=True)
@@ -268,6 +280,10 @@ class StarDecoder:
         centres, values = shapes.centres - corner, shapes.values.astype(np.float64)
         if not len(shapes):
             return np.zeros(shape, np.int32)
+        if self.parameters.fill == "delaunay":
+            radii = values if self.kind == "rays" else radii_along(values, FEWER)
+            surface = directions(radii.shape[1])
+            return rasterise_delaunay(shape, spacing, centres, radii, surface)
         if self.kind == "rays":
             rays = directions(values.shape[1])
             return rasterise_rays(shape, spacing, centres, values, rays, limit=limit, first=not fit)

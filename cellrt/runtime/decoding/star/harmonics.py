@@ -112,6 +112,22 @@ def _harmonics(order: int, count: int) -> NDArray[np.float32]:
     return real_spherical_harmonics(directions(count), order).astype(np.float32)
 
 
+def radii_along(coefficients: NDArray[np.floating], count: int) -> NDArray[np.floating]:
+    """Radii of shapes in the shipped directions of some number.
+
+    Parameters
+    ----------
+    coefficients : ndarray, shape (cells, (order + 1)²)
+    count : int
+
+    Returns
+    -------
+    ndarray, shape (cells, count)
+    """
+    order = math.isqrt(coefficients.shape[1]) - 1
+    return np.asarray(coefficients @ _harmonics(order, count).T)
+
+
 def radius_ranges(coefficients: NDArray[np.floating]) -> NDArray[np.float64]:
     """Shortest and longest radius of shapes, of those along all `COUNT` directions.
 
@@ -123,11 +139,10 @@ def radius_ranges(coefficients: NDArray[np.floating]) -> NDArray[np.float64]:
     -------
     ndarray of float64, shape (cells, 2)
     """
-    harmonics = _harmonics(math.isqrt(coefficients.shape[1]) - 1, COUNT).T
     found = np.empty((len(coefficients), 2))
     for start in range(0, len(coefficients), _CHUNK):
         rows = slice(start, start + _CHUNK)
-        radii = coefficients[rows] @ harmonics
+        radii = radii_along(coefficients[rows], COUNT)
         found[rows, 0], found[rows, 1] = radii.min(axis=1), radii.max(axis=1)
     return found
 

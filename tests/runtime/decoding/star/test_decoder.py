@@ -164,11 +164,11 @@ def test_the_order_of_proposals_says_nothing(kind):
     )
 
 
-@pytest.mark.parametrize("fit", [False, True])
+@pytest.mark.parametrize("changes", [{}, {"fit": True}, {"fill": "delaunay"}])
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_shapes_are_drawn_on_the_images_own_grid(kind, fit):
+def test_shapes_are_drawn_on_the_images_own_grid(kind, changes):
     labels, fields = SHARED[kind]
-    made = decoder(kind, fit=fit)
+    made = decoder(kind, **changes)
     kept = tiled(fields, 2, made, labels.shape, (32, 40, 48), 0)
     before = pickle.dumps(kept)
     decoded = made.decode(kept, mode="fast")
