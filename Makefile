@@ -79,6 +79,7 @@ benchmarks: $(VENV)/.benchmarks
 	$(BIN)/python benchmarks/mean_shift.py
 	$(BIN)/python benchmarks/images.py
 	$(BIN)/python benchmarks/ceiling.py
+	$(BIN)/python benchmarks/boxplots.py
 	$(BIN)/python benchmarks/robustness.py
 	$(BIN)/python benchmarks/confidence.py
 	$(BIN)/python benchmarks/ablation.py
