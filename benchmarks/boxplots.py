@@ -79,7 +79,7 @@ METHODS = {
         Method("HarmonicNet, fit", "membranes-harmonicnet", None, {"fit": True}),
         Method("HarmonicNet, Delaunay", "membranes-harmonicnet", None, {"fill": "delaunay"}),
         Method("3DCellSeg", "membranes-3dcellseg"),
-        Method("its network + watershed", "membranes-3dcellseg", "watershed"),
+        Method("3DCellSegNet + watershed", "membranes-3dcellseg", "watershed"),
     ),
 }
 
@@ -333,8 +333,9 @@ and of another one.
 Models are told the cells' diameter where stacks are simulated. *Fit* is `--param fit=true`,
 *Delaunay* `--param fill=delaunay`. *U-Net + watershed* floods the distance transform of the
 foreground map of `nuclei` instead of following its flows; where walls divide cells, the same is
-done with the classes of 3DCellSeg's network. Both have the seeds of the watershed in
-[accuracy](accuracy.md). There is no 3DCellSeg of nuclei and no StarDist of membranes.
+done with the classes of 3DCellSeg's network (no U-Net of these is bundled). Both have the seeds of
+the watershed in [accuracy](accuracy.md). There is no 3DCellSeg of nuclei and no StarDist of
+membranes.
 
 ## Filled up to the radius, or by Delaunay
 

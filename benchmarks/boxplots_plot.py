@@ -82,4 +82,6 @@ def draw(settings: Mapping[str, Mapping[str, Sequence[NDArray[np.float64]]]], pa
 
 
 def _colour(method: str) -> str:
-    return next((c for name, c in COLOURS.items() if method.startswith(name)), OTHERS)
+    if "watershed" in method:
+        return OTHERS
+    return next(colour for name, colour in COLOURS.items() if method.startswith(name))

@@ -90,8 +90,8 @@ def test_pages_name_the_command_and_the_commit_that_made_them(path):
     assert f"`{made_by['command']}`" in page
     assert f"commit {made_by['commit']}" in page
     assert made_by["machine"] in page
-    # Some scripts measure a part anew and keep the rest, or a model that is not bundled yet, or fewer
-    # stacks, which the page says; `make` runs what is for a GPU on any CPU.
+    # Some scripts measure a part anew and keep the rest, or a model that is not bundled yet, or
+    # fewer stacks, which the page says; `make` runs what is for a GPU on any CPU.
     command = re.split(" --(only|model|stacks) ", made_by["command"])[0]
     script = command.partition(" --repeats")[0]
     assert {command, script, f"{script} --cpu"} & COMMANDS
