@@ -291,7 +291,7 @@ def document(
         for row in figures
     ]
     filling = table(
-        ("shapes", "cells", "Dice by radius", "Dice by Delaunay", "ms per cell by radius",
+        ("shapes", "cells", "Dice by radius", "Dice by Delaunay", "CPU ms per cell by radius",
          "by Delaunay", "by Delaunay over the volume"),
         [
             [
