@@ -21,13 +21,13 @@ def rasterise_delaunay(
     spacing: tuple[float, float, float],
     centres: NDArray[np.float64],
     radii: NDArray[np.floating],
-    directions: NDArray[np.float64],
+    rays: NDArray[np.float64],
 ) -> LabelArray:
     """Label the voxels in the Delaunay triangulation of the ends of rays.
 
     Parameters
     ----------
-    shape, spacing, centres, radii, directions
+    shape, spacing, centres, radii, rays
         As for :func:`~cellrt.runtime.decoding.star.rasterise.rasterise_rays`; radii below 0 count
         as 0.
 
@@ -42,7 +42,7 @@ def rasterise_delaunay(
     labels = np.zeros(shape, np.int32)
     size = np.asarray(spacing, np.float64)
     for cell, centre in enumerate(centres):
-        ends = np.maximum(radii[cell], 0.0)[:, None] * directions
+        ends = np.maximum(radii[cell], 0.0)[:, None] * rays
         low = np.clip(np.ceil((centre + ends.min(axis=0)) / size), 0, shape).astype(np.int64)
         high = np.clip(np.floor((centre + ends.max(axis=0)) / size) + 1, 0, shape).astype(np.int64)
         free = np.argwhere(labels[tuple(map(slice, low, high))] == 0) + low
