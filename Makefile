@@ -83,6 +83,7 @@ benchmarks: $(VENV)/.benchmarks
 	$(BIN)/python benchmarks/robustness.py
 	$(BIN)/python benchmarks/confidence.py
 	$(BIN)/python benchmarks/ablation.py
+	$(BIN)/python benchmarks/embeddings.py
 	$(BIN)/python benchmarks/gpu.py --cpu
 
 clean:

@@ -4,6 +4,7 @@
     python benchmarks/accuracy.py --only-baseline     # no model needed
     python benchmarks/accuracy.py --only Emb04 ovule  # stacks whose name or group contains these;
                                                       # rows of all others stay as they were
+    python benchmarks/accuracy.py --model nuclei2d    # this model alone, likewise
     python benchmarks/accuracy.py --tune nuclei       # how the baseline's settings were found
 
 Writes docs/accuracy.md, .json and .png, and the scores for the models' cards into recipes/. Stacks
@@ -105,11 +106,11 @@ def main() -> None:
     before = measured_before()
     measurements = []
     for stack in everything:
-        if stack.name in chosen:
-            image, truth = stack.load()
-            measurements += measure(stack, image, truth, records)
-        else:
-            measurements += before[stack.name]
+        new = measure(stack, records, arguments.model) if stack.name in chosen else []
+        again = {row.method for row in new}
+        kept = [row for row in before[stack.name] if row.method not in again]
+        # All of a stack: what is not bundled any more goes.
+        measurements += new if stack.name in chosen and not arguments.model else kept + new
     if arguments.dry_run:
         return
     rows = grouped(measurements)
@@ -159,18 +160,18 @@ def training_records(models: Iterable[str]) -> dict[str, TrainingRecord]:
 
 
 def measure(
-    stack: LabelledStack,
-    image: NDArray[Any],
-    truth: NDArray[Any],
-    records: dict[str, TrainingRecord],
+    stack: LabelledStack, records: dict[str, TrainingRecord], only: Sequence[str] | None
 ) -> list[Measurement]:
-    """Run the baseline and the models that are made for such stacks."""
+    """Run the baseline and the models that are made for such stacks, or some of these alone."""
     results = []
+    image, truth = stack.load()
     diameter = median_diameter(truth[stack.scored], stack.anisotropy)
-    if stack.stained:
+    if stack.stained and not only:
         results.append(_baseline(stack, image, truth, diameter))
     options, scale = model_options(stack, diameter)
     for model, record in records.items():
+        if only and model not in only:
+            continue
         if record.target != stack.model or (record.planar and image.ndim > 2):
             continue
         if image.ndim == 2 and not record.planar and model != SEES_IMAGES:
@@ -405,6 +406,7 @@ def _arguments() -> argparse.Namespace:
     arguments = parser(__doc__)
     arguments.add_argument("--only-baseline", action="store_true", help="do not run the models")
     arguments.add_argument("--only", nargs="+", metavar="WORD", help="names or groups of stacks")
+    arguments.add_argument("--model", nargs="+", help="measure these models only")
     arguments.add_argument("--dry-run", action="store_true", help="print scores, write nothing")
     arguments.add_argument("--tune", choices=("nuclei", "membranes"), help="search the settings")
     return arguments.parse_args()

@@ -41,8 +41,9 @@ def test_engines_agree(name):
     image = golden_input(TILE)
     engines = ("openvino", "onnxruntime")
     results = [choose_engine(e).load(model, TILE, "fp32").infer(image) for e in engines]
-    assert results[0].shape == (1, len(model.card.outputs[0].channels), *TILE)
-    np.testing.assert_allclose(results[0], results[1], atol=2e-3)
+    fields = (n // model.card.output_stride for n in TILE)
+    assert results[0].shape == (1, len(model.card.outputs[0].channels), *fields)
+    np.testing.assert_allclose(results[0], results[1], atol=2e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", bundled_models())
