@@ -9,7 +9,6 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.errors import first_line
 from cellrt.geometry import Shape
 from cellrt.runtime.decoding.base import (
     Decoded,
@@ -25,6 +24,7 @@ from cellrt.runtime.decoding.flows.cells import FlowParameters, decode_packed
 from cellrt.runtime.decoding.flows.packed_field import pack_field, threshold_byte, unpack_flow
 from cellrt.runtime.decoding.flows.steps import HOST, Steps
 from cellrt.runtime.decoding.flows.targets import tanh_flow
+from cellrt.runtime.decoding.try_gpu import somewhere
 from cellrt.runtime.machine.transfer import host_array
 from cellrt.runtime.model.card import FLOW_OUTPUTS
 
@@ -133,19 +133,14 @@ def _somewhere(
     target: Shape | None = None,
 ) -> tuple[T, Place]:
     """Do the work at a place on the CPU; without one on the GPU, if there is one that can."""
-    if place is None:
-        steps, place = gpu_or_cpu.find_gpu()
-        if steps is not None:
-            try:
-                steps.check_memory(kept, target)
-                return work(kept, steps), place
-            except Exception as error:  # the driver's own untyped errors too
-                reason = (
-                    f"{place.device} could not decode ({first_line(error)}); "
-                    "the CPU did, with the same result"
-                )
-                place = Place("CPU", reason, fell_back=True)
-    return work(host_array(kept), HOST), place
+
+    def there(steps: Any) -> T:
+        if steps is HOST:
+            return work(host_array(kept), HOST)
+        steps.check_memory(kept, target)
+        return work(kept, steps)
+
+    return somewhere(gpu_or_cpu.find_gpu, HOST, there, place)
 
 
 FLOWS = Family(

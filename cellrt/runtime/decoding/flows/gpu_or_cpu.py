@@ -7,18 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numba import config
 from numpy.typing import NDArray
 
-from cellrt.errors import EngineError, first_line
+from cellrt.errors import EngineError
 from cellrt.runtime.decoding.base import Place
 from cellrt.runtime.decoding.flows.cells import FlowParameters, decode_packed
 from cellrt.runtime.decoding.flows.packed_field import pack_field
 from cellrt.runtime.decoding.flows.steps import HOST, Steps
 from cellrt.runtime.decoding.flows.targets import tanh_table
+from cellrt.runtime.decoding.try_gpu import try_gpu
 from cellrt.runtime.machine.apart import call_apart
-from cellrt.runtime.machine.driver import install, nvidia_driver, nvidia_gpus
-from cellrt.runtime.machine.gpu import kernel_trouble
+from cellrt.runtime.machine.driver import nvidia_gpus
 
 # The first time on a machine compiles kernels.
 _MOST_SECONDS = 300
@@ -37,27 +36,13 @@ def find_gpu() -> tuple[Any, Place]:
     place : Place
         The GPU, or the CPU with the reason why not the GPU.
     """
-    if config.ENABLE_CUDASIM:
-        return None, Place("CPU", "numba simulates CUDA, which is for tests")
-    gpus, reason = nvidia_gpus()
-    if not gpus:
-        return None, Place("CPU", reason)
-    trouble = kernel_trouble()
-    if trouble:
-        return None, Place("CPU", trouble)
-    try:
-        # Only here, because it is another package that need not be installed, and slow to load.
-        from cellrt.runtime.decoding.flows.cuda.steps import CudaSteps
-        from cellrt.runtime.machine.kernels import device_name
+    return try_gpu(_cuda_steps, HOST, decode_sample, "decodes a small field")
 
-        steps, name = CudaSteps(), device_name()
-        agree = all(map(np.array_equal, decode_sample(steps), decode_sample(HOST)))
-    except Exception as error:  # numba's, the driver's and the compiler's have no common base
-        advice = f"run `{install(nvidia_driver().extra or 'cu13')}`"
-        return None, Place("CPU", f"numba cannot use the GPU ({first_line(error)}); {advice}")
-    if not agree:
-        return None, Place("CPU", f"{name} decodes a small field otherwise than the CPU")
-    return steps, Place(name, "it decodes a small field as the CPU does")
+
+def _cuda_steps() -> Steps:
+    from cellrt.runtime.decoding.flows.cuda.steps import CudaSteps
+
+    return CudaSteps()
 
 
 def place_to_decode() -> Place:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellrt.compiled import compiled, inlined
+from cellrt.runtime.decoding.rounding import times
 from cellrt.threads import in_threads
 
 PackedField = npt.NDArray[np.uint32]
@@ -105,12 +106,6 @@ def _pack_half(
                     packed[z, y, x] = (
                         (p << np.uint32(24)) | (a << np.uint32(16)) | (b << np.uint32(8)) | c
                     )
-
-
-@inlined
-def times(a: Any, b: Any) -> Any:
-    """Product, which is rounded before anything is added to it; a GPU has to be told."""
-    return a * b
 
 
 @inlined

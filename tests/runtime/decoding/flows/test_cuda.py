@@ -9,23 +9,22 @@ is one.
 
 from __future__ import annotations
 
-import functools
 import importlib
 import random
 import sys
 import time
 import types
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba import config, njit
+from numba import config
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from cellrt.errors import ResourceError
+from cellrt.runtime.decoding import try_gpu
 from cellrt.runtime.decoding.base import Place
 from cellrt.runtime.decoding.flows import gpu_or_cpu
 from cellrt.runtime.decoding.flows.cells import FlowParameters, decode_packed
@@ -37,91 +36,12 @@ from cellrt.runtime.decoding.flows.targets import heat_flow, tanh_flow
 from cellrt.runtime.decoding.flows.trace import follow_pointers
 
 PACKAGE = "cellrt.runtime.decoding.flows.cuda"
-FRESH = (PACKAGE, "cellrt.runtime.machine.kernels")
 SIMULATED = bool(config.ENABLE_CUDASIM)
 SHAPE = (5, 14, 16) if SIMULATED else (24, 40, 48)
 PLAIN = FlowParameters(radius_range=(1.5, 100.0))
 EVERYTHING = FlowParameters(
     radius_range=(1.5, 100.0), wall_thickness=2.5, min_probability=0.55, max_flow_error=0.7
 )
-
-
-class HostArray:
-    """What a device array offers, over an array of the host."""
-
-    def __init__(self, array):
-        self.array = array
-        self.shape, self.size, self.dtype = array.shape, array.size, array.dtype
-
-    def reshape(self, *shape):
-        return HostArray(self.array.reshape(*shape))
-
-    def copy_to_host(self):
-        return self.array.copy()
-
-    def copy_to_device(self, array):
-        self.array[...] = array
-
-
-class HostKernel:
-    """A kernel compiled for the CPU; its grid has one thread."""
-
-    def __init__(self, function):
-        self.compiled = njit(function)
-
-    def __getitem__(self, grid):
-        return lambda *arguments: self.compiled(
-            *(a.array if isinstance(a, HostArray) else a for a in arguments)
-        )
-
-
-def device_array(shape, dtype):
-    """As numba's: an integer of NumPy's is no shape there."""
-    if not isinstance(shape, int):
-        shape = tuple(shape)
-    return HostArray(np.full(shape, 77, dtype))
-
-
-def cuda_on_the_host():
-    """A module with as much of ``numba.cuda`` as the kernels use."""
-
-    @njit
-    def add(array, index, value):
-        old = array[index]
-        array[index] = old + value
-        return old
-
-    @njit
-    def lower(array, index, value):
-        old = array[index]
-        array[index] = min(old, value)
-        return old
-
-    @njit
-    def swap(array, index, expected, value):
-        old = array[index]
-        if old == expected:
-            array[index] = value
-        return old
-
-    def jit(function=None, *, device=False, cache=False):
-        if function is None:
-            return lambda f: jit(f, device=device)
-        return njit(function) if device else HostKernel(function)
-
-    cuda = types.ModuleType("cuda")
-    cuda.grid, cuda.gridsize = njit(lambda n: 0), njit(lambda n: 1)
-    cuda.atomic = types.ModuleType("atomic")
-    cuda.atomic.add, cuda.atomic.min, cuda.atomic.cas = add, lower, swap
-    cuda.libdevice = types.ModuleType("libdevice")
-    cuda.libdevice.fmul_rn = njit(lambda a, b: a * b)
-    cuda.jit = jit
-    cuda.to_device = lambda array, stream=0: HostArray(array.copy())
-    cuda.device_array = device_array
-    cuda.as_cuda_array = lambda array: HostArray(array.__cuda_array_interface__["data"])
-    memory = types.SimpleNamespace(free=1e12)
-    cuda.current_context = lambda: types.SimpleNamespace(get_memory_info=lambda: memory)
-    return cuda
 
 
 class ForeignArray:
@@ -132,30 +52,30 @@ class ForeignArray:
         self.shape = array.shape
 
 
-def load(numba_cuda=None):
+NAMES = ("steps", "trace", "sinks", "regions", "flow_error", "upsample", "pack")
+
+
+@pytest.fixture(scope="module")
+def load(load_kernels):
     """Import the package of kernels afresh, with another module in place of ``numba.cuda``."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in sys.modules if name.startswith(FRESH)]:
-            patch.delitem(sys.modules, name)
-        if numba_cuda is not None:
-            patch.setattr(numba, "cuda", numba_cuda, raising=False)
-        names = ("steps", "trace", "sinks", "regions", "flow_error", "upsample", "pack")
-        modules = [importlib.import_module(f"{PACKAGE}.{name}") for name in names]
-        for name in [name for name in sys.modules if name.startswith(FRESH)]:
-            del sys.modules[name]
-    return types.SimpleNamespace(**dict(zip(names, modules, strict=True)))
+
+    def load(numba_cuda=None):
+        modules = load_kernels([f"{PACKAGE}.{name}" for name in NAMES], numba_cuda, PACKAGE)
+        return types.SimpleNamespace(**dict(zip(NAMES, modules, strict=True)))
+
+    return load
 
 
-@functools.cache
-def compiled_kernels():
-    return load(cuda_on_the_host())
+@pytest.fixture(scope="module")
+def compiled_kernels(load, cuda_on_the_host):
+    return load(cuda_on_the_host)
 
 
 @pytest.fixture(scope="module", params=["simulator"] if SIMULATED else ["compiled", "device"])
-def kernels(request):
+def kernels(request, load):
     """The modules of kernels, in each way to run them."""
     if request.param == "compiled":
-        return compiled_kernels()
+        return request.getfixturevalue("compiled_kernels")
     if request.param == "device" and gpu_or_cpu.find_gpu()[0] is None:
         pytest.skip(f"no GPU decodes here: {gpu_or_cpu.find_gpu()[1].reason}")
     return load()
@@ -423,8 +343,8 @@ def test_the_decoder_uses_the_gpu_and_says_so(decoder, steps):
 
 
 @pytest.mark.skipif(SIMULATED, reason="the simulator takes no arrays of other libraries")
-def test_a_field_of_another_library_is_used_where_it_lies(monkeypatch):
-    steps = compiled_kernels().steps.CudaSteps()
+def test_a_field_of_another_library_is_used_where_it_lies(monkeypatch, compiled_kernels):
+    steps = compiled_kernels.steps.CudaSteps()
     monkeypatch.setattr(gpu_or_cpu, "find_gpu", lambda: (steps, Place("a GPU", "it is there")))
     decoder = FlowDecoder(PLAIN)
     packed = like_a_network(cells(SHAPE, 13), 13)
@@ -511,15 +431,15 @@ class TestWithoutUse:
 
     @pytest.fixture
     def gpu(self, monkeypatch):
-        monkeypatch.setattr(gpu_or_cpu, "nvidia_gpus", lambda: (("a GPU",), ""))
-        monkeypatch.setattr(gpu_or_cpu, "kernel_trouble", lambda: "")
+        monkeypatch.setattr(try_gpu, "nvidia_gpus", lambda: (("a GPU",), ""))
+        monkeypatch.setattr(try_gpu, "kernel_trouble", lambda: "")
 
     def test_without_a_driver(self, monkeypatch):
-        monkeypatch.setattr(gpu_or_cpu, "nvidia_gpus", lambda: ((), "no NVIDIA driver found"))
+        monkeypatch.setattr(try_gpu, "nvidia_gpus", lambda: ((), "no NVIDIA driver found"))
         assert self.find() == (None, Place("CPU", "no NVIDIA driver found"))
 
     def test_what_is_known_to_keep_numba_from_compiling_is_said(self, gpu, monkeypatch):
-        monkeypatch.setattr(gpu_or_cpu, "kernel_trouble", lambda: "numpy is too new")
+        monkeypatch.setattr(try_gpu, "kernel_trouble", lambda: "numpy is too new")
         assert self.find() == (None, Place("CPU", "numpy is too new"))
 
     def test_where_numba_finds_nothing_it_says_what_to_install(self, gpu, monkeypatch):
@@ -554,11 +474,11 @@ class TestWithoutUse:
 
 
 @pytest.mark.skipif(SIMULATED, reason="the simulator compiles nothing")
-def test_every_kernel_compiles_for_gpus_that_are_not_here(monkeypatch):
+def test_every_kernel_compiles_for_gpus_that_are_not_here(monkeypatch, load, compiled_kernels):
     pytest.importorskip("numba_cuda", reason="numba-cuda is an extra")
     from numba import cuda
 
-    typed, real = compiled_kernels(), load()
+    typed, real = compiled_kernels, load()
     assert_same(FIELDS["network"](), EVERYTHING, typed.steps.CudaSteps())
     test_fields_are_packed_into_the_words_of_the_cpu(typed)
     assert gpu_or_cpu.decode_sample(typed.steps.CudaSteps())[0].max() == 2
@@ -567,7 +487,7 @@ def test_every_kernel_compiles_for_gpus_that_are_not_here(monkeypatch):
     compiled = set()
     for module in vars(typed):
         kernels = vars(getattr(typed, module)).items()
-        for name, kernel in [(n, k) for n, k in kernels if isinstance(k, HostKernel)]:
+        for name, kernel in [(n, k) for n, k in kernels if type(k).__name__ == "HostKernel"]:
             function = getattr(getattr(real, module), name).py_func
             for signature in kernel.compiled.signatures:
                 for capability in ((7, 5), (8, 7), (12, 0)):
