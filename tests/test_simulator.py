@@ -20,6 +20,7 @@ def test_what_runs_on_a_gpu_runs_in_the_simulator():
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
             *(str(FOLDER / "device"), str(FOLDER / "runtime/decoding/flows/test_cuda.py")),
+            str(FOLDER / "runtime/decoding/star/test_rasterise_cuda.py"),
         ],
         env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1"},
         cwd=FOLDER.parent,

@@ -1,4 +1,4 @@
-"""Decode and merge the same things again, with others in between: what moves is a race."""
+"""Decode, merge and draw the same things again, with others in between: what moves is a race."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from fields import EVERY_STEP, noisy_field
+from fields import EVERY_STEP, noisy_field, shapes
 from numba import config, cuda
 from numpy.typing import NDArray
 
 from cellrt.runtime.decoding.flows.cells import decode_packed
 from cellrt.runtime.decoding.flows.cuda.steps import CudaSteps
 from cellrt.runtime.decoding.flows.steps import HOST
+from cellrt.runtime.decoding.star import rasterise, rasterise_cuda
+from cellrt.runtime.decoding.star.directions import directions
+from cellrt.runtime.decoding.star.harmonics import radius_ranges
 from cellrt.runtime.machine.gpu import open_device
 from cellrt.runtime.network.merge import merge
 from cellrt.runtime.network.merge_cuda import DeviceSums
@@ -57,9 +60,41 @@ def main() -> None:
                 f"turn {turn}, field {number}: {labels.max()} cells, labels and finer labels the "
                 f"CPU's: {same}, merge differs by {off:.1g}; {seconds:.3f} s (CPU {on_cpu:.3f} s)"
             )
+    wrong += _draw_again()
     if wrong:
         raise SystemExit(f"{wrong} results moved")
     print("nothing moved")
+
+
+def _draw_again() -> int:
+    """Draw shapes of both kinds by both rules, twice; returns how often the CPU did otherwise."""
+    wrong = 0
+    for turn in range(2):
+        for kind in ("harmonics", "rays"):
+            centres, values = shapes(kind, SHAPE, seed=0, diameter=6 if SMALL else 18)
+            reach = radius_ranges(values)[:, 1] if kind == "harmonics" else None
+            for first, limit in ((True, 1.0), (False, 1.3)):
+                options = {"first": first, "limit": limit}
+                seconds, found = [], []
+                for draw in (rasterise, rasterise_cuda):
+                    given = (SHAPE, (1.0, 0.9, 1.1), centres, values)
+                    begin = time.perf_counter()
+                    if reach is None:
+                        labels = draw.rasterise_rays(*given, directions(96), **options)
+                    else:
+                        labels = draw.rasterise_harmonics(*given, reach, **options)
+                    seconds.append(time.perf_counter() - begin)
+                    found.append([labels])
+                    if reach is not None and first:
+                        masks = draw.harmonic_masks(SHAPE, centres, values, reach)
+                        found[-1] += [masks.voxels, masks.volumes]
+                off = [int((a != b).sum()) for a, b in zip(*found, strict=True)]
+                wrong += any(off)
+                print(
+                    f"turn {turn}, {len(centres)} {kind}, first {first}: {off} voxels are not the "
+                    f"CPU's; {seconds[1]:.3f} s (CPU {seconds[0]:.3f} s)"
+                )
+    return wrong
 
 
 def _merged(

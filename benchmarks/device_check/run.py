@@ -8,7 +8,7 @@ a folder that Python finds::
 Phases, in this order:
 
 tests       what tests/ has for devices, on the real one instead of numba's simulator
-races       ten fields decoded and merged twice each, against the CPU, bit for bit
+races       ten fields decoded, merged, and shapes drawn, twice each, against the CPU, bit for bit
 sanitize    a small field under compute-sanitizer: memcheck, initcheck, racecheck
 engines     `cellrt doctor`; a stack in every engine that loads, its cells against the CPU's
 gpu         ``benchmarks/gpu.py``, phase by phase
@@ -30,7 +30,11 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent.parent
-TESTS = ("tests/device", "tests/runtime/decoding/flows/test_cuda.py")
+TESTS = (
+    "tests/device",
+    "tests/runtime/decoding/flows/test_cuda.py",
+    "tests/runtime/decoding/star/test_rasterise_cuda.py",
+)
 # Arguments of Python, and seconds that each may take.
 PHASES: dict[str, tuple[list[list[str]], float]] = {
     "tests": (

@@ -15,6 +15,7 @@ if not config.ENABLE_CUDASIM:
 
 from cellrt.runtime.decoding.flows.gpu_or_cpu import decode_sample
 from cellrt.runtime.decoding.flows.steps import HOST
+from cellrt.runtime.decoding.star import gpu_or_cpu
 from cellrt.runtime.machine import kernels
 from cellrt.runtime.machine.gpu import open_device
 from cellrt.runtime.network.merge import merge
@@ -63,4 +64,13 @@ def test_decoding_gives_the_same_labels(any_order):
     from cellrt.runtime.decoding.flows.cuda.steps import CudaSteps
 
     for found, expected in zip(decode_sample(CudaSteps()), decode_sample(HOST), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["harmonics", "rays"])
+def test_drawing_shapes_gives_the_same_voxels(any_order, kind):
+    from cellrt.runtime.decoding.star import rasterise_cuda
+
+    drawn = (gpu_or_cpu.draw_sample(kind, draw) for draw in (rasterise_cuda, gpu_or_cpu.HOST))
+    for found, expected in zip(*drawn, strict=True):
         np.testing.assert_array_equal(found, expected)

@@ -90,6 +90,14 @@ def rounded_product(a: Any, b: Any) -> Any:
 
 
 @inner_function
+def rounded_double_product(a: Any, b: Any) -> Any:
+    """Product of two float64 numbers, rounded as on a CPU; see `rounded_product`."""
+    if _IN_SIMULATOR:
+        return a * b
+    return cuda.libdevice.dmul_rn(a, b)
+
+
+@inner_function
 def place_of(i, height, width):  # type: ignore[no-untyped-def]
     """Plane, row and column of item `i` of planes of height x width items."""
     row = i // width

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from functools import partial
+from types import ModuleType
+from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +33,7 @@ from cellrt.runtime.decoding.base import (
 )
 from cellrt.runtime.decoding.labels.regions import count_regions, former_labels, relabel
 from cellrt.runtime.decoding.labels.upsample import upsample_masks
+from cellrt.runtime.decoding.star import gpu_or_cpu
 from cellrt.runtime.decoding.star.candidates import (
     Kind,
     Proposals,
@@ -48,14 +52,11 @@ from cellrt.runtime.decoding.star.harmonics import (
     radius_ranges,
 )
 from cellrt.runtime.decoding.star.polyhedra import suppress_rays
-from cellrt.runtime.decoding.star.rasterise import (
-    as_large_as_cells,
-    rasterise_harmonics,
-    rasterise_rays,
-)
+from cellrt.runtime.decoding.star.rasterise import as_large_as_cells
 from cellrt.runtime.decoding.star.suppress import separate_peaks, suppress_harmonics
+from cellrt.runtime.decoding.try_gpu import somewhere
 
-HERE = Place("CPU", "shapes are decoded there")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -134,15 +135,20 @@ class StarDecoded(Decoded):
 class StarDecoder:
     """HarmonicNet's and StarDist's decoder.
 
+    Shapes are drawn on a GPU where there is one, with the same labels as on the CPU.
+
     Parameters
     ----------
     parameters : StarParameters
     outputs : Outputs
         A map, and coefficients of harmonics or radii along :func:`~.directions.directions`.
+    keep_to_cpu : str
+        Why a GPU must not be used; empty where it may.
     """
 
     parameters: StarParameters
     outputs: Outputs
+    keep_to_cpu: str = ""
 
     name: ClassVar[str] = "star"
     modes: ClassVar[tuple[Mode, ...]] = ("fast",)
@@ -193,7 +199,68 @@ class StarDecoder:
                 f"threshold is {given.threshold:g} and shapes were kept above {kept.lowest:g}; "
                 "run the network again for a lower one"
             )
-        found = kept.proposals
+        why = self.keep_to_cpu
+        if given.fill == "delaunay":
+            why = why or "simplices are filled there"
+        stay = Place("CPU", why) if why else None
+        (shapes, radii, labels), place = self._somewhere(partial(self._drawn, kept), stay)
+        levels = self._levels(radii[:, 0])
+        if given.fit:
+            drop_denied(labels, kept.map, self.outputs.stride, levels)
+        regions = count_regions(labels, len(shapes))
+        table = regions.numbered(regions.volumes >= given.min_volume)
+        relabel(labels, table)
+        former = former_labels(table)[1:] - 1
+        ranks = np.argsort(former).astype(np.int64)
+        shapes = shapes[former]
+        levels = np.concatenate([[0.0], levels[1:][former]]).astype(np.float32)
+        evidence = self._evidence(labels, kept, shapes, levels)
+        warnings = (_left_out(kept.lowest),) if given.threshold < kept.lowest else ()
+        return StarDecoded(labels, place, evidence, warnings, shapes, ranks)
+
+    def to_grid(self, decoded: Decoded, kept: StarFields, shape: Shape) -> Decoded:
+        """Draw the shapes again, with voxels of another size; fitted borders are interpolated."""
+        assert isinstance(decoded, StarDecoded)
+        assert decoded.shapes is not None
+        assert decoded.ranks is not None
+        z, y, x = (n / m for n, m in zip(kept.shape, shape, strict=True))
+        place = decoded.place
+        if self.parameters.fit:
+            labels = upsample_masks(decoded.labels, shape)
+        else:
+            # From the centre of the model's first voxel to that of the image's.
+            corner = (np.array([z, y, x]) - 1) / 2
+            shapes = decoded.shapes[decoded.ranks]
+            if shape[0] == 1:
+                # One slice was shown as many equal ones: a cell may be found in any of them.
+                shapes.centres[:, 0] = corner[0]
+            longest = self._radii(shapes)[:, 1]
+            labels, place = self._somewhere(
+                partial(self._draw, shapes, longest, shape, (z, y, x), corner),
+                place if place.device == "CPU" else None,
+            )
+            relabel(labels, np.concatenate([[0], decoded.ranks + 1]).astype(np.int32))
+        evidence = decoded.evidence
+        if evidence is not None:
+            areas = {name: values / x**2 for name, values in evidence.areas.items()}
+            evidence = replace(evidence, areas=areas)
+        return replace(decoded, labels=labels, place=place, evidence=evidence)
+
+    def agreement(self, decoded: Decoded, kept: StarFields) -> float:
+        """What the map, and that of a perfect network for these cells, have in common."""
+        expected = expected_map(decoded.labels, self.outputs.stride)
+        found = kept.map.astype(np.float32) / kept.map.max(initial=1)
+        both = float(np.maximum(found, expected).sum())
+        return float(np.minimum(found, expected).sum()) / both if both else 0.0
+
+    def _somewhere(self, work: Callable[[ModuleType], T], place: Place | None) -> tuple[T, Place]:
+        return somewhere(partial(gpu_or_cpu.find_gpu, self.kind), gpu_or_cpu.HOST, work, place)
+
+    def _drawn(
+        self, kept: StarFields, draw: ModuleType
+    ) -> tuple[Proposals, NDArray[np.float64], LabelArray]:
+        """Shapes that stay, their shortest and longest radii, and their labels."""
+        given, found = self.parameters, kept.proposals
         order = found.by_score(given.threshold)
         if self.kind == "harmonics":
             shapes = found[order]
@@ -205,6 +272,7 @@ class StarDecoder:
                 shapes.values.astype(np.float64),
                 radii[:, 1],
                 given.max_overlap,
+                draw,
             )
             shapes, radii = shapes[stay], radii[stay]
         else:
@@ -220,51 +288,8 @@ class StarDecoder:
             )
             shapes = found[order[stay]]
             radii = self._radii(shapes)
-        labels = self._draw(shapes, radii[:, 1], kept.shape, (1.0, 1.0, 1.0), np.zeros(3))
-        levels = self._levels(radii[:, 0])
-        if given.fit:
-            drop_denied(labels, kept.map, self.outputs.stride, levels)
-        regions = count_regions(labels, len(shapes))
-        table = regions.numbered(regions.volumes >= given.min_volume)
-        relabel(labels, table)
-        former = former_labels(table)[1:] - 1
-        ranks = np.argsort(former).astype(np.int64)
-        shapes = shapes[former]
-        levels = np.concatenate([[0.0], levels[1:][former]]).astype(np.float32)
-        evidence = self._evidence(labels, kept, shapes, levels)
-        warnings = (_left_out(kept.lowest),) if given.threshold < kept.lowest else ()
-        return StarDecoded(labels, HERE, evidence, warnings, shapes, ranks)
-
-    def to_grid(self, decoded: Decoded, kept: StarFields, shape: Shape) -> Decoded:
-        """Draw the shapes again, with voxels of another size; fitted borders are interpolated."""
-        assert isinstance(decoded, StarDecoded)
-        assert decoded.shapes is not None
-        assert decoded.ranks is not None
-        z, y, x = (n / m for n, m in zip(kept.shape, shape, strict=True))
-        if self.parameters.fit:
-            labels = upsample_masks(decoded.labels, shape)
-        else:
-            # From the centre of the model's first voxel to that of the image's.
-            corner = (np.array([z, y, x]) - 1) / 2
-            shapes = decoded.shapes[decoded.ranks]
-            if shape[0] == 1:
-                # One slice was shown as many equal ones: a cell may be found in any of them.
-                shapes.centres[:, 0] = corner[0]
-            longest = self._radii(shapes)[:, 1]
-            labels = self._draw(shapes, longest, shape, (z, y, x), corner)
-            relabel(labels, np.concatenate([[0], decoded.ranks + 1]).astype(np.int32))
-        evidence = decoded.evidence
-        if evidence is not None:
-            areas = {name: values / x**2 for name, values in evidence.areas.items()}
-            evidence = replace(evidence, areas=areas)
-        return replace(decoded, labels=labels, evidence=evidence)
-
-    def agreement(self, decoded: Decoded, kept: StarFields) -> float:
-        """What the map, and that of a perfect network for these cells, have in common."""
-        expected = expected_map(decoded.labels, self.outputs.stride)
-        found = kept.map.astype(np.float32) / kept.map.max(initial=1)
-        both = float(np.maximum(found, expected).sum())
-        return float(np.minimum(found, expected).sum()) / both if both else 0.0
+        labels = self._draw(shapes, radii[:, 1], kept.shape, (1.0, 1.0, 1.0), np.zeros(3), draw)
+        return shapes, radii, labels
 
     def _draw(
         self,
@@ -273,6 +298,7 @@ class StarDecoder:
         shape: Shape,
         spacing: tuple[float, float, float],
         corner: NDArray[np.float64],
+        draw: ModuleType,
     ) -> LabelArray:
         """Labels from 1, in the order of `shapes`: the best first."""
         fit = self.parameters.fit
@@ -285,11 +311,11 @@ class StarDecoder:
             surface = directions(radii.shape[1])
             return rasterise_delaunay(shape, spacing, centres, radii, surface)
         if self.kind == "rays":
-            rays = directions(values.shape[1])
-            return rasterise_rays(shape, spacing, centres, values, rays, limit=limit, first=not fit)
-        return rasterise_harmonics(
-            shape, spacing, centres, values, longest, limit=limit, first=not fit
-        )
+            given, rasterised = (values, directions(values.shape[1])), draw.rasterise_rays
+        else:
+            given, rasterised = (values, longest), draw.rasterise_harmonics
+        labels: LabelArray = rasterised(shape, spacing, centres, *given, limit=limit, first=not fit)
+        return labels
 
     def _radii(self, shapes: Proposals) -> NDArray[np.float64]:
         """The shortest and the longest radius of each shape."""
@@ -358,6 +384,6 @@ STAR = Family(
     f"along {', '.join(map(str, RAYS))} rays",
     _fits,
     StarParameters,
-    lambda parameters, outputs, keep_to_cpu: StarDecoder(parameters, outputs),
+    StarDecoder,
     strided=True,
 )

@@ -1,4 +1,8 @@
-"""Shapes become voxels, each shape inside its own box and all of them at the same time."""
+"""Shapes become voxels, each shape inside its own box and all of them at the same time.
+
+`rasterise_cuda` does the same on a GPU: what is computed of a voxel is compiled for both from the
+functions here, which round each product before they add to it.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.compiled import compiled
+from cellrt.compiled import compiled, inlined
 from cellrt.geometry import LabelArray, Shape
+from cellrt.runtime.decoding.rounding import times
 from cellrt.runtime.decoding.star.directions import directions
 from cellrt.threads import in_threads
 
@@ -60,8 +65,8 @@ def rasterise_harmonics(
         distance / radius is the smallest, and of equals of the first, unless asked otherwise.
     """
     order = math.isqrt(coefficients.shape[1]) - 1
-    scaled = coefficients * _norms(order)
-    up, down = _recurrence(order)
+    scaled = coefficients * norms(order)
+    up, down = recurrence(order)
     reach = reach * (MARGIN * limit)
     draw = partial(_draw_harmonics, scaled, order, up, down, limit, first, reach)
     return _by_slabs(shape, spacing, centres, reach, draw, first)
@@ -158,9 +163,9 @@ def harmonic_masks(
 ) -> Masks:
     """Voxels of each shape, whatever others there are; parameters as for `rasterise_harmonics`."""
     order = math.isqrt(coefficients.shape[1]) - 1
-    scaled = coefficients * _norms(order)
-    up, down = _recurrence(order)
-    boxes = _boxes(shape, (1.0, 1.0, 1.0), centres, np.maximum(reach * MARGIN, 0.0))
+    scaled = coefficients * norms(order)
+    up, down = recurrence(order)
+    boxes = boxes_of(shape, (1.0, 1.0, 1.0), centres, np.maximum(reach * MARGIN, 0.0))
     ends = np.cumsum(np.prod(np.maximum(boxes[:, 1::2] - boxes[:, ::2], 0), axis=1))
     total = int(ends[-1]) if len(ends) else 0
     starts = np.concatenate([np.zeros(1, np.int64), ends])[: len(ends)]
@@ -183,7 +188,7 @@ def _by_slabs(
 
     A slab knows how deep each voxel is in its cell so far: distance / radius.
     """
-    boxes = _boxes(shape, spacing, centres, np.maximum(reach, 0.0))
+    boxes = boxes_of(shape, spacing, centres, np.maximum(reach, 0.0))
     labels = np.zeros(shape, np.int32)
     present = np.flatnonzero((reach > 0) & (boxes[:, 1::2] > boxes[:, ::2]).all(axis=1))
     size = np.asarray(spacing, np.float64)
@@ -199,7 +204,7 @@ def _by_slabs(
     return labels
 
 
-def _boxes(
+def boxes_of(
     shape: Shape,
     spacing: tuple[float, float, float],
     centres: NDArray[np.float64],
@@ -215,7 +220,7 @@ def _boxes(
     return boxes
 
 
-def _norms(order: int) -> NDArray[np.float64]:
+def norms(order: int) -> NDArray[np.float64]:
     """What makes harmonics orthonormal, one factor for each."""
     factors = np.empty((order + 1) ** 2)
     for degree in range(order + 1):
@@ -226,7 +231,7 @@ def _norms(order: int) -> NDArray[np.float64]:
     return factors
 
 
-def _recurrence(order: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def recurrence(order: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Factors of the two former Legendre functions of an m in the next one, by degree and m."""
     up, down = np.zeros((order + 1, order + 1)), np.zeros((order + 1, order + 1))
     for degree in range(1, order + 1):
@@ -257,7 +262,6 @@ def _draw_harmonics(
     for cell in cells:
         box = boxes[cell]
         c = scaled[cell]
-        farthest = reach[cell] * reach[cell]
         for z in range(max(lo, box[0]), min(hi, box[1])):
             dz = z * size[0] - centres[cell, 0]
             for y in range(box[2], box[3]):
@@ -266,20 +270,16 @@ def _draw_harmonics(
                     if first and labels[z, y, x] > 0:
                         continue
                     dx = x * size[2] - centres[cell, 2]
-                    square = dz * dz + dy * dy + dx * dx
-                    if square > farthest:
+                    distance = math.sqrt(dot(dz, dy, dx, dz, dy, dx))
+                    if distance > reach[cell]:
                         continue
-                    distance = math.sqrt(square)
-                    if distance == 0.0:
-                        ratio = np.float32(0.0)
-                    else:
-                        inverse = 1.0 / distance
-                        radius = _radius(
-                            c, order, up, down, dz * inverse, dy * inverse, dx * inverse
-                        )
-                        if distance > limit * radius:
-                            continue
-                        ratio = np.float32(distance / radius)
+                    inverse = 1.0 / distance if distance > 0.0 else 0.0
+                    radius = radius_along(
+                        c, order, up, down, dz * inverse, dy * inverse, dx * inverse
+                    )
+                    ratio = harmonic_ratio(distance, radius, limit)
+                    if ratio < 0.0:
+                        continue
                     if first:
                         labels[z, y, x] = cell + 1
                     elif ratio < depth[z - lo, y, x]:
@@ -304,6 +304,7 @@ def _fill_masks(
 ) -> None:
     for cell in range(lo, hi):
         box = boxes[cell]
+        c = scaled[cell]
         at = starts[cell] - 1
         for z in range(box[0], box[1]):
             dz = z - centres[cell, 0]
@@ -312,20 +313,38 @@ def _fill_masks(
                 for x in range(box[4], box[5]):
                     dx = x - centres[cell, 2]
                     at += 1
-                    distance = math.sqrt(dz * dz + dy * dy + dx * dx)
+                    distance = math.sqrt(dot(dz, dy, dx, dz, dy, dx))
                     if distance > reach[cell]:
                         continue
                     inverse = 1.0 / distance if distance > 0.0 else 0.0
-                    radius = _radius(
-                        scaled[cell], order, up, down, dz * inverse, dy * inverse, dx * inverse
+                    radius = radius_along(
+                        c, order, up, down, dz * inverse, dy * inverse, dx * inverse
                     )
-                    if distance <= radius or distance == 0.0:
+                    if harmonic_ratio(distance, radius, 1.0) >= 0.0:
                         voxels[at] = 1
                         volumes[cell] += 1
 
 
+@inlined
+def dot(a: Any, b: Any, c: Any, d: Any, e: Any, f: Any) -> Any:
+    """Inner product of two vectors (a, b, c) and (d, e, f)."""
+    return times(a, d) + times(b, e) + times(c, f)
+
+
+# Functions of single voxels take numbers: with arrays for arguments the CPU took twice as long.
+@inlined
+def harmonic_ratio(distance: Any, radius: Any, limit: Any) -> Any:
+    """Distance from the centre, as a part of the radius there; negative beyond `limit` of it."""
+    ratio = np.float32(-1.0)
+    if distance == 0.0:
+        ratio = np.float32(0.0)
+    elif distance <= limit * radius:
+        ratio = np.float32(distance / radius)
+    return ratio
+
+
 @compiled
-def _radius(c: Any, order: int, up: Any, down: Any, z: Any, y: Any, x: Any) -> Any:
+def radius_along(c: Any, order: int, up: Any, down: Any, z: Any, y: Any, x: Any) -> Any:
     """Sum of harmonics in the direction of a unit vector; `c` contains their norms."""
     radius = 0.0
     cosine, sine = 1.0, 0.0  # of m times the azimuth, times the sine of the polar angle to the m
@@ -335,12 +354,14 @@ def _radius(c: Any, order: int, up: Any, down: Any, z: Any, y: Any, x: Any) -> A
         plus, minus = 0.0, 0.0
         for degree in range(m, order + 1):
             if degree > m:
-                before, current = current, up[degree, m] * z * current - down[degree, m] * before
+                following = times(up[degree, m] * z, current) - times(down[degree, m], before)
+                before, current = current, following
             middle = degree * (degree + 1)
-            plus += c[middle + m] * current
-            minus += c[middle - m] * current
-        radius += plus * cosine + (minus * sine if m > 0 else 0.0)
-        cosine, sine = cosine * x - sine * y, sine * x + cosine * y
+            plus += times(c[middle + m], current)
+            minus += times(c[middle - m], current)
+        radius += times(plus, cosine) + (times(minus, sine) if m > 0 else 0.0)
+        turned = times(cosine, x) - times(sine, y)
+        cosine, sine = turned, times(sine, x) + times(cosine, y)
         start *= 2 * m + 1
     return radius
 
@@ -361,43 +382,85 @@ def _draw_polyhedra(
     size: Any,
     centres: Any,
 ) -> None:
-    corners, inverse = np.empty((3, 3)), np.empty((3, 3))
-    part = np.empty((3, 2), np.int64)
+    corners, inverse, part = np.empty((3, 3)), np.empty((3, 3)), np.empty(6, np.int64)
     for cell in cells:
         centre = centres[cell]
-        for face in range(faces.shape[0]):
-            for corner in range(3):
-                ray = faces[face, corner]
-                for axis in range(3):
-                    corners[corner, axis] = limit * radii[cell, ray] * directions[ray, axis]
-            if not invert(corners, inverse):
-                continue
-            for axis in range(3):
-                a, b, c = corners[0, axis], corners[1, axis], corners[2, axis]
-                low = centre[axis] + min(0.0, a, b, c)
-                high = centre[axis] + max(0.0, a, b, c)
-                part[axis, 0] = max(boxes[cell, 2 * axis], math.ceil(low / size[axis]))
-                part[axis, 1] = min(boxes[cell, 2 * axis + 1], math.floor(high / size[axis]) + 1)
-            for z in range(max(lo, part[0, 0]), min(hi, part[0, 1])):
+        for face in faces:
+            tetrahedron(
+                radii[cell],
+                directions,
+                face,
+                limit,
+                size,
+                centre,
+                boxes[cell],
+                corners,
+                inverse,
+                part,
+            )
+            for z in range(max(lo, part[0]), min(hi, part[1])):
                 dz = z * size[0] - centre[0]
-                for y in range(part[1, 0], part[1, 1]):
+                for y in range(part[2], part[3]):
                     dy = y * size[1] - centre[1]
-                    for x in range(part[2, 0], part[2, 1]):
+                    for x in range(part[4], part[5]):
                         dx = x * size[2] - centre[2]
-                        # Parts of the corners that the voxel is the sum of.
-                        a = dz * inverse[0, 0] + dy * inverse[1, 0] + dx * inverse[2, 0]
-                        b = dz * inverse[0, 1] + dy * inverse[1, 1] + dx * inverse[2, 1]
-                        c = dz * inverse[0, 2] + dy * inverse[1, 2] + dx * inverse[2, 2]
-                        if min(a, b, c) < -_ROUNDING or a + b + c > 1.0:
+                        a = dot(dz, dy, dx, inverse[0, 0], inverse[1, 0], inverse[2, 0])
+                        b = dot(dz, dy, dx, inverse[0, 1], inverse[1, 1], inverse[2, 1])
+                        c = dot(dz, dy, dx, inverse[0, 2], inverse[1, 2], inverse[2, 2])
+                        ratio = tetrahedron_ratio(a, b, c)
+                        if ratio < 0.0:
                             continue
                         if first:
                             if labels[z, y, x] == 0:
                                 labels[z, y, x] = cell + 1
                             continue
-                        ratio = np.float32(a + b + c)
                         if ratio < depth[z - lo, y, x]:
                             depth[z - lo, y, x] = ratio
                             labels[z, y, x] = cell + 1
+
+
+@compiled
+def tetrahedron(
+    radii: Any,
+    directions: Any,
+    face: Any,
+    limit: Any,
+    size: Any,
+    centre: Any,
+    box: Any,
+    corners: Any,
+    inverse: Any,
+    part: Any,
+) -> None:
+    """What lies between a centre and a face: its corners, inverted, and its part of a box.
+
+    Nothing of the box where it has no volume.
+    """
+    for corner in range(3):
+        for axis in range(3):
+            corners[corner, axis] = limit * radii[face[corner]] * directions[face[corner], axis]
+    part[:] = 0
+    if not invert(corners, inverse):
+        return
+    for axis in range(3):
+        a, b, c = corners[0, axis], corners[1, axis], corners[2, axis]
+        low = centre[axis] + min(0.0, a, b, c)
+        high = centre[axis] + max(0.0, a, b, c)
+        part[2 * axis] = max(box[2 * axis], math.ceil(low / size[axis]))
+        part[2 * axis + 1] = min(box[2 * axis + 1], math.floor(high / size[axis]) + 1)
+
+
+@inlined
+def tetrahedron_ratio(a: Any, b: Any, c: Any) -> Any:
+    """Distance from the centre, as a part of that to the face; negative outside.
+
+    The voxel is the sum of the corners, each times its own part.
+    """
+    total = a + b + c
+    ratio = np.float32(-1.0)
+    if min(a, b, c) >= -_ROUNDING and total <= 1.0:
+        ratio = np.float32(total) if total > 0.0 else np.float32(0.0)
+    return ratio
 
 
 @compiled

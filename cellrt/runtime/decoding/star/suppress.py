@@ -6,6 +6,7 @@ How much two share is counted in voxels, as a part of the smaller one; of shapes
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from cellrt.compiled import compiled
 from cellrt.geometry import Shape
 from cellrt.runtime.decoding.star.candidates import Proposals
+from cellrt.runtime.decoding.star.gpu_or_cpu import HOST
 from cellrt.runtime.decoding.star.neighbours import common_box, later_neighbours, sort_into_grid
-from cellrt.runtime.decoding.star.rasterise import MARGIN, harmonic_masks
+from cellrt.runtime.decoding.star.rasterise import MARGIN
 
 
 def separate_peaks(shapes: Proposals, distance: float) -> NDArray[np.intp]:
@@ -42,11 +44,15 @@ def suppress_harmonics(
     coefficients: NDArray[np.float64],
     reach: NDArray[np.float64],
     most_overlap: float,
+    draw: ModuleType = HOST,
 ) -> NDArray[np.intp]:
-    """Which of some shapes stay; parameters as for `rasterise_harmonics`, best score first."""
+    """Which of some shapes stay; parameters as for `rasterise_harmonics`, best score first.
+
+    `draw` is what makes voxels of them, on the CPU or a GPU.
+    """
     if not len(centres):
         return np.zeros(0, np.intp)
-    masks = harmonic_masks(shape, centres, coefficients, reach)
+    masks = draw.harmonic_masks(shape, centres, coefficients, reach)
     kept = np.zeros(len(centres), np.bool_)
     outer = np.maximum(reach, 0.0) * MARGIN
     edge = max(2.0, float(np.median(outer)))
