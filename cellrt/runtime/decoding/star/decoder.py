@@ -92,7 +92,7 @@ class StarParameters:
     min_volume: int = 1
     fit: bool = False
     fit_reach: float = 1.3
-    fit_depth: float = 0.8
+    fit_depth: float = 0.5
     fill: Literal["radius", "delaunay"] = "radius"
 
     def __post_init__(self) -> None:
