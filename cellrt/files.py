@@ -194,6 +194,22 @@ def refuse_url(
     raise InputError(f"{shown} is a URL, and files are meant here; {action}")
 
 
+def output_file(text: str) -> Path:
+    """A name that a user gave for one file, refused where it is a folder's or none.
+
+    A slash at the end means a folder to every command. Paths forget it, so this takes the text.
+
+    Raises
+    ------
+    UsageError
+    """
+    if not text.strip():
+        raise UsageError(f"the output is '{text}', which names no file; give a file's path")
+    if text.endswith(tuple(filter(None, (os.sep, os.altsep)))):
+        raise UsageError(f"{text} is a folder, and one file is written; name it, as in {text}NAME")
+    return Path(text)
+
+
 def refuse_other_ending(path: Path, endings: Sequence[str], what: str) -> None:
     """Refuse a result whose name says that it is something else.
 

@@ -7,12 +7,22 @@ from typing import Annotated
 
 import typer
 
+from cellrt.files import output_file
 from cellrt.wording import counted
 
 
 def decode(
     shapes: Annotated[Path, typer.Argument(help="Table of `cellrt encode`.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The label image, a .tif file.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            parser=output_file,
+            help="The label image, a .tif file.",
+        ),
+    ],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the labels.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
 ) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from cellrt.files import output_file
 from cellrt.wording import counted
 
 if TYPE_CHECKING:
@@ -30,7 +31,12 @@ def encode(
         str,
         typer.Argument(help="Label image: TIFF, .npy, .npz:array, file.h5:dataset or .zarr."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The table, a .csv file.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE", parser=output_file, help="The table, a .csv file."
+        ),
+    ],
     order: Annotated[
         int, typer.Option(help="Highest degree, 1 to 11; (order + 1)² numbers for each cell.")
     ] = 5,

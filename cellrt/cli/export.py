@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cellrt.files import output_file
 from cellrt.wording import counted, file_size
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def export(
         typer.Option(
             "--output",
             "-o",
+            metavar="FILE",
+            parser=output_file,
             help="The .onnx file to write [with --precision of a model file: mine.fp16.onnx "
             "beside mine.onnx, where engines look for it].",
         ),
@@ -67,6 +70,7 @@ def export(
 
     bundled = str(source) in bundled_models()
     is_model = bundled or source.suffix == ".onnx"
+    precision = precision.lower()
     if precision not in ("fp32", "fp16", "bf16", "int8"):
         raise UsageError(f"no precision {precision!r}; choose fp32, fp16, bf16 or int8")
     if output is None:
