@@ -80,19 +80,23 @@ def benchmark(
 
     from cellrt.errors import UsageError
     from cellrt.evaluation.engine_runs import compare_engines, require_engines, working_engines
+    from cellrt.runtime.image.formats import locate
     from cellrt.runtime.model.file import open_model
     from cellrt.runtime.network.engines.base import check_precision
     from cellrt.runtime.network.engines.ladder import engine_named
 
-    for name in precision or ():
+    precision = [name.lower() for name in precision or ()]
+    for name in precision:
         check_precision(name)
     if layers and not tile_runs:
         raise UsageError("--layers profiles a tile, and --tile-runs 0 leaves tiles out")
     files = [open_model(name) for name in [*(models or ()), *(model or ())] or ["nuclei"]]
-    for name in engine or ():
-        engine_named(name)  # a name that is none is refused before any engine is tried
+    # A name that is none is refused before any engine is tried.
+    engine = [engine_named(name).name for name in engine or ()]
+    if stack is not None:
+        locate(stack)
     working = working_engines()
-    require_engines([name for name in engine or () if name not in working])
+    require_engines([name for name in engine if name not in working])
     missing: list[str] = []
 
     def tell(text: str) -> None:
@@ -109,7 +113,7 @@ def benchmark(
             stack,
             files,
             engine or working,
-            precisions=precision or (),
+            precisions=precision,
             reference_engine=next((n for n in working if not engine_named(n).needs), None),
             arguments=arguments,
             repeats=repeats,

@@ -217,7 +217,7 @@ def segment(
             "anisotropy": anisotropy,
             "intensity": intensity,
             "engine": engine,
-            "precision": precision,
+            "precision": precision.lower(),
             "mode": "exact" if exact else "fast",
             "tile": tile,
             "halo": halo,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cellrt.runtime.grid.scale import CellScale
     from cellrt.runtime.image.volume import Volume
     from cellrt.runtime.job import Options
-    from cellrt.runtime.network.engines.choice import EngineChoice
+    from cellrt.runtime.network.engines.tensorrt.bundle import Bundle
     from cellrt.runtime.network.loaded import LoadedModel
 
 Rest = Optional[Callable[[], None]]  # noqa: UP045 (evaluated on Python 3.10)
@@ -66,7 +66,11 @@ class Networks:
         self._loaded: dict[str | None, tuple[LoadedModel, Options]] = {}
 
     def of(self, stack: str) -> tuple[LoadedModel, Options]:
-        """The network for an image, with the options of its run; refuses those that do not fit."""
+        """The network for an image, with the options of its run; refuses those that do not fit.
+
+        A machine that lacks an engine comes last: what is wrong with the words of the command is
+        mended faster.
+        """
         from cellrt.runtime.preparation import default_model
 
         asked = self._asked
@@ -74,25 +78,25 @@ class Networks:
         if asked.engine_file is None and name is None:
             name = default_model(stack, **asked.known)
         if name not in self._loaded:
-            self._loaded[name] = self._load(name)
+            self._loaded[name] = self._load(name, stack)
         return self._loaded[name]
 
-    def _load(self, name: str | None) -> tuple[LoadedModel, Options]:
+    def _load(self, name: str | None, stack: str) -> tuple[LoadedModel, Options]:
         from cellrt.runtime.decoding.parameters import split_settings
         from cellrt.runtime.decoding.registry import decoder_for
         from cellrt.runtime.job import Options
         from cellrt.runtime.model.file import open_model
         from cellrt.runtime.preparation import check, load
-        from cellrt.runtime.results.save import check_extras
+        from cellrt.runtime.results.save import check_extras, foresee_place
 
         asked = self._asked
-        choice: EngineChoice | None = None
+        bundle: Bundle | None = None
         if name is None:
             from cellrt.runtime.network.engines.tensorrt.bundle import open_bundle
 
             assert asked.engine_file is not None
             bundle = self._held.enter_context(open_bundle(asked.engine_file))
-            model, choice = bundle.model, bundle.choose()
+            model = bundle.model
         else:
             model = open_model(name)
             if asked.model is None and model.card.planar:
@@ -103,6 +107,8 @@ class Networks:
         options = Options(
             **asked.options, decoder_parameters=split_settings(asked.words, family.parameters)
         )
+        foresee_place(stack, asked.output, overwrite=asked.overwrite)
+        choice = None if bundle is None else bundle.choose()
         # What can be refused is refused before a large file is read.
         network = load(model, options, choice=choice, keep=self._keep)
         check_extras(asked.extras, check(network, options).name)

@@ -25,7 +25,7 @@ from cellrt.runtime.image.reading import read_array
 from cellrt.runtime.machine.nvml import management
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.base import EngineSpec, LayerTime
-from cellrt.runtime.network.engines.ladder import engine_named, ladder
+from cellrt.runtime.network.engines.ladder import engine_named, in_vain, ladder
 from cellrt.wording import counted
 
 IOU = 0.75
@@ -107,7 +107,7 @@ def require_engines(names: Sequence[str]) -> None:
     """
     for spec in [engine_named(name) for name in names]:
         if trouble := engine_trouble(spec):
-            raise EngineError(f"--engine {spec.name}: {trouble}")
+            raise in_vain(spec, trouble)
 
 
 def compare_engines(

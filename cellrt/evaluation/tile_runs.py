@@ -18,7 +18,7 @@ from cellrt.runtime.machine.energy import LEAST_SECONDS, open_gauge
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.model.golden import golden_input
 from cellrt.runtime.network.engines.base import EngineSpec, LayerTime
-from cellrt.runtime.network.engines.ladder import choose_engine, ladder, register_engine
+from cellrt.runtime.network.engines.ladder import engine_here, ladder, register_engine
 from cellrt.runtime.network.engines.speed import one_run, time_runs, warm_up
 
 _PROFILED_RUNS = 10
@@ -118,13 +118,13 @@ def _known(spec: EngineSpec) -> str:
 
 
 def _load(spec: EngineSpec) -> None:
-    choose_engine(_known(spec))
+    engine_here(_known(spec))
 
 
 def _time(
     spec: EngineSpec, model: ModelFile, tile: Shape, precision: str, batch: int, runs: int
 ) -> TileTimes:
-    choice = choose_engine(_known(spec))
+    choice = engine_here(_known(spec))
     session = choice.load(model, tile, precision)
     run, batch = one_run(session, tile, batch)
     warm_up(run)
@@ -169,4 +169,4 @@ def _layers(
     spec: EngineSpec, model: ModelFile, tile: Shape, precision: str, batch: int
 ) -> list[LayerTime]:
     images = np.repeat(golden_input(tile), batch, axis=0)
-    return choose_engine(_known(spec)).layers(model, images, precision, _PROFILED_RUNS)
+    return engine_here(_known(spec)).layers(model, images, precision, _PROFILED_RUNS)

@@ -92,7 +92,7 @@ def test_engine_precision_model_and_layers_are_obeyed_beside_the_reference(cellr
     ("words", "code", "said"),
     [
         (("--engine", "tensorflow"), 2, "no engine 'tensorflow'; choose one of tensorrt,"),
-        (("--engine", "openvino-gpu"), 4, "--engine openvino-gpu: "),
+        (("--engine", "openvino-gpu"), 4, "--engine openvino-gpu cannot be had here: "),
         (("--precision", "fp64"), 2, "no precision 'fp64'; choose one of auto, fp32"),
         (("--layers", "--tile-runs", "0"), 2, "--layers profiles a tile"),
         (("no-such-model",), 3, "no-such-model"),

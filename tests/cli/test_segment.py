@@ -114,11 +114,11 @@ def test_a_dry_run_plans_and_writes_nothing(cellrt, stack):
     assert [p.name for p in stack.parent.iterdir()] == ["stack.tif"]
 
 
-def test_a_precision_that_cannot_be_had_is_refused_before_the_stack_is_read(cellrt, tmp_path):
+def test_a_precision_that_cannot_be_had_is_refused_before_the_stack_is_read(cellrt, stack):
     for precision in ("fp16", "tf32"):
-        done = cellrt("segment", tmp_path / "none.tif", "-m", "nuclei", "--precision", precision)
+        done = cellrt("segment", stack, "-m", "nuclei", "--precision", precision)
         assert (done.code, done.err.count("\n")) == (4, 1)
-        assert f"does not compute nuclei.onnx in {precision}" in done.err
+        assert f"no engine here computes nuclei with --precision {precision}" in done.err
 
 
 def test_existing_results_are_kept_unless_told_otherwise(cellrt, stack):
@@ -355,3 +355,39 @@ def test_one_of_several_images_is_chosen_by_its_number(cellrt, tmp_path):
     assert "--series 1 to --series 2" in done.err
     assert cellrt("segment", path, "--diameter", "8", "--series", "2").code == 0
     assert tifffile.imread(tmp_path / "a.2.labels.tif").shape == (8, 20, 24)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("nowhere.tif",), 3, "nowhere.tif does not exist"),
+        (("{stack}", "-o", "labels.png"), 2, "expected NAME.tif"),
+        (("{stack}", "-o", "{stack}/labels.tif"), 3, "cannot make the folder"),
+        (("{stack}",), 4, "--engine tensorrt cannot be had here"),
+    ],
+)
+def test_what_is_wrong_with_the_words_is_told_before_what_the_machine_lacks(
+    cellrt, stack, monkeypatch, words, code, said
+):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    done = cellrt("segment", *(word.format(stack=stack) for word in words), "--engine", "tensorrt")
+    assert (done.code, said in done.err) == (code, True), done.err
+    assert len(done.err.strip().splitlines()) == 1
+
+
+def test_a_precision_that_an_engine_lacks_is_refused_before_the_stack_is_read(cellrt, stack):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is an extra")
+    done = cellrt("segment", stack, "--engine", "onnxruntime", "--precision", "BF16")
+    assert done.code == 4
+    (line,) = done.err.strip().splitlines()
+    assert "use --engine openvino for bf16" in line
+
+
+def test_a_precision_of_gpus_is_refused_in_a_line_that_is_read(cellrt, stack, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    done = cellrt("segment", stack, "--precision", "fp16")
+    assert done.code == 4
+    (line,) = done.err.strip().splitlines()
+    assert "tensorrt, tensorrt-rtx, onnxruntime-cuda: CUDA_VISIBLE_DEVICES hides all GPUs" in line
+    assert line.endswith("use --precision auto")
+    assert len(line) < 280

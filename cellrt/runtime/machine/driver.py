@@ -43,6 +43,12 @@ def _how_to_install() -> str:
 # Attributes of a device, by the driver's numbers.
 _MULTIPROCESSORS, _INTEGRATED, _MAJOR, _MINOR = 16, 18, 75, 76
 _INSTALL = f"install NVIDIA's driver {NEEDS_DRIVER[13]} or newer ({_how_to_install()})"
+# Why there may be no GPU although nothing is wrong, and what to do where one is asked for.
+_NOTHING, _HIDDEN = "no NVIDIA driver found", "CUDA_VISIBLE_DEVICES hides all GPUs"
+_IF_WANTED = {
+    _NOTHING: f"where there is an NVIDIA GPU, {_INSTALL}",
+    _HIDDEN: "take that variable out of the environment",
+}
 # What can be wrong where the library is there, by the driver's numbers: what it is, what mends it.
 _NO_DEVICE = 100
 _ERRORS = {
@@ -245,7 +251,7 @@ def nvidia_driver() -> Driver:
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and visible.strip() in ("", "-1"):
-        return Driver(problem="CUDA_VISIBLE_DEVICES hides all GPUs")
+        return Driver(problem=_HIDDEN)
     return _ask(_LIBRARY, visible)
 
 
@@ -253,6 +259,14 @@ def nvidia_gpus() -> tuple[tuple[Gpu, ...], str]:
     """GPUs that this process may use; the second is why there are none, and what to do."""
     driver = nvidia_driver()
     return driver.gpus, "; ".join(filter(None, (driver.problem, driver.remedy)))
+
+
+def where_wanted(reason: str) -> str:
+    """Why there is no GPU, as `nvidia_gpus` says, with what brings the one that somebody asks for.
+
+    Of a machine without a GPU that says nothing, as nothing is wrong there.
+    """
+    return "; ".join(filter(None, (reason, _IF_WANTED.get(reason))))
 
 
 def on_jetson() -> bool:
@@ -356,7 +370,7 @@ def _without_library(error: OSError) -> Driver:
         )
     if _on_the_bus():
         return Driver(problem="an NVIDIA GPU is here, but no driver of NVIDIA", remedy=_INSTALL)
-    return Driver(problem="no NVIDIA driver found")
+    return Driver(problem=_NOTHING)
 
 
 def _on_the_bus() -> bool:

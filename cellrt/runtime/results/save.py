@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import UsageError, one_line
-from cellrt.files import atomic_outputs, foresee_outputs
-from cellrt.runtime.image.formats import is_image_folder, known_suffixes
+from cellrt.files import atomic_outputs, foresee_outputs, output_file
+from cellrt.runtime.image.formats import is_image_folder, known_suffixes, locate
 from cellrt.runtime.image.volume import Volume
 from cellrt.runtime.progress import Silent, StageClock
 from cellrt.runtime.results.label_tiff import write_labels, write_layers
@@ -107,8 +107,6 @@ def result_paths(
     'out/c.volumes.raw.t2.labels.tif'
     """
     text = None if output is None else os.fspath(output)
-    if text is not None and not text.strip():
-        raise UsageError(f"the output is '{text}', which names no file; give a file's path")
     if text is None or _is_folder(text):
         if volume.path is None:
             raise UsageError(
@@ -117,8 +115,7 @@ def result_paths(
         folder = volume.path.parent if text is None else Path(text)
         labels = folder / f"{_stem(volume.path)}{_chosen(volume)}.labels.tif"
     else:
-        labels = Path(text)
-        _refuse_other_ending(labels)
+        labels = _named_labels(text)
     _refuse_inside_store(labels)
     _refuse_extras(extras, volume)
     stem = _stem(labels).removesuffix(".labels")
@@ -210,6 +207,42 @@ def foresee_outputs_of(
     final = result_paths(volume, output, extras)
     foresee_outputs(final, overwrite=overwrite, **_needs(volume))
     return final
+
+
+def foresee_place(
+    address: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Refuse an image that is not there, or a place for results, as far as names alone tell.
+
+    Parameters
+    ----------
+    address : str or path
+        Of the image, as for `read`.
+    output, overwrite
+        As for :func:`result_paths` and `outputs_of`.
+
+    Raises
+    ------
+    InputError, UsageError, ResourceError
+        As those.
+    """
+    path, _, _ = locate(address)
+    named = output is not None and not _is_folder(os.fspath(output))
+    if output is not None and named:
+        labels = _named_labels(os.fspath(output))
+    else:  # a name that nothing has, as the result's own follows from what is in the file
+        labels = Path(path.parent if output is None else output) / ".cellrt-foreseen.tif"
+    foresee_outputs({"labels": labels}, overwrite=overwrite, inputs=[path])
+
+
+def _named_labels(text: str) -> Path:
+    """The label file that a user named."""
+    labels = output_file(text)
+    _refuse_other_ending(labels)
+    return labels
 
 
 def _needs(volume: Volume) -> _Needs:

@@ -61,6 +61,11 @@ class EngineSpec:
     own_precisions: frozenset[str] = frozenset()
     file_precisions: frozenset[str] = frozenset()
 
+    def declares(self, precision: str) -> bool:
+        """Whether it computes in a precision at all, with the file and the hardware for it."""
+        always = {"auto", "fp32"}
+        return precision in always | self.own_precisions | self.file_precisions
+
 
 @dataclass(frozen=True)
 class LayerTime:

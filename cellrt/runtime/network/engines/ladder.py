@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from cellrt.errors import CellrtError, EngineError, InputError, ResourceError, UsageError
 from cellrt.geometry import Shape
+from cellrt.runtime.machine.driver import where_wanted
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.base import EngineSpec
 from cellrt.runtime.network.engines.choice import EngineChoice, engine_of, own_errors
@@ -40,7 +41,7 @@ def ladder() -> tuple[EngineSpec, ...]:
 
 
 def engine_named(name: str) -> EngineSpec:
-    """The engine of a name.
+    """The engine of a name, in capitals or not.
 
     Raises
     ------
@@ -48,7 +49,7 @@ def engine_named(name: str) -> EngineSpec:
         There is none.
     """
     for spec in _ladder:
-        if spec.name == name:
+        if spec.name.lower() == name.lower():
             return spec
     names = ", ".join(spec.name for spec in _ladder)
     raise UsageError(f"no engine {name!r}; choose one of {names}")
@@ -105,12 +106,45 @@ def choose_engine(
     """
     if requested is None:
         return _first(_ladder, None, model, tile, precision)
-    spec = engine_named(requested)
-    with own_errors(spec):
-        choice = EngineChoice(spec, engine_of(spec).available(asked=True), True)
+    try:
+        choice = engine_here(requested)
+    except EngineError as error:
+        raise in_vain(engine_named(requested), error.message) from error
     if model is not None:
         choice.refuse(model, tile or choice.fixed_tile(model, precision), precision)
     return choice
+
+
+def engine_here(name: str) -> EngineChoice:
+    """One engine as if it was asked for, with its own reason where it cannot be had.
+
+    Raises
+    ------
+    UsageError
+        There is none of that name.
+    EngineError, ResourceError
+        It cannot be had here.
+    """
+    spec = engine_named(name)
+    with own_errors(spec):
+        return EngineChoice(spec, engine_of(spec).available(asked=True), True)
+
+
+def in_vain(spec: EngineSpec, reason: str) -> EngineError:
+    """What to say of an engine that a user asked for and that cannot be had here.
+
+    Parameters
+    ----------
+    spec : EngineSpec
+    reason : str
+        Its own.
+    """
+    why = where_wanted(reason)
+    joint = "; or" if ";" in why else ";"
+    instead = "to use the CPU" if spec.needs else "for the best that loads"
+    return EngineError(
+        f"--engine {spec.name} cannot be had here: {why}{joint} leave --engine out {instead}"
+    )
 
 
 def next_engine(
@@ -196,9 +230,33 @@ def _first(
         skipped.append((spec.name, why))
         if spec.needs:
             warnings.append(f"engine {spec.name} is not taken: {why}")
-    reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped)
     if refused and model is not None:
-        raise EngineError(
-            f"no engine here computes {model.card.name} with --precision {precision} ({reasons})"
-        )
-    raise EngineError(f"no inference engine loads here ({reasons}); run `pip install openvino`")
+        # Those that never compute in this precision have no other reason.
+        able = {spec.name for spec in _ladder if spec.declares(precision)}
+        reasons = in_short([skip for skip in skipped if skip[0] in able] or skipped)
+        advice = "--precision auto"
+        wanted = f"no engine here computes {model.card.name} with --precision {precision}"
+        instead = "" if precision == "auto" or advice in reasons else f"; use {advice}"
+        raise EngineError(f"{wanted} ({reasons}){instead}")
+    raise EngineError(
+        f"no inference engine loads here ({in_short(skipped)}); run `pip install openvino`"
+    )
+
+
+def in_short(reasons: Sequence[tuple[str, str]]) -> str:
+    """Engines with the reasons why they are not taken, those of one reason together.
+
+    Parameters
+    ----------
+    reasons : sequence of (str, str)
+        Names and reasons.
+
+    Examples
+    --------
+    >>> in_short([("a", "no GPU"), ("b", "no GPU"), ("c", "not installed")])
+    'a, b: no GPU; c: not installed'
+    """
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons:
+        names.setdefault(reason, []).append(name)
+    return "; ".join(f"{', '.join(found)}: {reason}" for reason, found in names.items())

@@ -36,6 +36,24 @@ def available(*, asked: bool = False) -> str:
     return f"ONNX Runtime {import_library(_COMMAND).__version__} on CPU"
 
 
+def check(model: ModelFile, tile: Shape | None, precision: str) -> None:
+    """Refuse bf16, asked for or in the file, which the CPU provider does not compute.
+
+    Raises
+    ------
+    EngineError
+    """
+    if precision == "bf16":
+        raise EngineError(
+            "ONNX Runtime computes in fp32 on the CPU; use --engine openvino for bf16"
+        )
+    if model.card.precision == "bf16":
+        raise EngineError(
+            f"ONNX Runtime has no bf16 convolutions on the CPU and cannot run {model.path.name}; "
+            "use --engine openvino, or the fp32 model"
+        )
+
+
 def load(
     model: ModelFile,
     tile: Shape,
@@ -48,7 +66,7 @@ def load(
     Raises
     ------
     EngineError
-        bf16 was asked for, which this provider does not have, or the session cannot be created.
+        As `check`, or the session cannot be created.
     """
     return OnnxRuntimeSession(_create(model, precision), model.card.guides)
 
@@ -85,15 +103,7 @@ def layers(
 
 def _create(model: ModelFile, precision: str, profile: str = "") -> Any:
     """Create a session of the library, which may write a profile to files of some name."""
-    if precision == "bf16":
-        raise EngineError(
-            "ONNX Runtime computes in fp32 on the CPU; use --engine openvino for bf16"
-        )
-    if model.card.precision == "bf16":
-        raise EngineError(
-            f"ONNX Runtime has no bf16 convolutions on the CPU and cannot run {model.path.name}; "
-            "use --engine openvino, or the fp32 model"
-        )
+    check(model, None, precision)
     library = import_library(_COMMAND)
     options = library.SessionOptions()
     options.log_severity_level = 3

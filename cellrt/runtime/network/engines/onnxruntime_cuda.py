@@ -81,6 +81,22 @@ def device_voxels(model: ModelFile) -> int | None:
     return min(tile_voxels(gpu, model.card.activation_bytes) for gpu in gpus)
 
 
+def check(model: ModelFile, tile: Shape | None, precision: str) -> None:
+    """Refuse TF32 where the GPUs have none.
+
+    Raises
+    ------
+    EngineError
+    """
+    _computed_in(model, precision)
+
+
+def _computed_in(model: ModelFile, precision: str) -> str:
+    if model.card.precision == "fp32":
+        return of_fp32(precision, has_tf32=any(gpu.has_tf32 for gpu in nvidia_gpus()[0]))
+    return {"int8": "fp32"}.get(model.card.precision, model.card.precision)
+
+
 def load(
     model: ModelFile,
     tile: Shape,
@@ -101,9 +117,7 @@ def load(
     ResourceError
         Too little device memory for one tile.
     """
-    words = {"int8": "fp32"}.get(model.card.precision, model.card.precision)
-    if model.card.precision == "fp32":
-        words = of_fp32(precision, has_tf32=any(gpu.has_tf32 for gpu in nvidia_gpus()[0]))
+    words = _computed_in(model, precision)
     tf32 = words == "tf32"
     options = {
         # Without it, cuDNN is refused the tensor cores for fp16 as well, and has no plan for it

@@ -60,6 +60,15 @@ class OpenVinoEngine:
         name = core.get_property(self.device, "FULL_DEVICE_NAME").strip()
         return f"OpenVINO {version} on {name}"
 
+    def check(self, model: ModelFile, tile: Shape | None, precision: str) -> None:
+        """Refuse a precision that the device or the model does not have.
+
+        Raises
+        ------
+        EngineError
+        """
+        self._precision(model, precision)
+
     def load(
         self,
         model: ModelFile,

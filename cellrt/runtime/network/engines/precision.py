@@ -100,7 +100,5 @@ def of_fp32(precision: str, *, has_tf32: bool) -> str:
         TF32 is asked for and the GPU has none.
     """
     if precision == "tf32" and not has_tf32:
-        raise EngineError(
-            "GPUs below compute capability 8.0 have no TF32; use --precision fp32, or auto"
-        )
+        raise EngineError("GPUs below compute capability 8.0 have no TF32; use --precision auto")
     return "tf32" if has_tf32 and precision != "fp32" else "fp32"

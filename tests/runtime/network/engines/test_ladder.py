@@ -102,6 +102,29 @@ def test_bf16_is_refused_where_it_cannot_be_had():
         choose_engine("onnxruntime").load(open_model("nuclei"), TILE, "bf16")
 
 
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "OpenVINO"])
+def test_a_precision_is_refused_when_the_engine_is_chosen_not_when_it_loads(monkeypatch, engine):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is an extra")
+    monkeypatch.setattr(openvino_engine, "has_bf16", lambda: False)
+    with pytest.raises(EngineError, match="fp32"):
+        choose_engine(engine, open_model("nuclei"), precision="bf16")
+
+
+def test_an_engine_asked_for_in_vain_is_named_with_what_to_do(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    for name in ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda"):
+        with pytest.raises(EngineError, match="hides all GPUs; take that variable") as raised:
+            choose_engine(name)
+        assert raised.value.message.startswith(f"--engine {name} cannot be had here: ")
+        assert raised.value.message.endswith("leave --engine out to use the CPU")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(driver, "_LIBRARY", "libno-such-driver.so")
+    monkeypatch.setattr(driver, "_version", lambda: "")
+    monkeypatch.setattr(driver, "_on_the_bus", lambda: False)
+    with pytest.raises(EngineError, match=r"no NVIDIA driver found; .* driver 580 or newer"):
+        choose_engine("tensorrt")
+
+
 @pytest.mark.parametrize("spec", ladder(), ids=lambda spec: spec.name)
 def test_every_engine_is_where_its_declaration_says(spec):
     if spec.module.partition(":")[0].endswith("onnxruntime_cuda"):
