@@ -13,6 +13,10 @@ def doctor(
     model: Annotated[
         str, typer.Option("--model", help="Model to check the engines with, bundled or a file.")
     ] = "nuclei",
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Check this engine only, and exit with 4 unless it works."),
+    ] = None,
     build: Annotated[
         bool, typer.Option("--build", help="Build missing engines to check them: minutes each.")
     ] = False,
@@ -30,11 +34,12 @@ def doctor(
     from cellrt.runtime.machine.preflight import preflight
     from cellrt.runtime.model.file import open_model
     from cellrt.runtime.network.engines.check import check_builders, check_engines
+    from cellrt.runtime.network.engines.ladder import engine_named, in_short, in_vain
 
     file = open_model(model)
     machine = this_machine()
     findings = preflight()
-    checks, builders = check_engines(file, build=build), check_builders()
+    checks, builders = check_engines(file, build=build, only=engine), check_builders()
     decoder = place_to_decode()
     _, kernels = keeping()
     working = [check for check in checks if check.works]
@@ -81,7 +86,12 @@ def doctor(
         print(f"cells are decoded on: {decoder.device} ({decoder.reason})")
         if working:
             first = "" if working[0].tried else ", and build its engine first"
-            print(f"`cellrt segment` will use {working[0].name}{first}.")
-    if not working:
-        reasons = "; ".join(f"{check.name}: {check.detail}" for check in checks)
-        raise EngineError(f"no engine works here ({reasons})")
+            name = working[0].name
+            asked = "" if engine is None else f" --engine {name}"
+            print(f"`cellrt segment{asked}` will use {name}{first}.")
+    if working:
+        return
+    if engine is not None:
+        raise in_vain(engine_named(engine), checks[0].detail)
+    reasons = in_short([(check.name, check.detail) for check in checks])
+    raise EngineError(f"no engine works here ({reasons})")

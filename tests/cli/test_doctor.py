@@ -19,6 +19,7 @@ from cellrt.runtime.model.file import ModelFile, open_model
 from cellrt.runtime.network.engines import check as engine_check
 from cellrt.runtime.network.engines import ladder as ladder_module
 from cellrt.runtime.network.engines.base import EngineSpec
+from cellrt.runtime.network.engines.openvino import CPU
 
 
 def test_it_names_the_machine_and_the_engine_that_will_run(cellrt):
@@ -44,6 +45,7 @@ def test_json_has_every_engine_with_figures(cellrt):
     assert found["decoder"]["reason"]
     best = next(engine for engine in found["engines"] if engine["name"] == "openvino")
     assert best["works"]
+    assert best["tried"]
     assert best["difference"] < 1e-3
     assert best["voxels_per_second"] > 0
 
@@ -222,3 +224,32 @@ def test_an_engine_that_crashes_does_not_take_the_doctor_with_it(cellrt, monkeyp
     for name in ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda"):
         assert "brought its process down (SIGABRT)" in checks[name]["detail"]
     assert found["will_use"] == "openvino"
+
+
+def test_tried_is_what_was_loaded_and_nothing_else(cellrt, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    found = json.loads(cellrt("doctor", "--json").out)
+    tried = {check["name"]: check["tried"] for check in found["engines"] + found["builders"]}
+    assert {name for name, was in tried.items() if was} == {"openvino"}
+
+    def fails(*_, **__):
+        raise EngineError("it breaks")
+
+    monkeypatch.setattr(type(CPU), "load", fails)
+    check = engine_check._check("openvino", open_model("nuclei"))
+    assert (check.works, check.tried) == (False, True)
+
+
+def test_one_engine_is_checked_alone_and_must_work(cellrt, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    done = cellrt("doctor", "--engine", "OpenVINO")
+    assert done.code == 0
+    assert "`cellrt segment --engine openvino` will use openvino." in done.out
+    dead = cellrt("doctor", "--engine", "onnxruntime-cuda", "--json")
+    assert dead.code == 4
+    found, _ = json.JSONDecoder().raw_decode(dead.out)
+    assert [check["name"] for check in found["engines"]] == ["onnxruntime-cuda"]
+    assert found["will_use"] is None
+    assert "CUDA_VISIBLE_DEVICES hides all GPUs; take that variable out" in dead.err
+    assert cellrt("doctor", "--engine", "abacus").code == 2

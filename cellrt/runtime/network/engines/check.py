@@ -10,7 +10,7 @@ from cellrt.runtime.machine.driver import nvidia_gpus
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.model.golden import golden_difference
 from cellrt.runtime.network.engines.base import EngineSpec
-from cellrt.runtime.network.engines.ladder import choose_engine, ladder, register_engine
+from cellrt.runtime.network.engines.ladder import engine_here, engine_named, ladder, register_engine
 from cellrt.runtime.network.engines.speed import probe_tile, session_speed
 from cellrt.runtime.network.engines.tensorrt.library import FLAVOURS
 from cellrt.runtime.network.engines.tensorrt.provide import choose_builder
@@ -37,7 +37,8 @@ class EngineCheck:
     voxels_per_second : float
         Network alone, with ``auto``, on a small tile.
     tried : bool
-        False where that would take minutes of building: it loads, and more is not known.
+        Whether it was loaded with the model. Not where it cannot be had, nor where that would take
+        minutes of building: then `works` says that its library loads, and more is not known.
     """
 
     name: str
@@ -46,10 +47,12 @@ class EngineCheck:
     precision: str = ""
     difference: float = 0.0
     voxels_per_second: float = 0.0
-    tried: bool = True
+    tried: bool = False
 
 
-def check_engines(model: ModelFile, *, build: bool = False) -> list[EngineCheck]:
+def check_engines(
+    model: ModelFile, *, build: bool = False, only: str | None = None
+) -> list[EngineCheck]:
     """Check every engine of the ladder with one model, best first.
 
     Those that would use an NVIDIA GPU which is here are checked in a process of their own: where
@@ -61,16 +64,23 @@ def check_engines(model: ModelFile, *, build: bool = False) -> list[EngineCheck]
     build : bool
         Build what is missing, which takes minutes; otherwise an engine that is not built is only
         said to load.
+    only : str, optional
+        Check this one alone.
+
+    Raises
+    ------
+    UsageError
+        There is no engine of this name.
     """
     gpus, _ = nvidia_gpus()
     seconds = _MOST_SECONDS_TO_BUILD if build else _MOST_SECONDS
     checks = []
-    for spec in ladder():
+    for spec in ladder() if only is None else (engine_named(only),):
         if gpus and spec.needs == "nvidia":
             try:
                 checks.append(call_apart(seconds, _check_spec, spec, model, build))
             except EngineError as error:
-                checks.append(EngineCheck(spec.name, False, error.message))
+                checks.append(EngineCheck(spec.name, False, error.message, tried=True))
         else:
             checks.append(_check(spec.name, model, build=build))
     return checks
@@ -99,9 +109,11 @@ def check_builders() -> list[EngineCheck]:
 
 
 def _check(name: str, model: ModelFile, *, build: bool = False) -> EngineCheck:
+    tried = False
     try:
-        choice = choose_engine(name, model)
+        choice = engine_here(name)
         tile = choice.fixed_tile(model)
+        choice.refuse(model, tile, "auto")
         if not build and tile is not None and choice.builds_first(model, tile, "auto"):
             if former := choice.former_failure(model, tile):
                 advice = "`cellrt doctor --build` tries it again"
@@ -109,7 +121,8 @@ def _check(name: str, model: ModelFile, *, build: bool = False) -> EngineCheck:
             bundled = model.is_bundled
             command = f"cellrt build {model.card.name if bundled else model.path} --engine {name}"
             detail = f"{choice.detail} loads; there is no engine of {model.card.name} yet: run "
-            return EngineCheck(name, True, f"{detail}`{command}`, or `segment` will", tried=False)
+            return EngineCheck(name, True, f"{detail}`{command}`, or `segment` will")
+        tried = True
         golden = model.card.golden
         difference = 0.0
         # An engine for one tile is compared with the CPU on that tile, when it is first loaded.
@@ -125,13 +138,14 @@ def _check(name: str, model: ModelFile, *, build: bool = False) -> EngineCheck:
                     f"differ by {difference:.2g}, at most {golden.tolerance:g} is expected; "
                     "reinstall it, or use another --engine",
                     difference=difference,
+                    tried=True,
                 )
         tile = tile or probe_tile(model)
         session = choice.load(model, tile, "auto")
         speed = session_speed(session, tile)
     except Exception as error:  # one engine that breaks says nothing of the others
-        return EngineCheck(name, False, _words(error))
-    return EngineCheck(name, True, choice.detail, session.precision, difference, speed)
+        return EngineCheck(name, False, _words(error), tried=tried)
+    return EngineCheck(name, True, choice.detail, session.precision, difference, speed, tried)
 
 
 def _words(error: Exception) -> str:
