@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from cellrt.files import output_file
 from cellrt.wording import counted
 
 if TYPE_CHECKING:
@@ -26,7 +28,10 @@ def build(
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(help="GPU family to build for ahead of time, such as sm89; repeatable."),
+        typer.Option(
+            help="GPU family to build for ahead of time, such as sm89, with tensorrt-rtx; "
+            "repeatable."
+        ),
     ] = None,
     tile: Annotated[
         Optional[tuple[int, int, int]],  # noqa: UP045 (evaluated on Python 3.10)
@@ -40,12 +45,13 @@ def build(
         bool, typer.Option("--lean", help="For a machine that has only TensorRT's lean runtime.")
     ] = False,
     output: Annotated[
-        str | None,
+        Path | None,
         typer.Option(
             "--output",
             "-o",
             metavar="FILE",
-            help="Also write the engine with its model into one file, for `cellrt segment "
+            parser=output_file,
+            help="Also write the engine with its model into one .bundle file, for `cellrt segment "
             "--engine-file FILE` on another machine like the one it is for.",
         ),
     ] = None,
@@ -63,7 +69,7 @@ def build(
 
     if output is not None and model is None:
         raise UsageError("-o needs a model to build")
-    if workspace is not None and not math.isfinite(workspace):
+    if workspace is not None and not math.isfinite(workspace * 1e9):
         raise UsageError(f"--workspace is {workspace:g}; expected a number of GB")
     if list_engines + clear + (model is not None) != 1:
         raise UsageError("give a model to build, or one of --list and --clear")
@@ -84,36 +90,46 @@ def build(
         print(f"{counted(cache.clear(), 'engine')} removed from {cache.folder}")
         return
 
-    from pathlib import Path
-
-    from cellrt.files import foresee_outputs
+    from cellrt.files import foresee_outputs, refuse_other_ending
     from cellrt.runtime.model.file import open_model
     from cellrt.runtime.network.engines.base import check_precision
     from cellrt.runtime.network.engines.ladder import engine_named
     from cellrt.runtime.network.engines.precision import file_for
-    from cellrt.runtime.network.engines.tensorrt.provide import choose_builder, obtain_engine
+    from cellrt.runtime.network.engines.tensorrt.build import Profile
+    from cellrt.runtime.network.engines.tensorrt.bundle import ENDING, write_bundle
+    from cellrt.runtime.network.engines.tensorrt.provide import (
+        choose_builder,
+        obtain_engine,
+        refuse_build,
+    )
 
+    precision = precision.lower()
     check_precision(precision)
     assert model is not None
     opened = open_model(model)
-    shape = _checked_tile(opened, tile)
-    if output is not None:  # refused before anything is built
-        foresee_outputs({"bundle": Path(output)}, overwrite=overwrite, inputs=[opened.path])
-    terminal = Terminal(quiet=quiet)
+    workspace_bytes = None if workspace is None else round(workspace * 1e9)
+    profile = Profile(_checked_tile(opened, tile), batch, workspace_bytes, lean)
+    # Whatever can be refused is refused before anything is told or built.
+    if output is not None:
+        refuse_other_ending(output, (ENDING,), "an engine with its model")
+        foresee_outputs({"bundle": output}, overwrite=overwrite, inputs=[opened.path])
     builder = choose_builder(engine, target or ())
     spec = engine_named(builder.library.flavour.name)
-    file = file_for(opened, spec, precision, terminal.note)
-    terminal.note(f"{builder.library.flavour.name} {builder.library.version}, for {builder.words}")
+    notes: list[str] = []
+    file = file_for(opened, spec, precision, notes.append)
+    refuse_build(file, builder, profile, precision)
+    terminal = Terminal(quiet=quiet)
     try:
+        for text in notes:
+            terminal.note(text)
+        library = builder.library
+        terminal.note(f"{library.flavour.name} {library.version}, for {builder.words}")
         data, key = obtain_engine(
             file,
             builder,
             cache,
-            tile=shape,
+            profile,
             precision=precision,
-            largest_batch=batch,
-            workspace_bytes=None if workspace is None else round(workspace * 1e9),
-            lean=lean,
             note=terminal.note,
             advance=terminal.phase,
         )
@@ -126,9 +142,7 @@ def build(
     if not quiet:
         print(f"{cache.folder / key.stem}.engine: {len(data) / 1e6:.1f} MB")
     if output is not None:
-        from cellrt.runtime.network.engines.tensorrt.bundle import write_bundle
-
-        digest = write_bundle(Path(output), file, data, key, overwrite=overwrite)
+        digest = write_bundle(output, file, data, key, overwrite=overwrite)
         if not quiet:
             print(f"{output}: sha256 {digest}, for {builder.words}")
 

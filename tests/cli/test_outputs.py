@@ -92,3 +92,19 @@ def test_train_wants_a_recipe_and_a_folder_that_can_be_read_and_made(
     done = cellrt_process("train", RECIPE, "-o", tmp_path, timeout=120)
     refused(done, 3, "is a pipe")
     assert (tmp_path / "last.ckpt").is_fifo()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("export", "nuclei", "--precision", "fp16"),
+        ("encode", "labels.tif"),
+        ("decode", "shapes.csv"),
+        ("build", "nuclei"),
+    ],
+)
+@pytest.mark.parametrize("name", ["new/", "file.onnx/", "file.csv/", "file.tif/", "file.bundle/"])
+def test_a_slash_at_the_end_means_a_folder_to_every_command(cellrt, tmp_path, words, name):
+    done = cellrt(*words, "-o", f"{tmp_path}/{name}")
+    refused(done, 2, f"{name} is a folder, and one file is written")
+    assert not list(tmp_path.iterdir())

@@ -288,7 +288,7 @@ def test_an_own_model_without_an_fp16_file_runs_in_tf32_and_the_command_is_said(
 def test_an_engine_built_ahead_of_time_is_found_by_the_gpus_it_is_for(gpu, targets, found):
     model, notes = open_model("nuclei"), []
     builder = choose_builder("tensorrt-rtx", targets)
-    data, _ = obtain_engine(model.variant("fp16"), builder, default_cache(), tile=TILE)
+    data, _ = obtain_engine(model.variant("fp16"), builder, default_cache(), Profile(TILE, 4))
     choose_engine("tensorrt-rtx").load(model, TILE, "auto", notes.append)
     assert (gpu.loaded == [data]) is found
     assert any("building" in note for note in notes) is not found
@@ -369,7 +369,7 @@ def test_the_tile_of_the_engine_that_was_built_is_the_one_that_runs(gpu, stack):
     assert not any("building" in note for note in notes)
     # One that a run built on its way decides nothing for the next.
     model, builder = open_model("nuclei"), choose_builder("tensorrt-rtx")
-    obtain_engine(model, builder, default_cache(), tile=(16, 16, 16))
+    obtain_engine(model, builder, default_cache(), Profile((16, 16, 16), 4))
     assert choose_engine("tensorrt-rtx").fixed_tile(model) == TILE
     build()
     assert choose_engine("tensorrt-rtx").fixed_tile(model) == model.card.tile
@@ -499,7 +499,7 @@ def test_a_bundle_runs_without_a_builder_and_says_where_it_came_from(
 @pytest.mark.parametrize(
     ("gpu_here", "words", "reason"),
     [
-        (other("8.6"), (), "it is for sm89, and NVIDIA other is sm86"),
+        (other("8.6"), (), "compute capability 8.9), and NVIDIA other has compute capability 8.6"),
         (ADA, ("--precision", "tf32"), "leave --precision out"),
         (ADA, ("--tile", "32", "32", "32"), "leave --tile out"),
     ],
@@ -520,8 +520,14 @@ def test_a_bundle_that_does_not_fit_is_refused_with_the_reason(
         ({}, ""),
         ({"library": "tensorrt 10.7.0"}, "built with tensorrt 10.7.0 and tensorrt 10.3.0 is here"),
         ({"system": "Linux aarch64x"}, "it is for Linux aarch64x"),
-        ({"multiprocessors": "8"}, "8 multiprocessors), and this is Orin (8.7, 16"),
-        ({"gpu": "Thor", "compute_capability": "11.0"}, "it is for Thor (11.0"),
+        (
+            {"multiprocessors": "8"},
+            "and 8 multiprocessors, and this machine has Orin with compute capability 8.7",
+        ),
+        (
+            {"gpu": "Thor", "compute_capability": "11.0"},
+            "it was built for Thor with compute capability 11.0",
+        ),
         ({"driver": "999"}, ""),
         ({"cellrt": "999"}, ""),
     ],

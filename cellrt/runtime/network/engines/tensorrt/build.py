@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -11,12 +12,19 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from cellrt.errors import EngineError, first_line
+from cellrt.errors import CellrtError, EngineError, ResourceError, first_line
 from cellrt.files import write_whole
 from cellrt.geometry import Shape
-from cellrt.runtime.network.engines.tensorrt.library import TensorRT, no_collection
+from cellrt.runtime.network.engines.tensorrt.library import TensorRT, no_collection, shortened
 
 Advance = Callable[[str, float], None]
+
+# What TensorRT says where a tile or a batch is too large for the memory, or for its own numbers.
+_NO_ROOM = re.compile(
+    r"out ?of ?memory|insufficient memory|bad_?alloc|memory allocation|tensor volume"
+    r"|workspace|scratch",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,8 @@ class Profile:
     lean: bool = False
 
     def __str__(self) -> str:
-        words = f"1 to {self.largest_batch} tiles of {'x'.join(map(str, self.tile))}"
+        most = "1 tile" if self.largest_batch == 1 else f"1 to {self.largest_batch} tiles"
+        words = f"{most} of {'x'.join(map(str, self.tile))}"
         if self.workspace_bytes is not None:
             words += f" with {self.workspace_bytes} bytes of workspace"
         return f"{words}, for the lean runtime" if self.lean else words
@@ -92,6 +101,8 @@ def build_engine(
     ------
     EngineError
         The graph cannot be parsed (the message names the node), or the engine cannot be built.
+    ResourceError
+        Too little memory for the tile and the batch, or too small a workspace.
     UsageError
         A target that the library does not know.
     KeyboardInterrupt
@@ -108,7 +119,7 @@ def build_engine(
         problems = [_describe(parser.get_error(i)) for i in range(parser.num_errors)]
         raise EngineError(
             f"{library.flavour.name} {library.version} cannot read this graph: "
-            f"{'; '.join(problems)}; use another --engine"
+            f"{'; '.join(problems[:2])}{' and more' * (len(problems) > 2)}; use another --engine"
         )
     config = builder.create_builder_config()
     if not tf32:
@@ -143,7 +154,7 @@ def build_engine(
     if interrupts.arrived():
         raise KeyboardInterrupt
     if engine is None:
-        raise EngineError(_failure(library, f"cannot build an engine for {profile}"))
+        raise _failure(library, profile)
     if timings is not None:
         _keep_timings(config, timings, note)
     return bytes(engine)
@@ -174,12 +185,25 @@ def _keep_timings(config: Any, file: Path, note: Callable[[str], None]) -> None:
 def _describe(error: Any) -> str:
     """One parser error: the node, its operation, and what is wrong with it."""
     where = f"node {error.node_name()!r} ({error.node_operator()}): " if error.node_name() else ""
-    return f"{where}{' '.join(error.desc().split())}"
+    return f"{where}{shortened(error.desc())}"
 
 
-def _failure(library: TensorRT, what: str) -> str:
-    flavour = library.flavour.name
-    return f"{flavour} {library.version} {what}: {library.complaint}; use another --engine"
+def _failure(library: TensorRT, profile: Profile) -> CellrtError:
+    """Why nothing was built, with the advice that fits: most often memory was too little."""
+    why = f"{library.flavour.name} {library.version} cannot build an engine for {profile}"
+    said = " ".join(library.logger.errors)
+    workspace = profile.workspace_bytes
+    if workspace is not None and re.search("workspace", said, re.IGNORECASE):
+        return ResourceError(
+            f"{why}: --workspace {workspace / 1e9:g} is too little for its layers; give more, or "
+            "leave it out"
+        )
+    if _NO_ROOM.search(said):
+        return ResourceError(
+            f"{why}: that takes too much memory ({library.complaint}); give a smaller --tile or "
+            "--batch to `cellrt build`, or close other programs"
+        )
+    return EngineError(f"{why}: {library.complaint}; use another --engine")
 
 
 def _monitor(trt: Any, advance: Advance) -> Any:

@@ -18,10 +18,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from cellrt.errors import EngineError, InputError, first_line
+from cellrt.errors import EngineError, InputError
 from cellrt.files import atomic_outputs, refuse_special
 from cellrt.geometry import Shape
-from cellrt.runtime.machine.driver import Gpu, nvidia_gpus
+from cellrt.runtime.machine.driver import Gpu, nvidia_gpus, where_wanted
 from cellrt.runtime.machine.gpu import open_device
 from cellrt.runtime.model.file import ModelFile, open_model
 from cellrt.runtime.network.engines.base import PRECISIONS, EngineSpec, Session
@@ -32,11 +32,13 @@ from cellrt.runtime.network.engines.tensorrt.library import FLAVOURS, TensorRT, 
 from cellrt.runtime.network.engines.tensorrt.provide import this_system
 
 FORMAT = 1
-# What a damaged archive or record ends in.
-_DAMAGE = (
-    *(OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, RuntimeError),
-    *(zlib.error, zipfile.BadZipFile),
-)
+ENDING = ".bundle"
+# What a damaged archive ends in, and a record that is none.
+_DAMAGE = (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile)
+_NO_RECORD = (ValueError, TypeError, KeyError, AttributeError)
+_BEGIN = b"PK\x03\x04"
+_GIVE = "give a file that `cellrt build -o` wrote"
+_AGAIN = "copy it again, or build it again with `cellrt build -o`"
 _RECORD, _MODEL, _ENGINE = "record.json", "model.onnx", "engine"
 # More than any record, and than any model or engine of ours: what is larger is something else.
 _LARGEST_RECORD, _LARGEST = 1 << 20, 4 << 30
@@ -120,9 +122,6 @@ def open_bundle(path: str | Path) -> Iterator[Bundle]:
         It is no bundle, or damaged.
     """
     path = Path(path)
-    refuse_special(path, "give a file that `cellrt build -o` wrote")
-    if not path.is_file():
-        raise InputError(f"there is no file {path}; give one that `cellrt build -o` wrote")
     digest, key, parts = _read(path)
     with TemporaryDirectory(prefix="cellrt-bundle-") as folder:
         file = Path(folder) / f"{Path(key.model).name}.onnx"
@@ -135,27 +134,20 @@ def _read(path: Path) -> tuple[str, EngineKey, dict[str, bytes]]:
 
     All of it is of one reading: what is checked is what is taken.
     """
+    data = _content(path)
+    record, parts = _parts(path, data)
     try:
-        data = path.read_bytes()
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            parts = {}
-            for name, most in ((_RECORD, _LARGEST_RECORD), (_MODEL, _LARGEST), (_ENGINE, _LARGEST)):
-                if archive.getinfo(name).file_size > most:
-                    raise ValueError(f"{name} is too large")
-                parts[name] = archive.read(name)
-        record: dict[str, Any] = json.loads(parts[_RECORD])
-        if record["format"] != FORMAT:
-            raise InputError(
-                f"{path.name} is a bundle of format {record['format']!r}, and this version of "
-                f"cellrt reads {FORMAT}; build it again with this version"
-            )
-        key = EngineKey.of_record(record["key"])
-        expected = {_ENGINE: record["engine_sha256"], _MODEL: record["model_sha256"]}
-    except _DAMAGE as error:
+        known = record["format"]
+        if known == FORMAT:
+            key = EngineKey.of_record(record["key"])
+            expected = {_ENGINE: record["engine_sha256"], _MODEL: record["model_sha256"]}
+    except _NO_RECORD as error:
+        raise InputError(f"the record in {path.name} is not as it was written; {_AGAIN}") from error
+    if known != FORMAT:
         raise InputError(
-            f"{path.name} is no bundle of an engine, or damaged ({first_line(error)}); give a file "
-            "that `cellrt build -o` wrote, or copy it again"
-        ) from error
+            f"{path.name} is a bundle of format {known!r}, and this version of cellrt reads "
+            f"{FORMAT}; build it again with this version"
+        )
     for name, digest in expected.items():
         if hashlib.sha256(parts[name]).hexdigest() != digest:
             raise InputError(
@@ -163,6 +155,45 @@ def _read(path: Path) -> tuple[str, EngineKey, dict[str, bytes]]:
                 "it was built; copy it again"
             )
     return hashlib.sha256(data).hexdigest(), key, parts
+
+
+def _content(path: Path) -> bytes:
+    """All of a file that is an archive, at least at its beginning."""
+    refuse_special(path, _GIVE)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder and no engine in a file; {_GIVE}")
+    if not path.is_file():
+        raise InputError(f"there is no file {path}; {_GIVE}")
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_BEGIN))
+            if not head:
+                raise InputError(f"{path.name} is empty; {_AGAIN}")
+            if head != _BEGIN:  # another file may be larger than the memory
+                raise InputError(f"{path.name} is something else than an engine; {_GIVE}")
+            return head + file.read()
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be read ({error.strerror or error})") from error
+
+
+def _parts(path: Path, data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Record of a bundle, and all its parts by name."""
+    largest, parts = {_RECORD: _LARGEST_RECORD, _MODEL: _LARGEST, _ENGINE: _LARGEST}, {}
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            missing = sorted(set(largest) - set(archive.namelist()))
+            if missing:
+                raise InputError(
+                    f"{path.name} is an archive of something else, without {missing[0]}; {_GIVE}"
+                )
+            for name, most in largest.items():
+                if archive.getinfo(name).file_size > most:
+                    raise InputError(f"{path.name} is no bundle: its {name} is too large; {_GIVE}")
+                parts[name] = archive.read(name)
+        record = json.loads(parts[_RECORD])
+    except _DAMAGE as error:
+        raise InputError(f"{path.name} is damaged, or not all of it is there; {_AGAIN}") from error
+    return record, parts
 
 
 @dataclass(frozen=True)
@@ -259,11 +290,15 @@ class BundledEngine:
         flavour = self.key.library.partition(" ")[0]
         if flavour not in FLAVOURS:
             raise EngineError(
-                f"{self.path.name} is for {flavour}, which this version of cellrt does not know"
+                f"{self.path.name} is for {flavour}, which this version of cellrt does not know; "
+                "build it again with this version"
             )
         gpus, reason = nvidia_gpus()
         if not gpus:
-            raise EngineError(reason)
+            raise EngineError(
+                f"the engine in {self.path.name} was built for {self.key.runs_on} and needs a GPU: "
+                f"{where_wanted(reason)}; or leave --engine-file out to use the CPU"
+            )
         return open_runtime(flavour), gpus[0]
 
 
@@ -283,12 +318,14 @@ def _misfits(key: EngineKey, library: TensorRT, gpu: Gpu) -> Iterator[str]:
             else (gpu.family in key.compute_capability.split("+"))
         )
         if not runs:
-            targets = key.compute_capability.replace("any", "compute capability 8.0 and newer")
-            yield f"it is for {targets}, and {gpu.name} is {gpu.family}"
+            yield (
+                f"it was built for {key.runs_on}, and {gpu.name} has compute capability "
+                f"{gpu.compute_capability}"
+            )
         return
     found = (gpu.name, gpu.compute_capability, str(gpu.multiprocessors))
     if found != (key.gpu, key.compute_capability, key.multiprocessors):
         yield (
-            f"it is for {key.gpu} ({key.compute_capability}, {key.multiprocessors} "
-            "multiprocessors), and this is {} ({}, {} multiprocessors)".format(*found)
+            f"it was built for {key.runs_on}, and this machine has {found[0]} with compute "
+            f"capability {found[1]} and {found[2]} multiprocessors"
         )

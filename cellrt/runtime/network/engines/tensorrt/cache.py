@@ -21,6 +21,7 @@ from typing import Any
 from cellrt.errors import EngineError, InputError, ResourceError
 from cellrt.files import write_whole
 from cellrt.runtime.network.engines.tensorrt.build import Profile
+from cellrt.runtime.network.engines.tensorrt.library import capability
 
 FOLDER_VARIABLE = "CELLRT_ENGINES"
 # All that is ever written there: engines, what is kept beside them, what was found out about them,
@@ -29,6 +30,17 @@ _OURS = re.compile(
     r"(?:.+-)?[0-9a-f]{16}(?:[0-9a-f]{16})?\.(engine|json|lock|timings|kernels|failed|verified)"
     r"|\.cellrt-[0-9a-f]{8}\.(partial)"
 )
+
+
+# How an engine that is there differs from one that is wanted.
+_DIFFERS = {
+    "cellrt": "it was built by cellrt {}, not {}",
+    "precision": "it computes in {}, not in {}",
+    "library": "it was built with {}, not with {}",
+    "driver": "it is for driver {}, not for {}",
+    "system": "it is for {}, not for {}",
+    "profile": "it takes {}, not {}",
+}
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,20 @@ class EngineKey:
         """File name without ending: readable words, then a hash of the whole key."""
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
         return f"{self.model}-{self.precision}-{self.library.split()[0]}-{digest[:16]}"
+
+    @property
+    def runs_on(self) -> str:
+        """The GPUs that it is for, in words."""
+        if self.multiprocessors != "any":
+            return (
+                f"{self.gpu} with compute capability {self.compute_capability} and "
+                f"{self.multiprocessors} multiprocessors"
+            )
+        if self.compute_capability == "any":
+            return "RTX GPUs from compute capability 8.0 on"
+        families = self.compute_capability.split("+")
+        numbers = " and ".join(map(capability, families))
+        return f"{' and '.join(families)} (GPUs of compute capability {numbers})"
 
     @classmethod
     def of_record(cls, record: dict[str, Any]) -> EngineKey:
@@ -273,16 +299,22 @@ class EngineCache:
             for other in alike
         ]
         index = min(range(len(alike)), key=lambda i: len(changes[i]))
-        words = [
-            "the model file changed"
-            if name == "model_sha256"
-            else f"{name.replace('_', ' ')} was {getattr(alike[index], name)}, "
-            f"is {getattr(key, name)}"
-            for name in changes[index]
-            # Another precision is another file, whether or not the model changed.
-            if (name, "precision" in changes[index]) != ("model_sha256", True)
-        ]
-        return "; ".join(words) or "its record was damaged"
+        # Of RTX GPUs and of one GPU, what stands for the place where it runs is one thing.
+        other, places = alike[index], ("gpu", "compute_capability", "multiprocessors")
+        words = []
+        for name in changes[index]:
+            if name in places:
+                text = f"it is for {other.runs_on}, not for {key.runs_on}"
+            elif name == "model_sha256":
+                # Another precision is another file, whether or not the model changed.
+                text = "" if "precision" in changes[index] else "the model file changed"
+            else:
+                text = _DIFFERS[name].format(getattr(other, name), getattr(key, name))
+            if text and text not in words:
+                words.append(text)
+        if not words:
+            return "its record was damaged"
+        return f"the engine that is there differs: {', and '.join(words)}"
 
     def _entry(self, path: Path) -> Entry | None:
         """Read a record; None where it is missing or cannot be understood."""

@@ -42,6 +42,7 @@ from cellrt.runtime.network.engines.tensorrt.provide import (
     computed_in,
     engine_key,
     obtain_engine,
+    usual_profile,
 )
 from cellrt.runtime.network.engines.tensorrt.session import TensorRTSession
 from cellrt.runtime.network.engines.tensorrt.verify import verify
@@ -94,7 +95,7 @@ class TensorRTEngine:
                 "builds none; run `cellrt build --lean` with all of TensorRT on this GPU, or "
                 "`pip install 'cellrt[tensorrt]'`"
             )
-        builder.refuse(computed_in(model, builder, precision))
+        builder.refuse(model, precision)
 
     def load(
         self,
@@ -121,7 +122,8 @@ class TensorRTEngine:
         built = _built(model, builder, tile, precision, cache, gpu)
         if built is None:
             self.check(model, tile, precision)
-            built = obtain_engine(model, builder, cache, tile=tile, precision=precision, note=note)
+            profile = usual_profile(tile)
+            built = obtain_engine(model, builder, cache, profile, precision=precision, note=note)
         engine, key = built
         return open_engine(builder.library, engine, key.precision, model, tile, note)
 

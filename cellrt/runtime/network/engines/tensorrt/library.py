@@ -11,6 +11,7 @@ import contextlib
 import functools
 import gc
 import importlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -45,6 +46,14 @@ class Flavour:
     ahead_of_time: bool
     title: str
 
+    @property
+    def without_targets(self) -> UsageError:
+        """What to say where targets are given to one that builds for the GPU here."""
+        return UsageError(
+            f"{self.name} builds for the GPU in this machine only, not for a --target; use "
+            "--engine tensorrt-rtx to build for another one"
+        )
+
 
 FLAVOURS = {
     # JetPack 6's has strongly typed networks, which take every precision from the graph, as in 11.
@@ -54,6 +63,9 @@ FLAVOURS = {
 
 # Runs engines of TensorRT that were built for it and has no builder: the smallest installation.
 LEAN = Flavour("tensorrt-lean", "tensorrt_lean", (10, 3), 11, False, "TensorRT's lean runtime")
+# Of what TensorRT says of one error: letters that are told, and what nobody can use.
+_LONGEST = 160
+_IN_ITS_SOURCE = re.compile(r"^\[\S+::\d+\] |^\w+::\w+: |\[\S+:\d+: \w+\] |;? ?In \S+ at \S+:\d+")
 # TensorRT runs on GPUs from Turing on; before version 10.5 it ran on Volta, too.
 _OLDEST_GPU, _VOLTA_UNTIL, _VOLTA = (7, 5), (10, 5), (7, 0)
 
@@ -74,7 +86,8 @@ class TensorRT:
     @property
     def complaint(self) -> str:
         """The last error the library logged, in one line."""
-        return self.logger.errors[-1] if self.logger.errors else "it does not say why"
+        said = shortened(self.logger.errors[-1]) if self.logger.errors else ""
+        return said or "it does not say why"
 
     def start(self, kind: str) -> Any:
         """Make the library's ``Builder`` or ``Runtime``.
@@ -132,7 +145,7 @@ class TensorRT:
             return
         if self.flavour.ahead_of_time:
             runs = "sm{}{}".format(*gpu.capability) in self.targets
-            known = ", ".join(_capability(name) for name in self.targets)
+            known = ", ".join(capability(name) for name in self.targets)
         else:
             oldest = _VOLTA if self.numbers[:2] < _VOLTA_UNTIL else _OLDEST_GPU
             runs = gpu.capability >= oldest
@@ -160,10 +173,7 @@ class TensorRT:
             The library builds for the GPU in the machine only, or does not know this family.
         """
         if not self.targets:
-            raise UsageError(
-                f"{self.flavour.name} builds for the GPU in this machine only; "
-                "use --engine tensorrt-rtx to build for another one"
-            )
+            raise self.flavour.without_targets
         if name.lower() not in self.targets:
             raise UsageError(
                 f"{self.flavour.name} {self.version} has no target {name!r}; "
@@ -176,10 +186,22 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
-def _capability(target: str) -> str:
-    """What ``sm89`` and ``sm120`` mean: 8.9 and 12.0."""
+def capability(target: str) -> str:
+    """The compute capability of a family: 8.9 of ``sm89``, 12.0 of ``sm120``."""
     digits = target.removeprefix("sm")
-    return f"{digits[:-1]}.{digits[-1]}"
+    return f"{digits[:-1]}.{digits[-1:]}"
+
+
+def shortened(said: str) -> str:
+    """What TensorRT said as a part of one line: without places in its source, and not all of it.
+
+    Examples
+    --------
+    >>> shortened("[a.cpp::make::3] Error Code 2: OutOfMemory (Requested size was 9 bytes.)")
+    'Error Code 2: OutOfMemory (Requested size was 9 bytes.)'
+    """
+    text = _IN_ITS_SOURCE.sub("", " ".join(said.split()))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST].rstrip(' ([;,')} ..."
 
 
 def open_library(name: str) -> TensorRT:

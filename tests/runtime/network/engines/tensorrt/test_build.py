@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from cellrt.errors import EngineError, UsageError
+from cellrt.errors import EngineError, ResourceError, UsageError
 from cellrt.runtime.machine.driver import Gpu
 from cellrt.runtime.model.file import bundled_models, open_model
 from cellrt.runtime.network.engines.tensorrt import build, provide
@@ -102,8 +102,45 @@ def test_what_is_no_graph_is_refused(library, graph):
 
 def test_a_tile_that_the_network_cannot_take_is_refused_with_the_librarys_reason(library):
     model = open_model("nuclei")
-    with pytest.raises(EngineError, match="cannot build an engine for 1 to 1 tiles of 15x24x32"):
+    with pytest.raises(EngineError, match="cannot build an engine for 1 tile of 15x24x32"):
         build_engine(library, model.content, Profile((15, 24, 32), 1))
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "advice"),
+    [
+        ("[a.cpp::make::132] Error Code 2: OutOfMemory (Requested size)", ResourceError, "--tile"),
+        ("cat: tensor volume exceeds 2147483647 In f at /_src/a.cpp:3", ResourceError, "--batch"),
+        ("no implementation for node a due to insufficient workspace", ResourceError, "--tile"),
+        ("no such kernel " + 100 * "In operator() at /_src/b.cpp:9 ", EngineError, "another"),
+        ("no such kernel " * 100, EngineError, "another"),
+        ("", EngineError, "it does not say why"),
+    ],
+)
+def test_what_the_library_says_is_cut_to_a_line_with_advice_that_fits(
+    library, monkeypatch, said, kind, advice
+):
+    class Builder:
+        def __init__(self, logger):
+            self.real, self.logger = library.api.Builder(logger), logger
+
+        def build_serialized_network(self, network, config):
+            self.logger.errors = [said] if said else []
+
+        def __getattr__(self, name):
+            return getattr(self.real, name)
+
+    class Api:
+        def __getattr__(self, name):
+            return Builder if name == "Builder" else getattr(library.api, name)
+
+    with pytest.raises(kind) as raised:
+        build_engine(TensorRT(FLAVOURS["tensorrt-rtx"], Api(), "1.7"), small_graph(), PROFILE)
+    line = raised.value.message
+    assert advice in line
+    assert "_src" not in line
+    assert ".cpp" not in line
+    assert len(line) < 320
 
 
 def test_ctrl_c_stops_a_build_and_the_handler_is_put_back(library):
@@ -194,8 +231,8 @@ def test_an_engine_is_built_once_and_again_for_another_target(library, tmp_path)
     obtain_engine(model, choose_builder("tensorrt-rtx", ["sm86"]), cache, note=notes.append)
     assert len(cache.entries()) == 2
     assert len(notes) == 2
-    assert "compute capability was sm89, is sm86" in notes[1]
-    obtain_engine(model, sm89, cache, workspace_bytes=1 << 30, note=notes.append)
+    assert "it is for sm89 (GPUs of compute capability 8.9), not for sm86 (" in notes[1]
+    obtain_engine(model, sm89, cache, Profile(model.card.tile, 4, 1 << 30), note=notes.append)
     assert "1073741824 bytes of workspace" in notes[2]
 
 
@@ -307,10 +344,9 @@ def test_an_engine_for_the_lean_runtime_is_built_as_such(library):
 
 
 def test_tensorrt_rtx_has_no_lean_runtime(library, tmp_path):
+    builder, lean = choose_builder("tensorrt-rtx"), Profile((16, 24, 32), 2, lean=True)
     with pytest.raises(UsageError, match="engine tensorrt"):
-        obtain_engine(
-            open_model("nuclei"), choose_builder("tensorrt-rtx"), EngineCache(tmp_path), lean=True
-        )
+        obtain_engine(open_model("nuclei"), builder, EngineCache(tmp_path), lean)
 
 
 def test_the_lean_runtime_stands_in_for_tensorrt_only_to_run(monkeypatch):
@@ -373,7 +409,7 @@ def test_tensorrt_builds_for_no_gpu_that_it_has_no_kernels_for(monkeypatch, capa
 def test_tensorrt_without_a_gpu_says_why_and_what_else_to_do(monkeypatch):
     fake_tensorrt(monkeypatch, "10.13.3")
     monkeypatch.setattr(provide, "nvidia_gpus", lambda: ((), "no driver"))
-    with pytest.raises(EngineError, match=r"no driver; use engine tensorrt-rtx"):
+    with pytest.raises(EngineError, match=r"no driver; or use engine tensorrt-rtx"):
         choose_builder("tensorrt")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import multiprocessing
+import re
 import time
 
 import pytest
@@ -65,9 +66,25 @@ def test_a_change_in_anything_asks_for_another_engine_and_says_what_changed(tmp_
     elif name == "model_sha256":
         assert "the model file changed" in note
     else:
-        assert name.replace("_", " ") in note
-        assert str(getattr(KEY, name)) in note
-        assert str(getattr(changed, name)) in note
+        former, wanted = str(getattr(KEY, name)), str(getattr(changed, name))
+        assert re.search(f"the engine that is there differs: it .*{former}.* not .*{wanted}", note)
+
+
+def test_gpus_are_told_in_words_and_once(tmp_path):
+    cache = EngineCache(tmp_path)
+    rtx = {"gpu": "RTX GPUs", "multiprocessors": "any", "driver": "any", "system": "any"}
+    cache.store(dataclasses.replace(KEY, compute_capability="any", **rtx), b"old", 1.0)
+    wanted = dataclasses.replace(KEY, compute_capability="sm75+sm120", **rtx)
+    assert cache.find(wanted)[1] == (
+        "the engine that is there differs: it is for RTX GPUs from compute capability 8.0 on, not "
+        "for sm75 and sm120 (GPUs of compute capability 7.5 and 12.0)"
+    )
+    assert (
+        cache.find(dataclasses.replace(KEY, gpu="Orin Nano", multiprocessors="8"))[1].count(
+            "not for"
+        )
+        == 3
+    )  # the GPU in one, the driver and the system
 
 
 @pytest.mark.parametrize("damage", [b"", b"malicious code", None])
