@@ -330,7 +330,7 @@ and of another one.
 - Plant tissue: the part of plant_patch that was held back, on the {_plant_cells(figures)} cells
   that lie mostly in it.
 
-Models are told the cells' diameter where stacks are simulated. *Fit* is `--param fit=true`,
+Models are told the cells' diameter where stacks are simulated. *Fit* is `--fit`,
 *Delaunay* `--param fill=delaunay`. *U-Net + watershed* floods the distance transform of the
 foreground map of `nuclei` instead of following its flows; where walls divide cells, the same is
 done with the classes of 3DCellSeg's network (no U-Net of these is bundled). Both have the seeds of

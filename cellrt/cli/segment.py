@@ -102,6 +102,10 @@ def segment(
         Count,
         typer.Option(help="The same as --param min_area=N, which the decoder tascan has."),
     ] = None,
+    fit: Annotated[
+        bool,
+        typer.Option("--fit", help="The same as --param fit=true, which the decoder star has."),
+    ] = False,
     min_confidence: Annotated[
         Number, typer.Option(metavar="P", help="Leave out cells of less confidence, 0 to 1.")
     ] = None,
@@ -181,7 +185,11 @@ def segment(
     from cellrt.runtime.image.folder import images_of, is_folder_of_images
     from cellrt.runtime.model.file import DEFAULT, open_model
 
-    words = [*(param or ()), *([] if min_area is None else [f"min_area={min_area}"])]
+    words = [
+        *(param or ()),
+        *([] if min_area is None else [f"min_area={min_area}"]),
+        *(["fit=true"] if fit else []),
+    ]
     if engine_file is not None and (engine or model):
         raise UsageError(
             f"--engine-file {engine_file} brings its engine and its model along; leave "

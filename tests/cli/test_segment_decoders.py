@@ -15,6 +15,7 @@ from cellrt.evaluation.scores import evaluate
 from cellrt.runtime.decoding.classes.class_map import BACKGROUND, FOREGROUND, MEMBRANE, class_map_of
 from cellrt.runtime.model.card import ModelCard
 from cellrt.runtime.model.card_parts import Output
+from cellrt.simulation import simulate_nuclei
 
 pytest.importorskip("onnx", reason="onnx is in the train extra")
 
@@ -113,6 +114,21 @@ def test_min_area_decides_whether_a_hole_joins_two_cells(cellrt, stack, model):
             assert record["cells"] == cells
             assert record["decoder"]["parameters"]["min_area"] == area
             assert record["options"]["decoder_parameters"] == {"min_area": area}
+
+
+def test_fit_lets_the_map_decide_where_shapes_end(cellrt, stack, model):
+    volumes = []
+    tifffile.imwrite(stack, simulate_nuclei((24, 40, 40), seed=2).image)
+    for words in (("--fit",), ("--param", "fit=true"), ()):
+        done = segment(cellrt, stack, "nuclei-stardist", *words)
+        assert done.code == 0, done.err
+        assert record_of(stack)["decoder"]["parameters"]["fit"] is bool(words)
+        labels = tifffile.imread(stack.with_name("stack.labels.tif"))
+        volumes.append(np.count_nonzero(labels))
+    assert volumes[0] == volumes[1] != volumes[2]
+    refused = segment(cellrt, stack, model, "--fit")
+    assert refused.code == 2
+    assert "fit" in refused.err
 
 
 def test_the_parameters_are_listed_with_the_cards_values(cellrt, stack, model):
