@@ -15,6 +15,7 @@ from typing import Any
 from cellrt.errors import CellrtError, EngineError, ResourceError, first_line
 from cellrt.files import write_whole
 from cellrt.geometry import Shape
+from cellrt.runtime.model.card import TURNS
 from cellrt.runtime.network.engines.tensorrt.library import TensorRT, no_collection, shortened
 
 Advance = Callable[[str, float], None]
@@ -140,10 +141,10 @@ def build_engine(
     shapes = builder.create_optimization_profile()
     most = profile.largest_batch
     for index in range(network.num_inputs):
-        shapes.set_shape(
-            network.get_input(index).name,
-            *((batch, channels, *profile.tile) for batch in (1, most, most)),
-        )
+        name = network.get_input(index).name
+        # Where tiles lie is as many numbers for each, whatever its size.
+        each = network.get_input(index).shape[1:] if name == TURNS else (channels, *profile.tile)
+        shapes.set_shape(name, *((batch, *each) for batch in (1, most, most)))
     config.add_optimization_profile(shapes)
 
     monitor = _monitor(trt, advance)
