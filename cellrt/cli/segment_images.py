@@ -107,11 +107,12 @@ class Networks:
         options = Options(
             **asked.options, decoder_parameters=split_settings(asked.words, family.parameters)
         )
+        # What can be refused is refused before a large file is read.
+        check_extras(asked.extras, family.name)
         foresee_place(stack, asked.output, overwrite=asked.overwrite)
         choice = None if bundle is None else bundle.choose()
-        # What can be refused is refused before a large file is read.
         network = load(model, options, choice=choice, keep=self._keep)
-        check_extras(asked.extras, check(network, options).name)
+        check(network, options)
         return network, options
 
 

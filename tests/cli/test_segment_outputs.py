@@ -566,7 +566,7 @@ import signal, sys
 from cellrt.cli.main import main
 from cellrt.runtime import run
 
-run.run = lambda *arguments: signal.raise_signal(signal.SIGTERM)
+run.begin = lambda *arguments: signal.raise_signal(signal.SIGTERM)
 main(["segment", sys.argv[1], "-o", sys.argv[2], "-q"])
 """
 

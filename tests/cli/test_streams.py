@@ -142,7 +142,7 @@ from cellrt.runtime import run
 def wait(*_):
     print("held", flush=True)
     time.sleep(120)
-run.run = wait
+run.begin = wait
 from cellrt.cli.main import main
 main(sys.argv[1:])
 """

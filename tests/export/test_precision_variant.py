@@ -32,7 +32,13 @@ from cellrt.runtime.network.engines.ladder import choose_engine  # noqa: E402
 from cellrt.simulation.styles import simulate_style  # noqa: E402
 
 PRECISIONS = ("fp16", "bf16", "int8")
-MODELS = tuple(bundled_models())
+# Fields of all voxels, compared value by value. What becomes of shapes is judged by the gate, in
+# voxels of radius (test_radii.py); a network that has to know where tiles lie has no variants.
+MODELS = tuple(
+    name
+    for name in bundled_models()
+    if (card := open_model(name).card).guides is None and card.output_stride == 1
+)
 # The last block of the membranes model has to stay in fp32; the gate finds that out by itself.
 EXACT_LAST = {name: module.LAST_BLOCK if name == "membranes" else 1 for name in MODELS}
 

@@ -230,16 +230,20 @@ class StarDecoder:
         else:
             # From the centre of the model's first voxel to that of the image's.
             corner = (np.array([z, y, x]) - 1) / 2
-            shapes = decoded.shapes[decoded.ranks]
+            ranks = decoded.ranks
+            shapes = decoded.shapes[ranks]
             if shape[0] == 1:
-                # One slice was shown as many equal ones: a cell may be found in any of them.
-                shapes.centres[:, 0] = corner[0]
+                # One slice was shown as many equal ones: a cell may be found in any of them, and
+                # above itself once more.
+                shapes.centres[:, 0], shapes.places[:, 0] = corner[0], 0
+                stay = self._apart(shapes, kept.shape)
+                shapes, ranks = shapes[stay], ranks[stay]
             longest = self._radii(shapes)[:, 1]
             labels, place = self._somewhere(
                 partial(self._draw, shapes, longest, shape, (z, y, x), corner),
                 place if place.device == "CPU" else None,
             )
-            relabel(labels, np.concatenate([[0], decoded.ranks + 1]).astype(np.int32))
+            relabel(labels, np.concatenate([[0], ranks + 1]).astype(np.int32))
         evidence = decoded.evidence
         if evidence is not None:
             areas = {name: values / x**2 for name, values in evidence.areas.items()}
@@ -266,30 +270,41 @@ class StarDecoder:
             shapes = found[order]
             shapes = shapes[separate_peaks(shapes, given.min_distance / self.outputs.stride)]
             radii = self._radii(shapes)
-            stay = suppress_harmonics(
-                kept.shape,
-                shapes.centres,
-                shapes.values.astype(np.float64),
-                radii[:, 1],
-                given.max_overlap,
-                draw,
-            )
+            stay = self._apart(shapes, kept.shape, draw=draw)
             shapes, radii = shapes[stay], radii[stay]
         else:
             found = replace(found, values=as_large_as_cells(found.values))
-            stride = self.outputs.stride
-            stay = suppress_rays(
-                stride * found.places[order] + (stride - 1) // 2,
-                (stride - 1) / 2 % 1,
-                found.values,
-                directions(len(self.outputs.channels) - 1),
-                given.max_overlap,
-                order,
-            )
+            stay = self._apart(found, kept.shape, order)
             shapes = found[order[stay]]
             radii = self._radii(shapes)
         labels = self._draw(shapes, radii[:, 1], kept.shape, (1.0, 1.0, 1.0), np.zeros(3), draw)
         return shapes, radii, labels
+
+    def _apart(
+        self,
+        shapes: Proposals,
+        shape: Shape,
+        order: NDArray[np.intp] | None = None,
+        draw: ModuleType = gpu_or_cpu.HOST,
+    ) -> NDArray[np.intp]:
+        """Which shapes stay, of those in some order, or as they are: the best first."""
+        most = self.parameters.max_overlap
+        if not len(shapes):
+            return np.zeros(0, np.intp)
+        if self.kind == "harmonics":
+            values = shapes.values.astype(np.float64)
+            longest = self._radii(shapes)[:, 1]
+            return suppress_harmonics(shape, shapes.centres, values, longest, most, draw)
+        stride = self.outputs.stride
+        places = shapes.places if order is None else shapes.places[order]
+        return suppress_rays(
+            stride * places + (stride - 1) // 2,
+            (stride - 1) / 2 % 1,
+            shapes.values,
+            directions(len(self.outputs.channels) - 1),
+            most,
+            order,
+        )
 
     def _draw(
         self,

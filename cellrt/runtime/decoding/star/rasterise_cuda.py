@@ -20,7 +20,7 @@ from cellrt.compiled import compiled
 from cellrt.errors import ResourceError
 from cellrt.geometry import LabelArray, Shape
 from cellrt.runtime.decoding.star import rasterise
-from cellrt.runtime.decoding.star.rasterise import MARGIN, Masks
+from cellrt.runtime.decoding.star.rasterise import MARGIN, Masks, tetrahedron
 from cellrt.runtime.machine.kernels import (
     device_function,
     empty,
@@ -228,7 +228,7 @@ def _tetrahedra(
     for i in range(lo, hi):
         cell = cells[i]
         for j in range(faces.shape[0]):
-            rasterise.tetrahedron(
+            tetrahedron(
                 radii[cell],
                 rays,
                 faces[j],

@@ -274,7 +274,7 @@ def test_a_gpu_without_tf32_is_not_said_to_compute_in_it(created, monkeypatch):
     turing = replace(CARD, name="Tesla T4", compute_capability="7.5")
     monkeypatch.setattr(onnxruntime_cuda, "nvidia_gpus", lambda: ((turing,), ""))
     model = open_model("nuclei")
-    with pytest.raises(EngineError, match=r"no TF32; use precision fp32"):
+    with pytest.raises(EngineError, match=r"have no TF32; use precision"):
         choice.load(model, (16, 16, 16), "tf32")
     assert onnxruntime_cuda.load(model, (16, 16, 16), precision="auto").precision == "fp32"
     assert found == [("nuclei.onnx", "0")]
