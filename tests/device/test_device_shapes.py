@@ -13,8 +13,9 @@ if config.ENABLE_CUDASIM:
 
 from cellrt.runtime.decoding.base import Outputs
 from cellrt.runtime.decoding.star.candidates import LEVELS, Proposals, StarFields
-from cellrt.runtime.decoding.star.decoder import StarDecoder, StarParameters
+from cellrt.runtime.decoding.star.decoder import StarDecoder
 from cellrt.runtime.decoding.star.harmonics import coefficient_names
+from cellrt.runtime.decoding.star.parameters import StarParameters
 
 EDGE, APART = 192, 24
 

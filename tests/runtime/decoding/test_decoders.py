@@ -32,7 +32,7 @@ from cellrt.runtime.decoding.flows.decoder import FLOW_OUTPUTS
 from cellrt.runtime.decoding.flows.packed_field import threshold_byte, unpack_flow
 from cellrt.runtime.decoding.flows.targets import tanh_flow
 from cellrt.runtime.decoding.registry import family_names, find_family
-from cellrt.runtime.decoding.star.decoder import StarParameters
+from cellrt.runtime.decoding.star.parameters import StarParameters
 
 # Parameters that change cells of the small fields below.
 PLAIN = {

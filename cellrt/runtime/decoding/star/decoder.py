@@ -13,12 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from types import ModuleType
-from typing import ClassVar, Literal, TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.errors import InputError, UsageError
+from cellrt.errors import UsageError
 from cellrt.geometry import LabelArray, Shape
 from cellrt.runtime.decoding.base import (
     Decoded,
@@ -51,68 +51,13 @@ from cellrt.runtime.decoding.star.harmonics import (
     radii_along,
     radius_ranges,
 )
+from cellrt.runtime.decoding.star.parameters import StarParameters
 from cellrt.runtime.decoding.star.polyhedra import suppress_rays
-from cellrt.runtime.decoding.star.rasterise import as_large_as_cells
 from cellrt.runtime.decoding.star.suppress import separate_peaks, suppress_harmonics
+from cellrt.runtime.decoding.star.tetrahedra import as_large_as_cells
 from cellrt.runtime.decoding.try_gpu import somewhere
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class StarParameters:
-    """How shapes become cells; lengths are in voxels of the model's grid.
-
-    Attributes
-    ----------
-    threshold : float
-        A voxel proposes a shape where its distance map or probability is above this.
-    min_distance : float
-        Of harmonic shapes, the one with the highest distance map in a box that reaches so far from
-        its centre stays.
-    max_overlap : float
-        A shape goes where it shares more than this part of its volume, or of the other's if that is
-        smaller, with one of a higher score.
-    min_volume : int
-        Cells of fewer voxels go.
-    fit : bool
-        Let the map decide where cells end, within reach of their shapes.
-    fit_reach : float
-        How far a cell may go beyond its shape then, as a multiple of the radius.
-    fit_depth : float
-        How far from the border, by the map, a voxel must be to belong to a cell then.
-    fill : {"radius", "delaunay"}
-        What a shape fills: what is within its radius in every direction, or the Delaunay simplices
-        of its surface, for comparison. These fill dents too and take long.
-    """
-
-    threshold: float = 0.5
-    min_distance: float = 5.0
-    max_overlap: float = 0.3
-    min_volume: int = 1
-    fit: bool = False
-    fit_reach: float = 1.3
-    fit_depth: float = 0.5
-    fill: Literal["radius", "delaunay"] = "radius"
-
-    def __post_init__(self) -> None:
-        """Refuse values that mean nothing."""
-        for name, low, high in (
-            ("threshold", 0.0, 1.0),
-            ("min_distance", 0.0, 1000.0),
-            ("max_overlap", 0.0, 1.0),
-            ("min_volume", 0, 1 << 31),
-            ("fit_reach", 1.0, 4.0),
-            ("fit_depth", 0.0, 100.0),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise InputError(f"{name} is {value}; expected {low:g} to {high:g}")
-        if self.fit and self.fill == "delaunay":
-            raise InputError(
-                "fit is true and fill is delaunay, whose simplices know no radius to compare with; "
-                "give one of the two"
-            )
 
 
 @dataclass(frozen=True)
@@ -232,13 +177,13 @@ class StarDecoder:
             corner = (np.array([z, y, x]) - 1) / 2
             ranks = decoded.ranks
             shapes = decoded.shapes[ranks]
+            longest = self._radii(shapes)[:, 1]
             if shape[0] == 1:
                 # One slice was shown as many equal ones: a cell may be found in any of them, and
                 # above itself once more.
                 shapes.centres[:, 0], shapes.places[:, 0] = corner[0], 0
-                stay = self._apart(shapes, kept.shape)
-                shapes, ranks = shapes[stay], ranks[stay]
-            longest = self._radii(shapes)[:, 1]
+                stay = self._apart(shapes, kept.shape, longest)
+                shapes, ranks, longest = shapes[stay], ranks[stay], longest[stay]
             labels, place = self._somewhere(
                 partial(self._draw, shapes, longest, shape, (z, y, x), corner),
                 place if place.device == "CPU" else None,
@@ -270,11 +215,11 @@ class StarDecoder:
             shapes = found[order]
             shapes = shapes[separate_peaks(shapes, given.min_distance / self.outputs.stride)]
             radii = self._radii(shapes)
-            stay = self._apart(shapes, kept.shape, draw=draw)
+            stay = self._apart(shapes, kept.shape, radii[:, 1], draw=draw)
             shapes, radii = shapes[stay], radii[stay]
         else:
             found = replace(found, values=as_large_as_cells(found.values))
-            stay = self._apart(found, kept.shape, order)
+            stay = self._apart(found, kept.shape, order=order)
             shapes = found[order[stay]]
             radii = self._radii(shapes)
         labels = self._draw(shapes, radii[:, 1], kept.shape, (1.0, 1.0, 1.0), np.zeros(3), draw)
@@ -284,16 +229,19 @@ class StarDecoder:
         self,
         shapes: Proposals,
         shape: Shape,
+        longest: NDArray[np.float64] | None = None,
+        *,
         order: NDArray[np.intp] | None = None,
         draw: ModuleType = gpu_or_cpu.HOST,
     ) -> NDArray[np.intp]:
-        """Which shapes stay, of those in some order, or as they are: the best first."""
+        """Which shapes stay, of those in some order, or as they are: the best first.
+
+        Of harmonics the longest radii have to be known.
+        """
         most = self.parameters.max_overlap
-        if not len(shapes):
-            return np.zeros(0, np.intp)
         if self.kind == "harmonics":
+            assert longest is not None
             values = shapes.values.astype(np.float64)
-            longest = self._radii(shapes)[:, 1]
             return suppress_harmonics(shape, shapes.centres, values, longest, most, draw)
         stride = self.outputs.stride
         places = shapes.places if order is None else shapes.places[order]

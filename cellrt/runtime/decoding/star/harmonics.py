@@ -188,6 +188,7 @@ def real_spherical_harmonics(directions: NDArray[np.float64], order: int) -> NDA
     out = np.empty((*z.shape, (order + 1) ** 2))
     # Associated Legendre functions without the Condon-Shortley sign, by the
     # usual recurrence in l for each m.
+    factors = norms(order)
     diagonal = np.ones_like(z)
     for m in range(order + 1):
         if m > 0:
@@ -199,16 +200,21 @@ def real_spherical_harmonics(directions: NDArray[np.float64], order: int) -> NDA
                     current,
                     ((2 * degree - 1) * z * current - (degree + m - 1) * before) / (degree - m),
                 )
-            norm = math.sqrt(
-                (2 * degree + 1)
-                / (4 * math.pi)
-                * math.factorial(degree - m)
-                / math.factorial(degree + m)
-            )
             centre = degree * (degree + 1)
             if m == 0:
-                out[..., centre] = norm * current
+                out[..., centre] = factors[centre] * current
             else:
-                out[..., centre + m] = math.sqrt(2) * norm * current * np.cos(m * phi)
-                out[..., centre - m] = math.sqrt(2) * norm * current * np.sin(m * phi)
+                out[..., centre + m] = factors[centre + m] * current * np.cos(m * phi)
+                out[..., centre - m] = factors[centre - m] * current * np.sin(m * phi)
     return out
+
+
+def norms(order: int) -> NDArray[np.float64]:
+    """What makes harmonics orthonormal, one factor for each."""
+    factors = np.empty((order + 1) ** 2)
+    for degree in range(order + 1):
+        for m in range(-degree, degree + 1):
+            below, above = math.factorial(degree - abs(m)), math.factorial(degree + abs(m))
+            norm = math.sqrt((2 * degree + 1) / (4 * math.pi) * below / above)
+            factors[degree * (degree + 1) + m] = norm * (math.sqrt(2) if m else 1.0)
+    return factors

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cellrt.compiled import compiled
 from cellrt.runtime.decoding.star.neighbours import common_box, later_neighbours, sort_into_grid
-from cellrt.runtime.decoding.star.rasterise import faces_between, invert
+from cellrt.runtime.decoding.star.tetrahedra import faces_between, invert
 from cellrt.threads import in_threads
 
 _TINY = 1e-10

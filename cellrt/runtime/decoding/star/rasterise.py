@@ -1,12 +1,11 @@
 """Shapes become voxels, each shape inside its own box and all of them at the same time.
 
-`rasterise_cuda` does the same on a GPU: what is computed of a voxel is compiled for both from the
-functions here, which round each product before they add to it.
+`rasterise_cuda` does the same on a GPU: what is computed of a voxel, in `harmonic_ratio` and
+`tetrahedra`, is compiled for both.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -15,18 +14,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.compiled import compiled, inlined
+from cellrt.compiled import compiled
 from cellrt.geometry import LabelArray, Shape
-from cellrt.runtime.decoding.rounding import times
-from cellrt.runtime.decoding.star.directions import directions
+from cellrt.runtime.decoding.rounding import dot
+from cellrt.runtime.decoding.star.harmonic_ratio import (
+    MARGIN,
+    harmonic_ratio,
+    radius_along,
+    recurrence,
+)
+from cellrt.runtime.decoding.star.harmonics import norms
+from cellrt.runtime.decoding.star.tetrahedra import faces_between, tetrahedron, tetrahedron_ratio
 from cellrt.threads import in_threads
 
-MARGIN = 1.02
-"""Between the directions in which it is known, a shape may reach a little farther."""
 # A voxel of a box takes about as long as this many that are only read.
 _COST = 16
-# A voxel on an edge between two faces is of both rather than of none.
-_ROUNDING = 1e-9
 
 
 def rasterise_harmonics(
@@ -103,36 +105,6 @@ def rasterise_rays(
     reach = radii.max(axis=1, initial=0.0) * limit
     draw = partial(_draw_polyhedra, radii, rays, faces, limit, first)
     return _by_slabs(shape, spacing, centres, reach, draw, first)
-
-
-def faces_between(rays: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Triangles between neighbouring directions: the indices of three each."""
-    from scipy.spatial import ConvexHull
-
-    return np.asarray(ConvexHull(rays).simplices.astype(np.int64))
-
-
-@functools.cache
-def _polyhedron_growth(count: int) -> float:
-    from scipy.spatial import ConvexHull
-
-    return float((4 / 3 * np.pi / ConvexHull(directions(count)).volume) ** (1 / 3))
-
-
-def as_large_as_cells(radii: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Lengthen rays so that the polyhedron between their ends is as large as the cell.
-
-    Corners on the border of a round cell leave all else of the polyhedron inside of it: between 36
-    rays of equal length lies 0.86 of the ball's volume.
-
-    Parameters
-    ----------
-    radii : ndarray, shape (cells, number of directions)
-        Along the shipped directions of that number.
-    """
-    if not len(radii):
-        return radii
-    return np.asarray(radii * np.float32(_polyhedron_growth(radii.shape[1])))
 
 
 class Masks(NamedTuple):
@@ -220,27 +192,6 @@ def boxes_of(
     return boxes
 
 
-def norms(order: int) -> NDArray[np.float64]:
-    """What makes harmonics orthonormal, one factor for each."""
-    factors = np.empty((order + 1) ** 2)
-    for degree in range(order + 1):
-        for m in range(-degree, degree + 1):
-            below, above = math.factorial(degree - abs(m)), math.factorial(degree + abs(m))
-            norm = math.sqrt((2 * degree + 1) / (4 * math.pi) * below / above)
-            factors[degree * (degree + 1) + m] = norm * (math.sqrt(2) if m else 1.0)
-    return factors
-
-
-def recurrence(order: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Factors of the two former Legendre functions of an m in the next one, by degree and m."""
-    up, down = np.zeros((order + 1, order + 1)), np.zeros((order + 1, order + 1))
-    for degree in range(1, order + 1):
-        for m in range(degree):
-            up[degree, m] = (2 * degree - 1) / (degree - m)
-            down[degree, m] = (degree + m - 1) / (degree - m)
-    return up, down
-
-
 @compiled
 def _draw_harmonics(
     scaled: Any,
@@ -325,47 +276,6 @@ def _fill_masks(
                         volumes[cell] += 1
 
 
-@inlined
-def dot(a: Any, b: Any, c: Any, d: Any, e: Any, f: Any) -> Any:
-    """Inner product of two vectors (a, b, c) and (d, e, f)."""
-    return times(a, d) + times(b, e) + times(c, f)
-
-
-# Functions of single voxels take numbers: with arrays for arguments the CPU took twice as long.
-@inlined
-def harmonic_ratio(distance: Any, radius: Any, limit: Any) -> Any:
-    """Distance from the centre, as a part of the radius there; negative beyond `limit` of it."""
-    ratio = np.float32(-1.0)
-    if distance == 0.0:
-        ratio = np.float32(0.0)
-    elif distance <= limit * radius:
-        ratio = np.float32(distance / radius)
-    return ratio
-
-
-@compiled
-def radius_along(c: Any, order: int, up: Any, down: Any, z: Any, y: Any, x: Any) -> Any:
-    """Sum of harmonics in the direction of a unit vector; `c` contains their norms."""
-    radius = 0.0
-    cosine, sine = 1.0, 0.0  # of m times the azimuth, times the sine of the polar angle to the m
-    start = 1.0
-    for m in range(order + 1):
-        before, current = 0.0, start
-        plus, minus = 0.0, 0.0
-        for degree in range(m, order + 1):
-            if degree > m:
-                following = times(up[degree, m] * z, current) - times(down[degree, m], before)
-                before, current = current, following
-            middle = degree * (degree + 1)
-            plus += times(c[middle + m], current)
-            minus += times(c[middle - m], current)
-        radius += times(plus, cosine) + (times(minus, sine) if m > 0 else 0.0)
-        turned = times(cosine, x) - times(sine, y)
-        cosine, sine = turned, times(sine, x) + times(cosine, y)
-        start *= 2 * m + 1
-    return radius
-
-
 @compiled
 def _draw_polyhedra(
     radii: Any,
@@ -417,64 +327,3 @@ def _draw_polyhedra(
                         if ratio < depth[z - lo, y, x]:
                             depth[z - lo, y, x] = ratio
                             labels[z, y, x] = cell + 1
-
-
-@compiled
-def tetrahedron(
-    radii: Any,
-    directions: Any,
-    face: Any,
-    limit: Any,
-    size: Any,
-    centre: Any,
-    box: Any,
-    corners: Any,
-    inverse: Any,
-    part: Any,
-) -> None:
-    """What lies between a centre and a face: its corners, inverted, and its part of a box.
-
-    Nothing of the box where it has no volume.
-    """
-    for corner in range(3):
-        for axis in range(3):
-            corners[corner, axis] = limit * radii[face[corner]] * directions[face[corner], axis]
-    part[:] = 0
-    if not invert(corners, inverse):
-        return
-    for axis in range(3):
-        a, b, c = corners[0, axis], corners[1, axis], corners[2, axis]
-        low = centre[axis] + min(0.0, a, b, c)
-        high = centre[axis] + max(0.0, a, b, c)
-        part[2 * axis] = max(box[2 * axis], math.ceil(low / size[axis]))
-        part[2 * axis + 1] = min(box[2 * axis + 1], math.floor(high / size[axis]) + 1)
-
-
-@inlined
-def tetrahedron_ratio(a: Any, b: Any, c: Any) -> Any:
-    """Distance from the centre, as a part of that to the face; negative outside.
-
-    The voxel is the sum of the corners, each times its own part.
-    """
-    total = a + b + c
-    ratio = np.float32(-1.0)
-    if min(a, b, c) >= -_ROUNDING and total <= 1.0:
-        ratio = np.float32(total) if total > 0.0 else np.float32(0.0)
-    return ratio
-
-
-@compiled
-def invert(m: Any, out: Any) -> Any:
-    """Invert a matrix of three rows; return whether it can be."""
-    for i in range(3):
-        j, k = (i + 1) % 3, (i + 2) % 3
-        for p in range(3):
-            q, r = (p + 1) % 3, (p + 2) % 3
-            out[p, i] = m[j, q] * m[k, r] - m[j, r] * m[k, q]
-    determinant = m[0, 0] * out[0, 0] + m[0, 1] * out[1, 0] + m[0, 2] * out[2, 0]
-    if determinant == 0.0:
-        return False
-    for i in range(3):
-        for p in range(3):
-            out[i, p] /= determinant
-    return True

@@ -19,8 +19,12 @@ from numpy.typing import NDArray
 from cellrt.compiled import compiled
 from cellrt.errors import ResourceError
 from cellrt.geometry import LabelArray, Shape
-from cellrt.runtime.decoding.star import rasterise
-from cellrt.runtime.decoding.star.rasterise import MARGIN, Masks, tetrahedron
+from cellrt.runtime.decoding import rounding
+from cellrt.runtime.decoding.star import harmonic_ratio, tetrahedra
+from cellrt.runtime.decoding.star.harmonic_ratio import MARGIN
+from cellrt.runtime.decoding.star.harmonics import norms
+from cellrt.runtime.decoding.star.rasterise import Masks, boxes_of
+from cellrt.runtime.decoding.star.tetrahedra import faces_between, tetrahedron
 from cellrt.runtime.machine.kernels import (
     device_function,
     empty,
@@ -46,10 +50,10 @@ _BYTES_PER_VOXEL = 12
 _NOTHING = np.int64((1 << 63) - 1)
 _CELL = np.int64(0xFFFFFFFF)
 
-_dot = device_function(rasterise.dot, times=rounded_double_product)
-_radius_along = device_function(rasterise.radius_along, times=rounded_double_product)
-_harmonic_ratio = device_function(rasterise.harmonic_ratio)
-_tetrahedron_ratio = device_function(rasterise.tetrahedron_ratio)
+_dot = device_function(rounding.dot, times=rounded_double_product)
+_radius_along = device_function(harmonic_ratio.radius_along, times=rounded_double_product)
+_harmonic_ratio = device_function(harmonic_ratio.harmonic_ratio)
+_tetrahedron_ratio = device_function(tetrahedra.tetrahedron_ratio)
 
 
 def rasterise_harmonics(
@@ -70,8 +74,8 @@ def rasterise_harmonics(
         The GPU has too little memory.
     """
     order = math.isqrt(coefficients.shape[1]) - 1
-    scaled = coefficients * rasterise.norms(order)
-    recurrence = tuple(map(to_device, rasterise.recurrence(order)))
+    scaled = coefficients * norms(order)
+    recurrence = tuple(map(to_device, harmonic_ratio.recurrence(order)))
     reach = reach * (MARGIN * limit)
 
     def draw(cells: NDArray[np.int64], boxes: NDArray[np.int64], slab: Slab) -> None:
@@ -105,7 +109,7 @@ def rasterise_rays(
     ResourceError
         The GPU has too little memory.
     """
-    faces = rasterise.faces_between(rays)
+    faces = faces_between(rays)
     reach = radii.max(axis=1, initial=0.0) * limit
     size = np.asarray(spacing, np.float64)
 
@@ -141,13 +145,13 @@ def harmonic_masks(
     """
     order = math.isqrt(coefficients.shape[1]) - 1
     reach = reach * MARGIN
-    boxes = rasterise.boxes_of(shape, (1.0, 1.0, 1.0), centres, np.maximum(reach, 0.0))
+    boxes = boxes_of(shape, (1.0, 1.0, 1.0), centres, np.maximum(reach, 0.0))
     starts = _starts(boxes)
     total = int(starts[-1])
-    tables = (boxes, starts, coefficients * rasterise.norms(order), reach, centres)
+    tables = (boxes, starts, coefficients * norms(order), reach, centres)
     _check_memory(total + sum(table.nbytes for table in tables))
     voxels, volumes = empty(total, np.uint8), zeros(len(centres), np.int64)
-    recurrence = tuple(map(to_device, rasterise.recurrence(order)))
+    recurrence = tuple(map(to_device, harmonic_ratio.recurrence(order)))
     launch(_fill_masks, total, *map(to_device, tables), order, *recurrence, voxels, volumes)
     found = to_host(voxels) if total else np.zeros(0, np.uint8)
     return Masks(boxes, starts[:-1], found, volumes.copy_to_host())
@@ -168,7 +172,7 @@ def _by_slabs(
 ) -> LabelArray:
     """Draw some cells of a slab at a time; `draw` gets which, and their boxes within it."""
     result = np.zeros(shape, np.int32)
-    boxes = rasterise.boxes_of(shape, spacing, centres, np.maximum(reach, 0.0))
+    boxes = boxes_of(shape, spacing, centres, np.maximum(reach, 0.0))
     _, height, width = shape
     planes = max(1, min(len(result), SLAB_VOXELS // max(height * width, 1)))
     size = to_device(np.asarray(spacing, np.float64))

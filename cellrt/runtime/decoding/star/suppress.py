@@ -16,8 +16,8 @@ from cellrt.compiled import compiled
 from cellrt.geometry import Shape
 from cellrt.runtime.decoding.star.candidates import Proposals
 from cellrt.runtime.decoding.star.gpu_or_cpu import HOST
+from cellrt.runtime.decoding.star.harmonic_ratio import MARGIN
 from cellrt.runtime.decoding.star.neighbours import common_box, later_neighbours, sort_into_grid
-from cellrt.runtime.decoding.star.rasterise import MARGIN
 
 
 def separate_peaks(shapes: Proposals, distance: float) -> NDArray[np.intp]:

@@ -16,8 +16,9 @@ from cellrt.errors import CellrtError, UsageError
 from cellrt.evaluation.scores import evaluate
 from cellrt.runtime.decoding.base import Outputs, decode_fields
 from cellrt.runtime.decoding.registry import decoder_for, find_family
-from cellrt.runtime.decoding.star.decoder import STAR, StarParameters
+from cellrt.runtime.decoding.star.decoder import STAR
 from cellrt.runtime.decoding.star.directions import directions
+from cellrt.runtime.decoding.star.parameters import StarParameters
 from cellrt.runtime.decoding.star.shapes import encode
 from cellrt.runtime.model.card import ModelCard
 from cellrt.runtime.model.card_parts import Output

@@ -9,7 +9,7 @@ import pytest
 
 from cellrt.errors import CellrtError
 from cellrt.runtime.decoding.base import Outputs, decode_fields
-from cellrt.runtime.decoding.star.decoder import STAR, StarParameters
+from cellrt.runtime.decoding.star.decoder import STAR
 from cellrt.runtime.decoding.star.delaunay import rasterise_delaunay
 from cellrt.runtime.decoding.star.directions import FEWER, directions
 from cellrt.runtime.decoding.star.harmonics import (
@@ -18,6 +18,7 @@ from cellrt.runtime.decoding.star.harmonics import (
     radii_along,
     radius_ranges,
 )
+from cellrt.runtime.decoding.star.parameters import StarParameters
 from cellrt.runtime.decoding.star.rasterise import rasterise_harmonics
 
 SHAPE = (31, 33, 35)

@@ -19,13 +19,14 @@ from cellrt.runtime.decoding import try_gpu
 from cellrt.runtime.decoding.base import Outputs, Place
 from cellrt.runtime.decoding.star import gpu_or_cpu, rasterise
 from cellrt.runtime.decoding.star.candidates import LEVELS, Proposals, StarFields
-from cellrt.runtime.decoding.star.decoder import StarDecoder, StarParameters
+from cellrt.runtime.decoding.star.decoder import StarDecoder
 from cellrt.runtime.decoding.star.directions import RAYS, directions
 from cellrt.runtime.decoding.star.harmonics import (
     coefficient_count,
     coefficient_names,
     radius_ranges,
 )
+from cellrt.runtime.decoding.star.parameters import StarParameters
 
 MODULE = "cellrt.runtime.decoding.star.rasterise_cuda"
 SIMULATED = bool(config.ENABLE_CUDASIM)
