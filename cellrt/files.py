@@ -194,10 +194,15 @@ def refuse_url(
     raise InputError(f"{shown} is a URL, and files are meant here; {action}")
 
 
+def means_folder(text: str) -> bool:
+    """Whether a slash at the end says that a folder is meant, which paths forget."""
+    return text.endswith(tuple(filter(None, (os.sep, os.altsep))))
+
+
 def output_file(text: str) -> Path:
     """A name that a user gave for one file, refused where it is a folder's or none.
 
-    A slash at the end means a folder to every command. Paths forget it, so this takes the text.
+    A slash at the end means a folder to every command.
 
     Raises
     ------
@@ -205,7 +210,7 @@ def output_file(text: str) -> Path:
     """
     if not text.strip():
         raise UsageError(f"the output is '{text}', which names no file; give a file's path")
-    if text.endswith(tuple(filter(None, (os.sep, os.altsep)))):
+    if means_folder(text):
         raise UsageError(f"{text} is a folder, and one file is written; name it, as in {text}NAME")
     return Path(text)
 

@@ -14,11 +14,11 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cellrt.errors import first_line
+from cellrt.runtime.machine.cuda_library import CudaLibrary, DriverError
 from cellrt.runtime.machine.nvml import management
 
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
@@ -204,44 +204,6 @@ class Driver:
         return ""
 
 
-class _DriverError(Exception):
-    """A call of the driver failed."""
-
-    def __init__(self, code: int, name: str) -> None:
-        super().__init__(f"{name} ({code})")
-        self.code = code
-
-
-@dataclass(frozen=True)
-class _Library:
-    """The driver's library, with errors as exceptions."""
-
-    loaded: Any = field(repr=False)
-
-    def __call__(self, function: str, *arguments: Any) -> None:
-        code = getattr(self.loaded, function)(*arguments)
-        if code:
-            raise _DriverError(code, self._name(code))
-
-    def number(self, function: str, *arguments: Any, kind: Any = ctypes.c_int) -> int:
-        """What a function writes into its first argument."""
-        result = kind()
-        self(function, ctypes.byref(result), *arguments)
-        return int(result.value or 0)
-
-    def text(self, function: str, device: int) -> str:
-        """What a function writes into a buffer."""
-        buffer = ctypes.create_string_buffer(256)
-        self(function, buffer, len(buffer), device)
-        return buffer.value.decode(errors="replace")
-
-    def _name(self, code: int) -> str:
-        name = ctypes.c_char_p()
-        if self.loaded.cuGetErrorName(code, ctypes.byref(name)) or not name.value:
-            return "an error without a name"
-        return name.value.decode(errors="replace")
-
-
 def nvidia_driver() -> Driver:
     """Ask the driver; once per process, as every engine for NVIDIA's GPUs wants to know.
 
@@ -283,10 +245,10 @@ def bus_id(index: int = 0) -> str:
         The driver does not tell.
     """
     try:
-        library = _Library(ctypes.CDLL(_LIBRARY))
+        library = CudaLibrary(ctypes.CDLL(_LIBRARY))
         library("cuInit", 0)
         return library.text("cuDeviceGetPCIBusId", library.number("cuDeviceGet", index))
-    except (_DriverError, AttributeError) as error:
+    except (DriverError, AttributeError) as error:
         raise OSError(f"the driver does not say where GPU {index} is ({error})") from error
 
 
@@ -299,7 +261,7 @@ def free_memory_bytes(index: int = 0) -> int:
         The driver does not tell; the message says why and what to do.
     """
     try:
-        library = _Library(ctypes.CDLL(_LIBRARY))
+        library = CudaLibrary(ctypes.CDLL(_LIBRARY))
         library("cuInit", 0)
         device = library.number("cuDeviceGet", index)
         context, free, total = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
@@ -310,7 +272,7 @@ def free_memory_bytes(index: int = 0) -> int:
             library("cuCtxPopCurrent_v2", ctypes.byref(context))
         finally:
             library.loaded.cuDevicePrimaryCtxRelease_v2(device)
-    except (_DriverError, AttributeError) as error:
+    except (DriverError, AttributeError) as error:
         said = _ERRORS.get(getattr(error, "code", 0), (first_line(error), _INSTALL))
         raise OSError("; ".join(said)) from error
     return free.value
@@ -319,7 +281,7 @@ def free_memory_bytes(index: int = 0) -> int:
 @functools.cache
 def _ask(name: str, visible: str | None) -> Driver:
     try:
-        library = _Library(ctypes.CDLL(name))
+        library = CudaLibrary(ctypes.CDLL(name))
     except OSError as error:
         return _without_library(error)
     version, cuda = _version(), (0, 0)
@@ -331,7 +293,7 @@ def _ask(name: str, visible: str | None) -> Driver:
         gpus = tuple(
             _gpu(library, index, words) for index in range(library.number("cuDeviceGetCount"))
         )
-    except _DriverError as error:
+    except DriverError as error:
         said = (f"the driver does not start: {error}", f"restart the machine, or {_INSTALL}")
         return Driver(version, cuda, (), *_ERRORS.get(error.code, said))
     except AttributeError as error:  # a function is missing: far too old, or something else
@@ -340,7 +302,7 @@ def _ask(name: str, visible: str | None) -> Driver:
     return Driver(version, cuda, gpus, *problem)
 
 
-def _gpu(library: _Library, index: int, driver: str) -> Gpu:
+def _gpu(library: CudaLibrary, index: int, driver: str) -> Gpu:
     device = library.number("cuDeviceGet", index)
 
     def attribute(number: int) -> int:

@@ -1,12 +1,10 @@
-"""The files of one run, four and those asked for beside them: where they go, and writing them."""
+"""The files of one run, four and those asked for beside them: held for it, and written."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
-import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,18 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import UsageError, one_line
-from cellrt.files import atomic_outputs, foresee_outputs, output_file
-from cellrt.runtime.image.formats import is_image_folder, known_suffixes, locate
+from cellrt.files import atomic_outputs, foresee_outputs
+from cellrt.runtime.image.formats import locate
 from cellrt.runtime.image.volume import Volume
 from cellrt.runtime.progress import Silent, StageClock
 from cellrt.runtime.results.label_tiff import write_labels, write_layers
+from cellrt.runtime.results.names import EXTRAS, is_folder, named_labels, result_paths
 from cellrt.runtime.results.table import CellTable
-
-_ENDINGS = (".tif", ".tiff")
-
-EXTRAS = {"rois": ".rois.zip", "overlaps": ".overlaps.tif"}
-"""What is written on request, and how its name ends: outlines of cells as ImageJ ROIs, and cells
-that are whole where others cover them, as a stack of labels."""
 
 
 def check_extras(extras: Collection[str], decoder: str) -> None:
@@ -55,77 +48,6 @@ def check_extras(extras: Collection[str], decoder: str) -> None:
             f"--overlaps cannot be asked for: the decoder {decoder} gives a cell no parts on both "
             "sides of one that crosses it, as embedding does; leave it out"
         )
-
-
-def _refuse_extras(extras: Collection[str], volume: Volume) -> None:
-    if "overlaps" in extras and not volume.is_2d:
-        raise UsageError(
-            f"--overlaps is for one slice, and the image has {volume.shape[0]}; leave it out"
-        )
-
-
-def result_paths(
-    volume: Volume, output: str | os.PathLike[str] | None, extras: Collection[str] = ()
-) -> dict[str, Path]:
-    """Final paths of all results.
-
-    What was chosen of several is part of their names, so that two time points never share one: the
-    array or image in the file, the time point, the channel, both by number. Where there was
-    nothing to choose, or an output is named, it is not.
-
-    Parameters
-    ----------
-    volume : Volume
-        The results go beside its file where no output is named.
-    output : str, Path or None
-        The label file, a TIFF; the others go beside it. Or a folder, which exists or ends in a
-        slash: all go into it, called as they would be beside the file.
-    extras : collection of str
-        Of the keys of `EXTRAS`: what is written, too.
-
-    Raises
-    ------
-    UsageError
-        The output is no name for a TIFF file; or there is none, or only a folder, and the image
-        was no file; or an extra that is for another kind of image.
-
-    Examples
-    --------
-    >>> from dataclasses import replace
-    >>> import numpy as np
-    >>> from cellrt.runtime.image.volume import volume_from_array
-    >>> array = np.zeros((3, 2, 8, 8), np.uint8)
-    >>> volume = volume_from_array(array[0], axes="ZYX")
-    >>> volume = replace(volume, path=Path("a.ome.tif"))
-    >>> [p.name for p in result_paths(volume, None).values()]
-    ['a.labels.tif', 'a.cells.csv', 'a.preview.png', 'a.run.json']
-    >>> [p.name for p in result_paths(volume, "out/b.tif").values()]
-    ['b.tif', 'b.cells.csv', 'b.preview.png', 'b.run.json']
-    >>> movie = volume_from_array(array, axes="TZYX", time=2)
-    >>> movie = replace(movie, path=Path("c.h5"), inside="volumes/raw")
-    >>> result_paths(movie, "out/")["labels"].as_posix()
-    'out/c.volumes.raw.t2.labels.tif'
-    """
-    text = None if output is None else os.fspath(output)
-    if text is None or _is_folder(text):
-        if volume.path is None:
-            raise UsageError(
-                "an array has no file name; say where the labels go, as in save('a.tif')"
-            )
-        folder = volume.path.parent if text is None else Path(text)
-        labels = folder / f"{_stem(volume.path)}{_chosen(volume)}.labels.tif"
-    else:
-        labels = _named_labels(text)
-    _refuse_inside_store(labels)
-    _refuse_extras(extras, volume)
-    stem = _stem(labels).removesuffix(".labels")
-    return {
-        "labels": labels,
-        "cells": labels.with_name(f"{stem}.cells.csv"),
-        "preview": labels.with_name(f"{stem}.preview.png"),
-        "run": labels.with_name(f"{stem}.run.json"),
-        **{name: labels.with_name(stem + EXTRAS[name]) for name in EXTRAS if name in extras},
-    }
 
 
 class Result(Protocol):
@@ -230,19 +152,13 @@ def foresee_place(
         As those.
     """
     path, _, _ = locate(address)
-    named = output is not None and not _is_folder(os.fspath(output))
-    if output is not None and named:
-        labels = _named_labels(os.fspath(output))
-    else:  # a name that nothing has, as the result's own follows from what is in the file
-        labels = Path(path.parent if output is None else output) / ".cellrt-foreseen.tif"
+    text = None if output is None else os.fspath(output)
+    if text is None or is_folder(text):
+        # A name that nothing has, as the result's own follows from what is in the file.
+        labels = (path.parent if text is None else Path(text)) / ".cellrt-foreseen.tif"
+    else:
+        labels = named_labels(text)
     foresee_outputs({"labels": labels}, overwrite=overwrite, inputs=[path])
-
-
-def _named_labels(text: str) -> Path:
-    """The label file that a user named."""
-    labels = output_file(text)
-    _refuse_other_ending(labels)
-    return labels
 
 
 def _needs(volume: Volume) -> _Needs:
@@ -342,61 +258,3 @@ def _title(volume: Volume, otherwise: str) -> str:
         standard = f"channel {number}"
         parts.append(standard if name == standard else f"{standard} ({name})")
     return one_line(", ".join(parts))
-
-
-def _chosen(volume: Volume) -> str:
-    """What was chosen of several in a file, as a part of names; empty where nothing was."""
-    parts = [_safe(volume.inside)] if volume.inside else []
-    # Numbers, as names of channels may hold anything, or the same twice.
-    counts = (
-        ("t", volume.time, volume.times),
-        ("c", volume.segmented_channel + 1, len(volume.channels)),
-    )
-    for letter, number, count in counts:
-        if count > 1:
-            parts.append(f"{letter}{number:0{len(str(count))}d}")
-    return "".join(f".{part}" for part in parts)
-
-
-def _safe(inside: str) -> str:
-    """Name of an array in a file as part of a file's name; two names never become one.
-
-    Examples
-    --------
-    >>> _safe("volumes/raw"), _safe("volumes.raw")
-    ('volumes.raw', 'volumes_raw-217c02')
-    """
-    if re.fullmatch(r"[\w-]+(/[\w-]+)*", inside):
-        return inside.replace("/", ".")
-    readable = re.sub(r"[^\w-]+", "_", inside)
-    digest = hashlib.sha256(inside.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{readable}-{digest[:6]}"
-
-
-def _is_folder(text: str) -> bool:
-    return text.endswith(tuple(filter(None, (os.sep, os.altsep)))) or os.path.isdir(text)
-
-
-def _refuse_other_ending(labels: Path) -> None:
-    name = labels.name.lower()
-    if not name.endswith(_ENDINGS) or not _stem(labels).removesuffix(".labels"):
-        raise UsageError(
-            f"the output {labels} names no label file, which is a TIFF; expected NAME.tif, or a "
-            "folder with a slash at its end"
-        )
-
-
-def _refuse_inside_store(labels: Path) -> None:
-    """Refuse to write between the parts of a folder that is an image."""
-    for folder in labels.parents:
-        if is_image_folder(folder):
-            raise UsageError(f"{labels} would be inside of {folder}; name another place with -o")
-
-
-def _stem(path: Path) -> str:
-    """File name without the ending of its format."""
-    name = path.name
-    for ending in (*known_suffixes(), ".ome"):
-        if name.lower().endswith(ending):
-            name = name[: -len(ending)]
-    return name

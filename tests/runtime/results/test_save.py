@@ -12,8 +12,8 @@ import pytest
 import cellrt
 from cellrt.errors import UsageError
 from cellrt.runtime.image.volume import Volume, volume_from_array
+from cellrt.runtime.results.names import result_paths
 from cellrt.runtime.results.preview import page
-from cellrt.runtime.results.save import result_paths
 
 pytestmark = pytest.mark.filterwarnings("ignore::cellrt.errors.CellrtWarning")
 
