@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from accuracy import STATUS, model_options
+from accuracy import model_options
+from accuracy_page import STATUS
 from accuracy_stacks import SIMULATION_SEED, LabelledStack, TrainingRecord, median_diameter, stacks
 from boxplots_plot import draw
 from filling import filled

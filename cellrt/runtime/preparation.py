@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cellrt.compiled import announced
@@ -237,29 +238,21 @@ def find_scale(
         warnings.append(f"the distance between slices is {UNKNOWN_SPACING}")
     if options.anisotropy is not None and not volume.is_2d:
         warnings += doubts_about_anisotropy(options.anisotropy, volume.voxel_size_um)
+    searched = partial(
+        refine_scale,
+        image,
+        spacing=spacing,
+        spacing_origin=spacing_origin,
+        network=network,
+        decoder=decoder,
+        warnings=warnings,
+        note=note,
+    )
     if guess is None or (known is not None and known.certain):
-        return refine_scale(
-            image,
-            known,
-            spacing,
-            spacing_origin,
-            network=network,
-            decoder=decoder,
-            warnings=warnings,
-            note=note,
-        )
+        return searched(start=known)
     scale = replace(guess, spacing=spacing, spacing_origin=spacing_origin)
     if not guess.common:
-        scale = refine_scale(
-            image,
-            scale,
-            spacing,
-            spacing_origin,
-            network=network,
-            decoder=decoder,
-            warnings=warnings,
-            note=note,
-        ).in_steps()
+        scale = searched(start=scale).in_steps()
     if known is None:
         warnings.append(
             f"no voxel size is known: the cell diameter is taken as {scale.diameter_pixels:.3g} "
