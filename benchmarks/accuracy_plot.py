@@ -9,7 +9,14 @@ from typing import Any
 PANELS = (("mean_dice", "mean Dice"), ("ap50", "AP at IoU 0.5"))
 BASELINE_COLOUR = "#c8a15a"
 # By what the model's name ends in.
-MODEL_COLOURS = {"": "#0b6e4f", "-3dcellseg": "#7b4fa3", "2d": "#1f6fb2"}
+MODEL_COLOURS = {
+    "": "#0b6e4f",
+    "-3dcellseg": "#7b4fa3",
+    "2d": "#1f6fb2",
+    "-stardist": "#d1495b",
+    "-harmonicnet": "#e08d3c",
+    "2d-harmonic": "#4db6ac",
+}
 
 
 def draw(rows: Sequence[dict[str, Any]], baseline: str, path: Path) -> None:
