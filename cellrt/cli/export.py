@@ -127,8 +127,7 @@ def _export_checkpoint(
     _print_parity(exported.parity)
     if announce:
         print(f"{exported.path}: {exported.size_bytes / 1e6:.1f} MB")
-        if exported.card.guides is None:
-            print(f"`cellrt export {exported.path} --precision fp16` makes the file that GPUs take")
+        print(f"`cellrt export {exported.path} --precision fp16` makes the file that GPUs take")
 
 
 def _export_variant(

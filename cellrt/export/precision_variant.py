@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from cellrt.errors import CellrtError, InputError, UsageError
 from cellrt.export.gate.compare import (
@@ -20,6 +21,7 @@ from cellrt.export.gate.compare import (
     onnxruntime_infer,
     openvino_infer,
     refuse_failures,
+    turns_elsewhere,
 )
 from cellrt.export.gate.tiles import Tile, simulated_tiles, stack_tiles
 from cellrt.export.gate.tolerances import GOLDEN_TOLERANCE, TOLERANCES
@@ -34,6 +36,7 @@ from cellrt.runtime.model.card import ModelCard
 from cellrt.runtime.model.card_parts import Golden, Score
 from cellrt.runtime.model.file import ModelFile, open_model
 from cellrt.runtime.model.golden import golden_input
+from cellrt.runtime.model.guides import turns_at
 from cellrt.runtime.network.engines.openvino import has_bf16
 from cellrt.wording import counted
 
@@ -145,10 +148,10 @@ def make_variant(
             f"model {model.card.name!r} is {model.card.precision} already; "
             "convert the fp32 model it was made from"
         )
-    if model.card.guides is not None:
+    if model.card.guides is not None and precision != "fp16":
         raise UsageError(
-            f"model {model.card.name!r} has to know where tiles lie, which no other precision than "
-            "fp32 is made for yet; OpenVINO computes the fp32 file in bf16 where the CPU has it"
+            f"model {model.card.name!r} has to know where tiles lie, and is made for fp32 and fp16 "
+            f"only, as its embeddings do not bear {precision}"
         )
     calibration, gate, words = _tiles(model, precision, stacks)
     exact = load_exact(model.path)
@@ -202,7 +205,8 @@ def check_variant(
     CellrtError
         The engines pass, but the tiles show too few cells to tell.
     """
-    reference = onnxruntime_infer(exact.SerializeToString())
+    turns = _turns(card)
+    reference = onnxruntime_infer(exact.SerializeToString(), turns)
     expected = [reference(tile) for tile in tiles]
     decode = partial(decode_fields, decoder=decoder_for(card), stride=card.output_stride)
     tolerance = TOLERANCES[precision]
@@ -229,16 +233,20 @@ def unquantised(card: ModelCard) -> str:
     return "fp32" if "membrane" in card.outputs[0].channels else "auto"
 
 
+def _turns(card: ModelCard) -> NDArray[np.float32] | None:
+    return turns_elsewhere(0 if card.guides is None else len(card.guides.phases))
+
+
 def _engines(
     exact: onnx.ModelProto, graph: onnx.ModelProto, precision: Precision, card: ModelCard
 ) -> list[tuple[str, Infer]]:
-    serialised = graph.SerializeToString()
-    engines = [("openvino", openvino_infer(serialised, "f32"))]
+    serialised, turns = graph.SerializeToString(), _turns(card)
+    engines = [("openvino", openvino_infer(serialised, "f32", turns))]
     if precision != "bf16":  # ONNX Runtime's CPU provider has no bf16 convolution
-        engines.append(("onnxruntime", onnxruntime_infer(serialised)))
+        engines.append(("onnxruntime", onnxruntime_infer(serialised, turns)))
     if precision != "int8":
         emulated = rounded(exact, precision).SerializeToString()
-        engines.append((f"{precision} rounded", onnxruntime_infer(emulated)))
+        engines.append((f"{precision} rounded", onnxruntime_infer(emulated, turns)))
     elif has_bf16() and unquantised(card) == "auto":
         # What CPUs with bf16 run the layers in that are not int8.
         engines.append(("openvino int8+bf16", openvino_infer(serialised, "bf16")))
@@ -281,7 +289,8 @@ def _describe(
         image = golden_input(card.golden.shape)
         # ONNX Runtime has no bf16, and computes fp16 less like a GPU than the rounded graph does.
         computed = graph if precision == "int8" else rounded(exact, precision)
-        fields = onnxruntime_infer(computed.SerializeToString())(image)
+        corner = None if card.guides is None else turns_at(card.guides, [(0, 0, 0)])
+        fields = onnxruntime_infer(computed.SerializeToString(), corner)(image)
         golden = Golden(
             shape=card.golden.shape,
             input_sha256=card.golden.input_sha256,

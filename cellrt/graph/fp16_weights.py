@@ -19,7 +19,7 @@ _SUFFIX = ".fp16"
 
 
 def store_as_fp16(graph: onnx.ModelProto) -> None:
-    """Store the kernels of a graph as fp16; biases, which weigh nothing, stay exact.
+    """Store the kernels of a graph as fp16; what weighs nothing stays exact, as biases and slopes.
 
     Parameters
     ----------
@@ -32,9 +32,12 @@ def store_as_fp16(graph: onnx.ModelProto) -> None:
         When a weight is beyond the range of fp16.
     """
     casts = []
+    kernels = {
+        node.input[1] for node in graph.graph.node if node.op_type in ("Conv", "ConvTranspose")
+    }
     for tensor in graph.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if tensor.data_type != TensorProto.FLOAT or values.ndim < 2:
+        if tensor.data_type != TensorProto.FLOAT or tensor.name not in kernels:
             continue
         if np.abs(values).max() > np.finfo(np.float16).max:
             raise CellrtError(

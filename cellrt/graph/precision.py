@@ -3,6 +3,9 @@
 Engines with strong typing (TensorRT 11, TensorRT-RTX) compute in exactly the types a graph states,
 so the graph must state them. Input and output stay float32 and all axes stay free.
 
+What a network computes of the place of a tile alone, waves of up to some hundred radians, stays in
+float32 in every precision.
+
 fp16 and bf16
     These networks consist of convolutions, ReLU, concatenation and two activations, with the norms
     folded away. Casting the weights and the two ends is therefore the whole conversion. ONNX
@@ -125,13 +128,18 @@ def rounded(graph: onnx.ModelProto, precision: Literal["fp16", "bf16"]) -> onnx.
     kind = helper.tensor_dtype_to_np_dtype(low)
     result = onnx.ModelProto()
     result.CopyFrom(graph)
+    kept = _constants_of_the_place(result.graph)
     for tensor in result.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT:
+        if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:
             values = numpy_helper.to_array(tensor).astype(kind).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     nodes = []
+    exact = _of_the_place(result.graph)
     for node in result.graph.node:
         name = node.output[0]
+        if name in exact:
+            nodes.append(node)
+            continue
         node.output[0] = f"{name}.exact"
         nodes += [
             node,
@@ -147,14 +155,24 @@ def _lower(model: onnx.ModelProto, low: int) -> None:
     graph = model.graph
     image, fields = graph.input[0].name, graph.output[0].name
     full = {"ConvTranspose"} if low == TensorProto.BFLOAT16 else set()
+    exact = _of_the_place(graph)
     kept = {name for node in graph.node if node.op_type in full for name in node.input[1:]}
+    kept |= _constants_of_the_place(graph)
     for tensor in graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:
             values = numpy_helper.to_array(tensor).astype(helper.tensor_dtype_to_np_dtype(low))
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     nodes = [helper.make_node("Cast", [image], [f"{image}.low"], to=low)]
+    lowered = {image} | _floats(model) & exact
     for node in graph.node:
-        node.input[:] = [f"{name}.low" if name == image else name for name in node.input]
+        if node.output[0] in exact:
+            nodes.append(node)
+            continue
+        for name in node.input:
+            if name in lowered and name in exact and f"{name}.low" not in lowered:
+                nodes.append(helper.make_node("Cast", [name], [f"{name}.low"], to=low))
+                lowered.add(f"{name}.low")
+        node.input[:] = [f"{name}.low" if name in lowered else name for name in node.input]
         node.output[:] = [f"{name}.low" if name == fields else name for name in node.output]
         if node.op_type in full:
             (source, result) = (node.input[0], node.output[0])
@@ -172,6 +190,37 @@ def _lower(model: onnx.ModelProto, low: int) -> None:
         for entry in model.opset_import:
             if entry.domain == "":
                 entry.version = max(entry.version, BF16_OPSET)
+
+
+def _of_the_place(graph: onnx.GraphProto) -> set[str]:
+    """Results that depend on where a tile lies and how large it is, and not on what it shows."""
+    image, *others = (entry.name for entry in graph.input)
+    if not others:
+        return set()
+    shown = {image}
+    found: set[str] = set()
+    for node in graph.node:
+        if node.op_type != "Shape" and shown.intersection(node.input):
+            shown.update(node.output)
+        else:
+            found.update(node.output)
+    return found
+
+
+def _constants_of_the_place(graph: onnx.GraphProto) -> set[str]:
+    """What `_of_the_place` is computed with."""
+    exact = _of_the_place(graph)
+    return {name for node in graph.node if node.output[0] in exact for name in node.input}
+
+
+def _floats(model: onnx.ModelProto) -> set[str]:
+    """Results of nodes that are float32."""
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    return {
+        value.name
+        for value in inferred.value_info
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT
+    }
 
 
 def _quantise(model: onnx.ModelProto, limits: dict[str, float]) -> None:

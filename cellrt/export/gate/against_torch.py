@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import onnx
 import torch
 
@@ -17,6 +16,7 @@ from cellrt.export.gate.compare import (
     onnxruntime_infer,
     openvino_infer,
     refuse_failures,
+    turns_elsewhere,
 )
 from cellrt.export.gate.tolerances import BF16_ENGINE, FP32, Tolerance
 from cellrt.models.layers.network import Network
@@ -57,12 +57,11 @@ def check_parity(
     CellrtError
         When an engine fails the gate; the message names engine and figures.
     """
-    # Where tiles do not lie at the image's corner, and nothing is 0.
-    turns = np.linspace(-0.4, 0.5, net.takes_turns, dtype=np.float32)[None]
-    told = (torch.from_numpy(turns),) if net.takes_turns else ()
+    turns = turns_elsewhere(net.takes_turns)
+    told = () if turns is None else (torch.from_numpy(turns),)
     with torch.inference_mode():
         expected = [net(torch.from_numpy(tile), *told).numpy() for tile in tiles]
-    engines = _engines(graph, tolerance, turns if net.takes_turns else None)
+    engines = _engines(graph, tolerance, turns)
     results = compare(engines, tiles, expected, decode, channels)
     refuse_failures(results, "the exported graph")
     return results

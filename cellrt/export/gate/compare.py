@@ -175,6 +175,14 @@ def _instance_ap(
     return hits / total if total else 1.0
 
 
+def turns_elsewhere(count: int) -> Fields | None:
+    """What a network with guides is told of a tile away from the corner, where all would be 0.
+
+    None for a network without.
+    """
+    return np.linspace(-0.4, 0.5, count, dtype=np.float32)[None] if count else None
+
+
 def onnxruntime_infer(serialised: bytes, turns: Fields | None = None) -> Infer:
     """Load a serialised graph into ONNX Runtime's CPU provider; `turns` is its second input."""
     import onnxruntime

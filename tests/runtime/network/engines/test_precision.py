@@ -29,7 +29,7 @@ def in_precision(model, precision):
     return replace(model, card=replace(model.card, precision=precision))
 
 
-@pytest.mark.parametrize("model", [m for m in bundled_models() if open_model(m).variant("fp16")])
+@pytest.mark.parametrize("model", bundled_models())
 @pytest.mark.parametrize("engine", NVIDIA)
 def test_nvidia_gpus_take_the_fp16_file_that_ships_unless_asked_otherwise(engine, model):
     opened, spec = open_model(model), engine_named(engine)

@@ -54,7 +54,6 @@ def small_graph(operation="Relu"):
     return helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString()
 
 
-HALVES = [name for name in bundled_models() if open_model(name).variant("fp16")]
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 
 
@@ -62,7 +61,7 @@ def test_every_target_of_the_library_is_among_those_that_are_tried(library):
     assert set(library.targets) == set(TARGETS)
 
 
-@pytest.mark.parametrize("name", HALVES)
+@pytest.mark.parametrize("name", bundled_models())
 @pytest.mark.parametrize("targets", [*((name,) for name in TARGETS), TARGETS, ()])
 def test_bundled_models_build_ahead_of_time_in_fp16(library, name, targets):
     model = open_model(name).variant("fp16")
