@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from cellrt.cli.segment_images import SESSIONS, Asked, Networks, segment_all, segment_one
+from cellrt.cli.segment_images import Asked, Networks, segment_one
 from cellrt.cli.segment_report import print_parameters
 
 if TYPE_CHECKING:
@@ -249,7 +249,8 @@ def segment(
         if isinstance(events, Terminal):
             held.callback(events.close)
         if is_folder_of_images(stack):
-            images = images_of(stack, output)
-            segment_all(images, Networks(asked, events, held, keep=SESSIONS), asked, events)
+            from cellrt.cli.segment_folder import Folder
+
+            Folder(images_of(stack, output), asked, events, held).segment()
         else:
-            segment_one(stack, Networks(asked, events, held), asked, events)
+            segment_one(stack, Networks(asked, events, held), asked, events)()

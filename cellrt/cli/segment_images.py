@@ -1,40 +1,30 @@
-"""Images that `cellrt segment` segments, one or a folder of them, with networks loaded once."""
+"""An image that `cellrt segment` segments, with networks that are loaded once for all of a run."""
 
 from __future__ import annotations
 
-import math
-import sys
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
-from cellrt.cli.console import printable
 from cellrt.cli.segment_report import print_plan, print_result, tell_engine
-from cellrt.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import ExitStack
 
     from cellrt.cli.reporting import JsonEvents, Terminal
-    from cellrt.cli.turn import Turn
     from cellrt.runtime.cell_size.common import Kind
     from cellrt.runtime.grid.scale import CellScale
     from cellrt.runtime.image.volume import Volume
     from cellrt.runtime.job import Options
     from cellrt.runtime.network.engines.tensorrt.bundle import Bundle
     from cellrt.runtime.network.loaded import LoadedModel
-
-Rest = Optional[Callable[[], None]]  # noqa: UP045 (evaluated on Python 3.10)
-"""What is left to do of an image, where anything is."""
-
-SESSIONS = 4
-"""Shapes of tiles whose networks stay compiled for the next image of a folder."""
-
-SMALL = 1 << 22
-"""Pixels of an image that may be finished while the next one is in memory, too."""
+    from cellrt.runtime.plan import Plan
+    from cellrt.runtime.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -60,10 +50,18 @@ class Networks:
     """Models with their engines: each is loaded for the first image that needs it."""
 
     def __init__(
-        self, asked: Asked, events: JsonEvents | Terminal, held: ExitStack, keep: int = 0
+        self,
+        asked: Asked,
+        events: JsonEvents | Terminal,
+        held: ExitStack,
+        *,
+        keep: int = 0,
+        at_once: int = 1,
     ) -> None:
-        self._asked, self._events, self._held, self._keep = asked, events, held, keep
+        self._asked, self._events, self._held = asked, events, held
+        self._keep, self._at_once = keep, at_once
         self._loaded: dict[str | None, tuple[LoadedModel, Options]] = {}
+        self._lock = threading.Lock()
 
     def of(self, stack: str) -> tuple[LoadedModel, Options]:
         """The network for an image, with the options of its run; refuses those that do not fit.
@@ -77,9 +75,10 @@ class Networks:
         name = asked.model
         if asked.engine_file is None and name is None:
             name = default_model(stack, **asked.known)
-        if name not in self._loaded:
-            self._loaded[name] = self._load(name, stack)
-        return self._loaded[name]
+        with self._lock:
+            if name not in self._loaded:
+                self._loaded[name] = self._load(name, stack)
+            return self._loaded[name]
 
     def _load(self, name: str | None, stack: str) -> tuple[LoadedModel, Options]:
         from cellrt.runtime.decoding.parameters import split_settings
@@ -111,89 +110,9 @@ class Networks:
         check_extras(asked.extras, family.name)
         foresee_place(stack, asked.output, overwrite=asked.overwrite)
         choice = None if bundle is None else bundle.choose()
-        network = load(model, options, choice=choice, keep=self._keep)
+        network = load(model, options, choice=choice, keep=self._keep, at_once=self._at_once)
         check(network, options)
         return network, options
-
-
-def segment_all(
-    images: list[Path], networks: Networks, asked: Asked, events: JsonEvents | Terminal
-) -> None:
-    """Segment one image after the other; what cannot be read or written keeps none from its turn.
-
-    Cells of small images are assembled, measured and written while the network looks at the next
-    image. Whoever watches is told of one after the other all the same.
-
-    Raises
-    ------
-    InputError
-        At the end, where images were left out; each has been told of by then.
-    """
-    from concurrent.futures import ThreadPoolExecutor
-
-    from cellrt.cli.turn import Turn
-    from cellrt.errors import InputError, ResourceError, one_line
-
-    sizes = _common_sizes(images, networks, asked, events)
-    left_out: list[str] = []
-
-    def attempt(image: Path, turn: Turn, work: Callable[[], Rest]) -> Rest:
-        try:
-            return work()
-        except (InputError, ResourceError) as error:
-            turn.come()
-            left_out.append(image.name)
-            print(printable(f"cellrt: {one_line(str(error))}"), file=sys.stderr)
-            return None
-
-    def nothing() -> None: ...
-
-    finished: Callable[[], object] = nothing
-    with ThreadPoolExecutor(1, thread_name_prefix="finish") as thread:
-        for number, image in enumerate(images, 1):
-            turn = Turn(events, after=finished)
-            turn.note(f"image {number} of {len(images)}: {one_line(image.name)}")
-            segment = partial(segment_one, str(image), networks, asked, events, turn, sizes)
-            rest = attempt(image, turn, segment)
-            if rest is not None:
-                finished = thread.submit(attempt, image, turn, rest).result
-        finished()
-    if left_out:
-        raise InputError(
-            f"{len(left_out)} of {counted(len(images), 'image')} could not be segmented, as told "
-            f"above: {', '.join(left_out[:5])}{', ...' if len(left_out) > 5 else ''}"
-        )
-
-
-def _common_sizes(
-    images: list[Path], networks: Networks, asked: Asked, events: JsonEvents | Terminal
-) -> dict[Kind, CellScale]:
-    """The cell sizes that images of one slice have in common; see `cell_size.common`."""
-    from cellrt.errors import InputError, ResourceError
-    from cellrt.runtime.cell_size.common import common_sizes, kind_of, own_diameter, spread
-    from cellrt.runtime.image.reading import read
-    from cellrt.runtime.progress import StageClock
-
-    if asked.options["diameter"] is not None:
-        return {}
-    found = []
-    for number in spread(len(images)):
-        try:  # what is wrong with an image is said when it has its turn
-            network, options = networks.of(str(images[number]))
-            volume = read(str(images[number]), **asked.known)
-            if volume.is_2d:
-                diameter = own_diameter(volume, network, options, StageClock(events))
-                if diameter is not None:
-                    found.append((kind_of(volume, network), diameter))
-        except (InputError, ResourceError):
-            continue
-    sizes = common_sizes(found, len(images))
-    for (model, shape, _), scale in sizes.items():
-        events.note(
-            f"cell diameter of images of {shape[1]} x {shape[2]} pixels for {model}: "
-            f"{scale.diameter_pixels:.3g} pixels, {scale.diameter_origin}"
-        )
-    return sizes
 
 
 def segment_one(
@@ -201,10 +120,13 @@ def segment_one(
     networks: Networks,
     asked: Asked,
     events: JsonEvents | Terminal,
-    turn: Turn | None = None,
+    *,
+    progress: Progress | None = None,
     sizes: Mapping[Kind, CellScale] | None = None,
-) -> Rest:
-    """Segment one image and write its results, or print the plan.
+    look: Callable[[Volume], None] = lambda volume: None,
+    room: Callable[[Plan], AbstractContextManager[object]] = lambda plan: nullcontext(),
+) -> Callable[[], None]:
+    """Segment one image and write its results, or plan it.
 
     Parameters
     ----------
@@ -212,15 +134,20 @@ def segment_one(
     networks : Networks
     asked : Asked
     events : JsonEvents or Terminal
-    turn : Turn, optional
-        Of an image of several, the one before which may still be being finished.
+        Who is told of the result.
+    progress : Progress, optional
+        Who is told of all before it; `events` by default.
     sizes : mapping of kind to CellScale, optional
         The cell sizes that images of the run have in common.
+    look : callable
+        Given the volume before its voxels are read; what it raises ends the work.
+    room : callable
+        Gives what is held while something big is computed.
 
     Returns
     -------
-    callable or None
-        What is left to do of a small image that has a turn, and need not be done at once.
+    callable
+        Tells of the result, or of the plan.
     """
     from contextlib import ExitStack
 
@@ -237,17 +164,16 @@ def segment_one(
         outputs_of,
         write_results,
     )
-    from cellrt.runtime.run import begin, finish
+    from cellrt.runtime.run import run
 
-    clock = StageClock(turn or events)
+    clock = StageClock(progress or events)
     with ExitStack() as held:
         network, options = networks.of(stack)
         outputs: list[Outputs] = []
         planned: dict[str, Path] = {}
 
         def hold_outputs(volume: Volume) -> None:
-            if turn is not None and not _is_small(volume):
-                turn.come()  # large ones are in memory one at a time, and are watched
+            look(volume)
             wanted: dict[str, Any] = {"overwrite": asked.overwrite, "extras": asked.extras}
             if asked.dry_run:
                 planned.update(foresee_outputs_of(volume, asked.output, **wanted))
@@ -263,25 +189,9 @@ def segment_one(
         job = prepare(volume, network, options, clock, guess)
         if asked.verbose:
             tell_engine(network.choice, clock.progress)
-        fields = None if asked.dry_run else begin(job, clock)
-        if turn is not None:
-            turn.come()
-        if fields is None:
-            print_plan(job, planned["labels"], events)
-            return None
-        rest = held.pop_all()
-
-    def end() -> None:
-        with rest:
-            result = finish(fields, clock)
+        if asked.dry_run:
+            return partial(print_plan, job, planned["labels"], events)
+        with room(job.plan):
+            result = run(job, clock)
             paths = write_results(result, outputs[0], clock, preview=asked.preview)
-        print_result(result, paths, events, quiet=asked.quiet)
-
-    if turn is not None and _is_small(volume):
-        return end
-    end()
-    return None
-
-
-def _is_small(volume: Volume) -> bool:
-    return volume.is_2d and math.prod(volume.shape) <= SMALL
+    return partial(print_result, result, paths, events, quiet=asked.quiet)

@@ -1,7 +1,8 @@
-"""Events of an image that begins while the one before it is being finished."""
+"""Events of an image that is computed while the ones before it are."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,22 +17,19 @@ class Turn:
     ----------
     events : Progress
         Who is told.
-    after : callable
-        Waits until the image before is finished.
     """
 
-    def __init__(self, events: Progress, after: Callable[[], object]) -> None:
-        self._events, self._after = events, after
+    def __init__(self, events: Progress) -> None:
+        self._events = events
         self._waiting: list[Callable[[], None]] | None = []
+        self._lock = threading.Lock()  # between who computes and who says that the turn has come
 
     def come(self) -> None:
-        """Wait for the image before and tell what there is; from now on nothing waits."""
-        if self._waiting is None:
-            return
-        self._after()
-        waiting, self._waiting = self._waiting, None
-        for tell in waiting:
-            tell()
+        """Tell what there is; from now on nothing waits."""
+        with self._lock:
+            waiting, self._waiting = self._waiting or [], None
+            for tell in waiting:
+                tell()
 
     def stage(self, name: str, total: int, unit: str) -> None:
         """A stage begins."""
@@ -46,7 +44,8 @@ class Turn:
         self._tell(lambda: self._events.note(text, warning=warning))
 
     def _tell(self, event: Callable[[], None]) -> None:
-        if self._waiting is None:
-            event()
-        else:
-            self._waiting.append(event)
+        with self._lock:
+            if self._waiting is None:
+                event()
+            else:
+                self._waiting.append(event)

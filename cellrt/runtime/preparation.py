@@ -52,9 +52,16 @@ def default_model(source: Source, **known: Any) -> str:
 
 
 def load(
-    model: ModelFile, options: Options, *, keep: int = 0, choice: EngineChoice | None = None
+    model: ModelFile,
+    options: Options,
+    *,
+    keep: int = 0,
+    at_once: int = 1,
+    choice: EngineChoice | None = None,
 ) -> LoadedModel:
     """Choose the engine for a model, unless it is chosen; it loads when the first tile comes.
+
+    ``keep`` and ``at_once`` are those of `LoadedModel`.
 
     Raises
     ------
@@ -77,7 +84,7 @@ def load(
     else:
         tile = options.tile or choice.fixed_tile(model, options.precision)
         choice.refuse(model, tile, options.precision)
-    return LoadedModel(model, choice, options.precision, keep)
+    return LoadedModel(model, choice, options.precision, keep, at_once)
 
 
 def check(network: LoadedModel, options: Options) -> Decoder:

@@ -127,5 +127,7 @@ def test_what_fails_while_the_next_image_is_computed(cellrt, plate, tmp_path, er
         assert len(names) == 3 * 11
     else:  # nothing that one image could be blamed for: the run ends
         assert done.code not in (0, 3)
-        assert names == {f"well{n}.{kind}" for n in range(3) for kind in
-                         ("labels.tif", "cells.csv", "run.json")}  # fmt: skip
+        wells = {name.partition(".")[0] for name in names}
+        assert {"well0", "well1", "well2"} <= wells
+        assert len(wells) < 11  # those that had begun are finished, and no others begin
+        assert len(names) == 3 * len(wells)

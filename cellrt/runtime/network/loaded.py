@@ -6,6 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,23 +56,30 @@ class LoadedModel:
     precision : {"auto", "fp32", "tf32", "fp16", "bf16", "int8"}
     keep : int
         Sessions that stay loaded from one image to the next.
-    in_use : lock
-        Held while a session computes: it takes one image at a time.
+    at_once : int
+        Threads that may compute an image each at a time, on engines that can that.
     """
 
     model: ModelFile
     choice: EngineChoice
     precision: str = "auto"
     keep: int = 0
+    at_once: int = 1
     _sessions: OrderedDict[Shape, Session] = field(default_factory=OrderedDict, repr=False)
-    in_use: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the sessions, which another process, or a copy, loads for itself."""
-        return {**self.__dict__, "_sessions": OrderedDict(), "in_use": None}
+        return {**self.__dict__, "_sessions": OrderedDict(), "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, in_use=threading.RLock())
+        self.__dict__.update(state, _lock=threading.RLock())
+
+    @property
+    def in_use(self) -> AbstractContextManager[object]:
+        """Held while a session computes an image, by one thread where it cannot do more."""
+        several = self.at_once > 1 and self.choice.several_at_once
+        return nullcontext() if several else self._lock
 
     @property
     def fixed_tile(self) -> Shape | None:
@@ -100,10 +108,11 @@ class LoadedModel:
         ResourceError
             There is too little memory.
         """
-        while not self.settle(tile, note):
-            pass
-        self._sessions.move_to_end(tile)
-        return self._sessions[tile]
+        with self._lock:
+            while not self.settle(tile, note):
+                pass
+            self._sessions.move_to_end(tile)
+            return self._sessions[tile]
 
     def settle(self, tile: Shape, note: Callable[[str], None] = lambda text: None) -> bool:
         """Load the session for a tile, or put the next engine in the place of one that fails.
@@ -120,21 +129,22 @@ class LoadedModel:
             As `session`.
         """
         refuse_forked()
-        if tile in self._sessions:
+        with self._lock:
+            if tile in self._sessions:
+                return True
+            # A former one gives its memory back before this one takes its own.
+            while len(self._sessions) >= max(1, self.keep):
+                self._sessions.popitem(last=False)
+            try:
+                self._sessions[tile] = self._load(tile, note)
+            except CellrtError as error:
+                self._replace(error, tile, note, remembered=True)
+                return False
             return True
-        # A former one gives its memory back before this one takes its own.
-        while len(self._sessions) >= max(1, self.keep):
-            self._sessions.popitem(last=False)
-        try:
-            self._sessions[tile] = self._load(tile, note)
-        except CellrtError as error:
-            self._replace(error, tile, note, remembered=True)
-            return False
-        return True
 
     def _load(self, tile: Shape, note: Callable[[str], None]) -> Session:
         def load(shape: Shape) -> Session:
-            return self.choice.load(self.model, shape, self.precision, note)
+            return self.choice.load(self.model, shape, self.precision, note, self.at_once)
 
         return ViewsSession(load, tile) if self.model.card.views else load(tile)
 
@@ -167,9 +177,10 @@ class LoadedModel:
 
     def finish(self) -> None:
         """Say that an image is done: what comes after the network needs the memory."""
-        for session in self._sessions.values():
-            for one in getattr(session, "sessions", (session,)):  # of several GPUs
-                if hasattr(one, "finish"):
-                    one.finish()
-        if not self.keep:
-            self._sessions.clear()
+        with self._lock:
+            for session in self._sessions.values():
+                for one in getattr(session, "sessions", (session,)):  # of several GPUs
+                    if hasattr(one, "finish"):
+                        one.finish()
+            if not self.keep:
+                self._sessions.clear()

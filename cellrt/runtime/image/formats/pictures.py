@@ -6,7 +6,6 @@ What would be read as something else is refused, and what a viewer shows otherwi
 from __future__ import annotations
 
 import struct
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from cellrt.errors import InputError
 from cellrt.runtime.image.colours import COLOURS
 from cellrt.runtime.image.formats.damage import damaged
+from cellrt.runtime.image.formats.large_pictures import large_pictures
 from cellrt.runtime.image.stored import StatedSize, Stored
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def read(path: Path, inside: str) -> Stored:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with large_pictures():
             file = Image.open(path)
     except Image.DecompressionBombError as error:
         raise InputError(f"{path.name} is larger than pictures are; save it as TIFF") from error

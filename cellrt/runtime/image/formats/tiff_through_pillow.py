@@ -5,13 +5,14 @@ The package imagecodecs would do it too, but it is not part of the base install 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+
+from cellrt.runtime.image.formats.large_pictures import large_pictures
 
 _ORIENTATION = 274
 _TURN_BACK: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
@@ -45,8 +46,7 @@ def read_with_pillow(series: tifffile.TiffPageSeries) -> NDArray[np.generic] | N
         file = Image.open(home.filehandle.path)
     except (UnidentifiedImageError, Image.DecompressionBombError):
         return None
-    with warnings.catch_warnings(), file:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    with large_pictures(), file:
         for plane, number in zip(planes, numbers, strict=True):
             file.seek(number)
             orientation = file.getexif().get(_ORIENTATION, 1)

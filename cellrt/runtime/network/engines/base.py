@@ -126,6 +126,8 @@ class Engine(Protocol):
       how long that took for the engine `load` would take, or None;
     - ``device_voxels(model)``, of one that computes in the memory of a GPU, is the size of the
       largest tile for that;
+    - ``several_at_once``, true of one whose ``load`` also takes ``at_once``: how many threads may
+      call ``infer`` of the session at a time;
     - ``layers(model, image, precision, runs)`` runs the network on tiles (n, 1, z, y, x) and says
       how long each layer took, as a list of `LayerTime` in the order of execution.
     """

@@ -81,6 +81,11 @@ class EngineChoice:
         with own_errors(self.spec):
             return cast("Shape | None", own(file, left)) or model.card.tile
 
+    @property
+    def several_at_once(self) -> bool:
+        """Whether several threads may use a session at a time, if it is loaded for that."""
+        return bool(getattr(self.engine, "several_at_once", False))
+
     def device_voxels(self, model: ModelFile) -> int | None:
         """Voxels of the largest tile where the network runs in a GPU's memory; None elsewhere."""
         device_voxels = getattr(self.engine, "device_voxels", None)
@@ -124,8 +129,9 @@ class EngineChoice:
         tile: Shape,
         precision: str,
         note: Callable[[str], None] = lambda text: None,
+        at_once: int = 1,
     ) -> Session:
-        """Load a model into the chosen engine.
+        """Load a model into the chosen engine, for several threads at a time where it can that.
 
         Raises
         ------
@@ -139,7 +145,8 @@ class EngineChoice:
         file, left = self._asked(model, precision, note)
         self.refuse(model, tile, precision)
         with own_errors(self.spec):
-            session = self.engine.load(file, tile, precision=left, note=note)
+            more = {"at_once": at_once} if at_once > 1 and self.several_at_once else {}
+            session = self.engine.load(file, tile, precision=left, note=note, **more)
         if self.requested and self.spec.needs:  # no other run has to be spared it any more
             forget("failed", *_facts(self.spec, self.detail, model, tile, precision))
         return session

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,11 @@ class OpenVinoEngine:
     """
 
     device: str
+
+    @property
+    def several_at_once(self) -> bool:
+        """Whether several threads may compute at a time: a GPU is kept busy by one."""
+        return self.device == "CPU"
 
     def available(self, *, asked: bool = False) -> str:
         """Return OpenVINO's version and the processor it will use.
@@ -76,8 +83,12 @@ class OpenVinoEngine:
         *,
         precision: str = "auto",
         note: Callable[[str], None] = lambda text: None,
+        at_once: int = 1,
     ) -> OpenVinoSession:
-        """Compile a model for tiles of one shape.
+        """Compile a model for tiles of one shape, of which all cores compute one.
+
+        With ``at_once`` each of so many threads may ask for one, and the cores are dealt out to
+        them: a tile takes longer and many take less, as cores do not wait for each other.
 
         ``auto`` computes in bf16 where the CPU has instructions for it and the model's card does
         not forbid it, else in fp32; on a GPU in fp16, after a comparison with the reference output
@@ -90,7 +101,7 @@ class OpenVinoEngine:
             a GPU computes something else than the card says.
         """
         chosen = self._precision(model, precision)
-        session = self._compile(model, tile, chosen)
+        session = self._compile(model, tile, chosen, at_once=at_once)
         golden = model.card.golden
         if self.device == "GPU" and golden is not None:
             checked = (
@@ -141,7 +152,13 @@ class OpenVinoEngine:
         return "bf16" if has_bf16() and asked in ("auto", "bf16") else "fp32"
 
     def _compile(
-        self, model: ModelFile, tile: Shape, precision: str, *, profiled: bool = False
+        self,
+        model: ModelFile,
+        tile: Shape,
+        precision: str,
+        *,
+        profiled: bool = False,
+        at_once: int = 1,
     ) -> OpenVinoSession:
         core = shared_core()
         hint = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}[precision]
@@ -151,11 +168,16 @@ class OpenVinoEngine:
             if model.card.guides is not None:
                 shapes[TURNS] = [1, len(model.card.guides.phases)]
             graph.reshape(shapes if len(graph.inputs) > 1 else shapes[INPUT])
-            settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+            settings = {"INFERENCE_PRECISION_HINT": hint}
+            if at_once == 1:
+                settings["PERFORMANCE_HINT"] = "LATENCY"
+            else:
+                settings["NUM_STREAMS"] = str(at_once)
             if profiled:
                 settings["PERF_COUNT"] = "YES"
             cores = usable_cores()
-            if self.device == "CPU" and cores.granted:  # which OpenVINO does not see
+            # Without the number, each stream has but one core; what is granted OpenVINO cannot see.
+            if self.device == "CPU" and (cores.granted or at_once > 1):
                 settings["INFERENCE_NUM_THREADS"] = str(cores.number)
             compiled = core.compile_model(graph, self.device, settings)
         except RuntimeError as error:
@@ -165,23 +187,30 @@ class OpenVinoEngine:
             ) from error
         # Quantised layers are computed as the graph says; the hint is about all others.
         words = "int8" if model.card.precision == "int8" else precision
-        return OpenVinoSession(compiled, self.device, words, model.card.guides)
+        return OpenVinoSession(compiled, self.device, words, model.card.guides, at_once)
 
 
 CPU, GPU = OpenVinoEngine("CPU"), OpenVinoEngine("GPU")
 
 
 class OpenVinoSession:
-    """A compiled model and one inference request."""
+    """A compiled model and an inference request for each thread that computes at a time."""
 
     def __init__(
-        self, compiled: Any, device: str, precision: str, guides: Guides | None = None
+        self,
+        compiled: Any,
+        device: str,
+        precision: str,
+        guides: Guides | None = None,
+        at_once: int = 1,
     ) -> None:
         self.device = device
         self.precision = precision
         self.takes_place = len(compiled.inputs) > 1
         self._guides = guides
-        self._request = compiled.create_infer_request()
+        self._requests: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(at_once):
+            self._requests.put(compiled.create_infer_request())
 
     def infer(self, image: NDArray[np.float32], start: Shape = (0, 0, 0)) -> NDArray[np.float32]:
         """Run the network on a (1, 1, z, y, x) tile; the result is the caller's own."""
@@ -189,13 +218,16 @@ class OpenVinoSession:
         if self.takes_place:
             assert self._guides is not None
             told[TURNS] = turns_at(self._guides, [start])
-        self._request.infer(told, share_inputs=True)
-        result: NDArray[np.float32] = self._request.get_output_tensor(0).data.copy()
+        with self._request() as request:
+            request.infer(told, share_inputs=True)
+            result: NDArray[np.float32] = request.get_output_tensor(0).data.copy()
         return result
 
     def layers(self, image: NDArray[np.float32]) -> list[LayerTime]:
         """Run the network once; of one compiled for that, say how long each layer took."""
         self.infer(image)
+        with self._request() as request:
+            found = request.get_profiling_info()
         return [
             LayerTime(
                 layer.node_name,
@@ -203,9 +235,18 @@ class OpenVinoSession:
                 layer.exec_type,
                 layer.real_time.total_seconds() * 1e3,
             )
-            for layer in self._request.get_profiling_info()
+            for layer in found
             if str(layer.status).endswith("EXECUTED")
         ]
+
+    @contextmanager
+    def _request(self) -> Iterator[Any]:
+        """A request that no other thread has meanwhile."""
+        request = self._requests.get()
+        try:
+            yield request
+        finally:
+            self._requests.put(request)
 
 
 def has_bf16() -> bool:

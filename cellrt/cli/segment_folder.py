@@ -1,0 +1,226 @@
+"""All images of a folder, several small ones at a time."""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+from cellrt.cli.console import printable
+from cellrt.cli.segment_images import Asked, Networks, segment_one
+from cellrt.cli.turn import Turn
+from cellrt.wording import counted
+
+if TYPE_CHECKING:
+    from cellrt.cli.reporting import JsonEvents, Terminal
+    from cellrt.runtime.cell_size.common import Kind
+    from cellrt.runtime.grid.scale import CellScale
+    from cellrt.runtime.image.volume import Volume
+    from cellrt.runtime.plan import Plan
+
+Begun = tuple[Path, Turn, Optional[Future[Callable[[], None]]]]  # noqa: UP045 (evaluated on 3.10)
+"""An image, its events, and its work where that is done apart."""
+
+SESSIONS = 4
+"""Shapes of tiles whose networks stay compiled for the next image."""
+
+SMALL = 1 << 22
+"""Pixels of an image that is computed beside others."""
+
+MOST_AT_ONCE = 8
+"""Images at a time on machines with many cores, of which each then has several."""
+
+SHARE_OF_MEMORY = 0.5
+"""Of what is free at first, for all images that are computed at a time."""
+
+
+class _LargeError(Exception):
+    """An image is none of those that are computed several at a time."""
+
+
+class Room:
+    """Memory that images share which are computed at a time; one has room in any case.
+
+    Parameters
+    ----------
+    most : float
+        Bytes.
+    """
+
+    def __init__(self, most: float) -> None:
+        self._most, self._taken, self._changed = most, 0.0, threading.Condition()
+
+    @contextmanager
+    def of(self, needed: float) -> Iterator[None]:
+        """Wait until so many bytes are left, and take them for the block."""
+        needed = min(needed, self._most)
+        with self._changed:
+            self._changed.wait_for(lambda: self._taken + needed <= self._most)
+            self._taken += needed
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= needed
+                self._changed.notify_all()
+
+
+class Folder:
+    """Images of one run.
+
+    Each of the small ones is computed by one of several threads from the file to the results, with
+    its share of the cores for the network: then no core waits for another. Whoever watches is told
+    of one image after the other all the same. Large ones have all cores, one at a time.
+
+    Parameters
+    ----------
+    images : list of Path
+    asked : Asked
+    events : JsonEvents or Terminal
+    held : ExitStack
+        Keeps what networks hold until the end of the run.
+    """
+
+    def __init__(
+        self, images: list[Path], asked: Asked, events: JsonEvents | Terminal, held: ExitStack
+    ) -> None:
+        from cellrt.limits import free_memory, usable_cores
+
+        self._images, self._asked, self._events = images, asked, events
+        most = 1 if asked.dry_run else MOST_AT_ONCE
+        self._at_once = min(usable_cores().number, most, len(images))
+        self._networks = Networks(asked, events, held, keep=SESSIONS, at_once=self._at_once)
+        self._alone = self._networks
+        if self._at_once > 1:
+            self._alone = Networks(asked, events, held, keep=SESSIONS)
+        self._room = Room(SHARE_OF_MEMORY * free_memory().free)
+        self._sizes: dict[Kind, CellScale] = {}
+
+    def segment(self) -> None:
+        """Segment all; what cannot be read or written keeps none of the others from its turn.
+
+        Raises
+        ------
+        InputError
+            At the end, where images were left out; each has been told of by then.
+        """
+        from cellrt.errors import InputError, ResourceError, one_line
+
+        left_out: list[str] = []
+        pool = ThreadPoolExecutor(self._at_once, thread_name_prefix="image")
+        try:
+            self._sizes = self._common_sizes(pool)
+            for image, turn, work in self._begun(pool):
+                turn.come()
+                try:
+                    tell = self._told(image, turn, work)
+                except (InputError, ResourceError) as error:
+                    left_out.append(image.name)
+                    print(printable(f"cellrt: {one_line(str(error))}"), file=sys.stderr)
+                else:
+                    tell()
+        finally:
+            pool.shutdown(cancel_futures=True)
+        if left_out:
+            raise InputError(
+                f"{len(left_out)} of {counted(len(self._images), 'image')} could not be segmented, "
+                f"as told above: {', '.join(left_out[:5])}{', ...' if len(left_out) > 5 else ''}"
+            )
+
+    def _begun(self, pool: ThreadPoolExecutor) -> Iterator[Begun]:
+        """Images in their order, while the next ones are computed.
+
+        The first one has nothing beside it: with it, what all need is loaded, and compiled on a
+        machine's first run.
+        """
+        from cellrt.errors import one_line
+
+        begun: deque[Begun] = deque()
+        for number, image in enumerate(self._images, 1):
+            turn = Turn(self._events)
+            turn.note(f"image {number} of {len(self._images)}: {one_line(image.name)}")
+            work = None
+            if number > 1 and not self._asked.dry_run:
+                work = pool.submit(self._segment_small, image, turn)
+            begun.append((image, turn, work))
+            if work is None or len(begun) > self._at_once + 1:
+                yield begun.popleft()
+        yield from begun
+
+    def _told(
+        self, image: Path, turn: Turn, work: Future[Callable[[], None]] | None
+    ) -> Callable[[], None]:
+        """What is to be told of an image when it is done, which it is by then."""
+        try:
+            return self._segment_small(image, turn) if work is None else work.result()
+        except _LargeError:
+            return segment_one(
+                str(image), self._alone, self._asked, self._events, progress=turn, sizes=self._sizes
+            )
+
+    def _segment_small(self, image: Path, turn: Turn) -> Callable[[], None]:
+        from cellrt.runtime.plan import BASE_BYTES
+
+        def look(volume: Volume) -> None:
+            if not volume.is_2d or math.prod(volume.shape) > SMALL:
+                raise _LargeError
+
+        def room(plan: Plan) -> AbstractContextManager[object]:
+            return self._room.of(plan.memory_bytes - BASE_BYTES)
+
+        return segment_one(
+            str(image),
+            self._networks,
+            self._asked,
+            self._events,
+            progress=turn,
+            sizes=self._sizes,
+            look=look,
+            room=room,
+        )
+
+    def _common_sizes(self, pool: ThreadPoolExecutor) -> dict[Kind, CellScale]:
+        """The cell sizes that images of one slice have in common; see `cell_size.common`."""
+        from cellrt.runtime.cell_size.common import common_sizes, spread
+
+        if self._asked.options["diameter"] is not None:
+            return {}
+        searched = [(self._images[n], Turn(self._events)) for n in spread(len(self._images))]
+        found = []
+        for image, turn in searched[:1]:  # with it, what all need is loaded
+            turn.come()
+            found.append(self._own_diameter(image, turn))
+        works = [pool.submit(self._own_diameter, *each) for each in searched[1:]]
+        for (_, turn), work in zip(searched[1:], works, strict=True):
+            turn.come()
+            found.append(work.result())
+        sizes = common_sizes(filter(None, found), len(self._images))
+        for (model, shape, _), scale in sizes.items():
+            self._events.note(
+                f"cell diameter of images of {shape[1]} x {shape[2]} pixels for {model}: "
+                f"{scale.diameter_pixels:.3g} pixels, {scale.diameter_origin}"
+            )
+        return sizes
+
+    def _own_diameter(self, image: Path, turn: Turn) -> tuple[Kind, float] | None:
+        """What one image's cells say; nothing where it has more than one slice."""
+        from cellrt.errors import InputError, ResourceError
+        from cellrt.runtime.cell_size.common import kind_of, own_diameter
+        from cellrt.runtime.image.reading import read
+        from cellrt.runtime.progress import StageClock
+
+        try:  # what is wrong with an image is said when it has its turn
+            network, options = self._networks.of(str(image))
+            volume = read(str(image), **self._asked.known)
+            if not volume.is_2d:
+                return None
+            diameter = own_diameter(volume, network, options, StageClock(turn))
+        except (InputError, ResourceError):
+            return None
+        return None if diameter is None else (kind_of(volume, network), diameter)
