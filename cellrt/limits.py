@@ -87,7 +87,7 @@ def free_memory(root: Path = Path("/")) -> Memory:
     """
     machine = psutil.virtual_memory()
     found = [Memory(machine.available, machine.total, "the machine")]
-    for group in _groups("memory", root):
+    for group in _memory_groups(root):
         found += _memory_of(group)
     found += [memory for memory, _ in _of_process()]
     return min(found, key=lambda memory: memory.free)
@@ -197,6 +197,12 @@ def _quotas(root: Path) -> tuple[Cores, ...]:
             count = max(1, math.ceil(int(words[0]) / int(words[1])))
             found.append(Cores(count, f"CPU quota of control group {group.name}"))
     return tuple(found)
+
+
+@functools.cache
+def _memory_groups(root: Path) -> tuple[_Group, ...]:
+    """Where limits are found; a process hardly moves, and each image asks for them."""
+    return tuple(_groups("memory", root))
 
 
 def _memory_of(group: _Group) -> Iterator[Memory]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,12 @@ class MendedImage:
         The box.
     near : (box, ndarray), optional
         Voxels of the source that are in memory already, see :meth:`held`.
+
+    Attributes
+    ----------
+    resampled : dict
+        Of a small image of one slice, what `resample_mended` made of it, by shape: it is asked for
+        when brightness is measured, and again when the network looks.
     """
 
     source: Voxels
@@ -36,6 +42,13 @@ class MendedImage:
     start: Shape
     stop: Shape
     near: tuple[Box, NDArray[Any]] | None = None
+    resampled: dict[Shape, tuple[FloatArray, NDArray[np.bool_] | None]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but what can be made again."""
+        return {**self.__dict__, "resampled": {}}
 
     @property
     def shape(self) -> Shape:

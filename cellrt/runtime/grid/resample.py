@@ -78,7 +78,7 @@ def resample_mended(
     ------
     (int, ndarray, ndarray or None)
         Plane number, float32 plane (y, x), and where it is fill for the larger part (None:
-        nowhere).
+        nowhere). Both are only to be read.
     """
     z_first, z_weights = axis_taps(image.shape[0], shape[0])
     y_taps = axis_taps(image.shape[1], shape[1])
@@ -108,7 +108,13 @@ def resample_mended(
 
     wanted = list(range(shape[0]) if planes is None else planes)
     if len(wanted) == 1:  # of a single image: a thread would take as long as the work
-        yield make(wanted[0])
+        if shape not in image.resampled:
+            z, plane, fill = make(wanted[0])
+            if not image.shape[0] == shape[0] == 1 or plane.size > KEPT_PIXELS:
+                yield z, plane, fill
+                return
+            image.resampled[shape] = plane, fill
+        yield wanted[0], *image.resampled[shape]
         return
     cores = usable_cores().number
     # Planes that wait to be taken: more of small ones.
@@ -140,6 +146,8 @@ def axis_taps(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.f
 
 
 AHEAD_BYTES = 20_000_000
+# The largest plane that is kept for the next one who asks.
+KEPT_PIXELS = 1 << 22
 # A voxel of which more than this share is fill is fill.
 _MOSTLY = np.float32(0.5)
 

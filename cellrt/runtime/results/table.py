@@ -80,10 +80,12 @@ class CellTable:
 
     def write_csv(self, path: str | Path) -> None:
         """Write comma-separated values, UTF-8, a header line, numbers with 7 digits."""
-        rows = zip(*(_as_text(column) for column in self.columns.values()), strict=True)
+        columns = self.columns.values()
+        form = ",".join("%d" if c.dtype.kind in "iu" else "%.7g" for c in columns) + "\n"
+        rows = zip(*(column.tolist() for column in columns), strict=True)
         with Path(path).open("w", encoding="utf-8", newline="") as file:
             file.write(",".join(self.columns) + "\n")
-            file.writelines(",".join(row) + "\n" for row in rows)
+            file.write("".join(map(form.__mod__, rows)))
 
 
 def measure(
@@ -324,9 +326,3 @@ def _intensity_columns(sums: NDArray[np.float64], number: int) -> dict[str, NDAr
         f"max_channel_{number}": high,
         f"sd_channel_{number}": np.sqrt(variance),
     }
-
-
-def _as_text(column: NDArray[Any]) -> list[str]:
-    if column.dtype.kind in "iu":
-        return [str(v) for v in column.tolist()]
-    return [f"{v:.7g}" for v in column.tolist()]

@@ -19,6 +19,8 @@ from cellrt.runtime.image.source import Voxels
 # Outlines are drawn at twice the size and shrunk, which smooths their steps.
 _OVERSAMPLING = 2
 _GOLDEN_RATIO = 0.618033988749895
+# Of the weights, which sum to one, half and what rounding can take.
+_CLEAR = np.float32(0.5001)
 # Below 1 dim cells beside bright ones stay visible.
 _GAMMA = 0.7
 
@@ -122,6 +124,10 @@ def _smooth(height: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
 
 
 def _to_grey(image: NDArray[Any], contrast: IntensityRange) -> NDArray[np.uint8]:
+    if image.dtype.kind == "u" and image.dtype.itemsize <= 2 and image.size > 1 << 16:
+        values = np.arange(np.iinfo(image.dtype).max + 1, dtype=np.uint32)
+        table: NDArray[np.uint8] = _to_grey(values, contrast)[image]
+        return table
     span = max(contrast.high - contrast.low, 1e-12)
     scaled = (np.asarray(image, dtype=np.float32) - contrast.low) / span
     scaled = np.clip(np.nan_to_num(scaled), 0.0, 1.0) ** _GAMMA
@@ -245,7 +251,8 @@ def _resample_labels(labels: NDArray[np.int32], rows: int, columns: int) -> NDAr
     out = np.empty((rows, columns), np.int32)
     splines = [*_splines(labels.shape[0], rows), *_splines(labels.shape[1], columns)]
     uniform = np.empty(labels.shape[1] + 1, np.bool_)
-    _vote(labels, *splines, uniform, np.empty(16, np.int32), np.empty(16, np.float32), out)
+    wider = np.pad(labels, 2, mode="edge")
+    _vote(wider, *splines, uniform, np.empty(16, np.int32), np.empty(16, np.float32), out)
     return out
 
 
@@ -265,7 +272,6 @@ def _splines(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.fl
 
 @compiled
 def _vote(labels, row_of, wr, column_of, wc, uniform, seen, weight, out):  # type: ignore[no-untyped-def]
-    source_rows, source_columns = labels.shape
     rows, columns = out.shape
     last = -2
     for r in range(rows):
@@ -273,40 +279,55 @@ def _vote(labels, row_of, wr, column_of, wc, uniform, seen, weight, out):  # typ
         if r0 != last:
             # Most pixels lie deep inside a cell or the background.
             last = r0
-            for c0 in range(-1, source_columns):
-                uniform[c0 + 1] = _is_uniform(labels, r0, c0)
+            _mark_uniform(labels[r0 + 1 : r0 + 5], uniform)
         for c in range(columns):
             c0 = column_of[c]
-            if uniform[c0 + 1]:
-                out[r, c] = labels[max(r0, 0), max(c0, 0)]
-                continue
-            count = 0
-            for i in range(4):
-                ri = min(max(r0 - 1 + i, 0), source_rows - 1)
-                for j in range(4):
-                    label = labels[ri, min(max(c0 - 1 + j, 0), source_columns - 1)]
-                    k = 0
-                    while k < count and seen[k] != label:
-                        k += 1
-                    if k == count:
-                        seen[k] = label
-                        weight[k] = 0.0
-                        count += 1
-                    weight[k] += wr[r, i] * wc[c, j]
-            best = 0
-            for k in range(1, count):
-                if weight[k] > weight[best]:
-                    best = k
-            out[r, c] = seen[best]
+            label = labels[r0 + 2, c0 + 2]
+            if not uniform[c0 + 1]:
+                # Of most others, the label right there has more than half of the weight.
+                share = np.float32(0)
+                for i in range(4):
+                    for j in range(4):
+                        if labels[r0 + 1 + i, c0 + 1 + j] == label:
+                            share += wr[r, i] * wc[c, j]
+                if share < _CLEAR:
+                    label = _heaviest(labels, r0 + 1, c0 + 1, wr[r], wc[c], seen, weight)
+            out[r, c] = label
 
 
 @compiled
-def _is_uniform(labels, r0, c0):  # type: ignore[no-untyped-def]
-    """Whether the 4 x 4 voxels around a position, cut at the border, have one label."""
-    rows, columns = labels.shape
-    first = labels[max(r0, 0), max(c0, 0)]
-    for r in range(max(r0 - 1, 0), min(r0 + 3, rows)):
-        for c in range(max(c0 - 1, 0), min(c0 + 3, columns)):
-            if labels[r, c] != first:
-                return False
-    return True
+def _heaviest(labels, top, left, wr, wc, seen, weight):  # type: ignore[no-untyped-def]
+    """The label of 4 x 4 voxels that has most weight."""
+    count = 0
+    for i in range(4):
+        for j in range(4):
+            label = labels[top + i, left + j]
+            k = 0
+            while k < count and seen[k] != label:
+                k += 1
+            if k == count:
+                seen[k] = label
+                weight[k] = 0.0
+                count += 1
+            weight[k] += wr[i] * wc[j]
+    best = 0
+    for k in range(1, count):
+        if weight[k] > weight[best]:
+            best = k
+    return seen[best]
+
+
+@compiled
+def _mark_uniform(four, uniform):  # type: ignore[no-untyped-def]
+    """Mark where 4 x 4 voxels have one label, in four rows; by the first column."""
+    length = 0  # columns up to this one that have one label, all the same
+    for c in range(four.shape[1]):
+        label = four[1, c]
+        if four[0, c] != label or four[2, c] != label or four[3, c] != label:
+            length = 0
+        elif length and four[1, c - 1] == label:
+            length += 1
+        else:
+            length = 1
+        if c > 2:
+            uniform[c - 3] = length > 3
