@@ -126,6 +126,12 @@ def predict(
     (Tile, ndarray)
         In the grid's order, as tiles of its outputs; fields of shape (channels, z, y, x).
     """
+    if len(grid) == 1:  # nothing to do meanwhile
+        (tile,) = grid
+        image = read(tile)[None, None]
+        fields = networks[0](image, tile.start) if placed else networks[0](image)
+        yield grid.output(tile), fields[0]
+        return
     workers = [ThreadPoolExecutor(1, thread_name_prefix="network") for _ in networks]
     pending: deque[tuple[Tile, Future[Fields]]] = deque()
     try:

@@ -132,6 +132,9 @@ def _pages(labels: NDArray[Any], dtype: str) -> Iterator[bytes]:
     def compressed(page: NDArray[Any]) -> bytes:
         return zlib.compress(page.astype(dtype, order="C").data)
 
+    if len(labels) == 1:
+        yield compressed(labels[0])
+        return
     cores = usable_cores().number
     with ThreadPoolExecutor(cores, thread_name_prefix="compress") as pool:
         for begin in range(0, len(labels), 4 * cores):

@@ -175,9 +175,10 @@ def label_at(
     dy = 2 * along_y.shape[0]
     dx = 2 * along_x.shape[0]
     z1, y1, x1 = min(z0 + 1, nz - 1), min(y0 + 1, ny - 1), min(x0 + 1, nx - 1)
+    corners = 8 if z1 > z0 else 4  # in one slice nothing lies beyond
     first = labels[z0, y0, x0]
     alike = True
-    for k in range(1, 8):
+    for k in range(1, corners):
         label = labels[z1 if k >> 2 else z0, y1 if (k >> 1) & 1 else y0, x1 if k & 1 else x0]
         alike = alike and label == first
     if alike and first == 0:
@@ -185,7 +186,7 @@ def label_at(
     nearest = first
     near_cell = np.int32(0)
     heaviest = heaviest_cell = chance = np.int64(0)
-    for k in range(8):
+    for k in range(corners):
         z, wz = (z1, fz) if k >> 2 else (z0, dz - fz)
         y, wy = (y1, fy) if (k >> 1) & 1 else (y0, dy - fy)
         x, wx = (x1, fx) if k & 1 else (x0, dx - fx)
@@ -202,7 +203,7 @@ def label_at(
     if alike:
         return first
     gz = gy = gx = np.int64(0)
-    for k in range(8):
+    for k in range(corners):
         z, wz = (z1, fz) if k >> 2 else (z0, dz - fz)
         y, wy = (y1, fy) if (k >> 1) & 1 else (y0, dy - fy)
         x, wx = (x1, fx) if k & 1 else (x0, dx - fx)
@@ -222,7 +223,7 @@ def label_at(
     ]
     if found != 0:
         # The step may leave a thin cell; only a cell that is near can be the right one.
-        for k in range(8):
+        for k in range(corners):
             z, y, x = z1 if k >> 2 else z0, y1 if (k >> 1) & 1 else y0, x1 if k & 1 else x0
             if labels[z, y, x] == found:
                 return found

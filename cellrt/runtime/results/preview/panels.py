@@ -19,8 +19,6 @@ from cellrt.runtime.image.source import Voxels
 # Outlines are drawn at twice the size and shrunk, which smooths their steps.
 _OVERSAMPLING = 2
 _GOLDEN_RATIO = 0.618033988749895
-# Of the weights, which sum to one, half and what rounding can take.
-_CLEAR = np.float32(0.5001)
 # Below 1 dim cells beside bright ones stay visible.
 _GAMMA = 0.7
 
@@ -250,9 +248,8 @@ def _resample_labels(labels: NDArray[np.int32], rows: int, columns: int) -> NDAr
     """Label with the largest cubic B-spline weight at each pixel: smooth borders, no new labels."""
     out = np.empty((rows, columns), np.int32)
     splines = [*_splines(labels.shape[0], rows), *_splines(labels.shape[1], columns)]
-    uniform = np.empty(labels.shape[1] + 1, np.bool_)
     wider = np.pad(labels, 2, mode="edge")
-    _vote(wider, *splines, uniform, np.empty(16, np.int32), np.empty(16, np.float32), out)
+    _vote(wider, *splines, np.empty(16, np.int32), np.empty(16, np.float32), out)
     return out
 
 
@@ -271,27 +268,20 @@ def _splines(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.fl
 
 
 @compiled
-def _vote(labels, row_of, wr, column_of, wc, uniform, seen, weight, out):  # type: ignore[no-untyped-def]
+def _vote(labels, row_of, wr, column_of, wc, seen, weight, out):  # type: ignore[no-untyped-def]
     rows, columns = out.shape
-    last = -2
     for r in range(rows):
-        r0 = row_of[r]
-        if r0 != last:
-            # Most pixels lie deep inside a cell or the background.
-            last = r0
-            _mark_uniform(labels[r0 + 1 : r0 + 5], uniform)
+        r0 = row_of[r] + 2
         for c in range(columns):
-            c0 = column_of[c]
-            label = labels[r0 + 2, c0 + 2]
-            if not uniform[c0 + 1]:
-                # Of most others, the label right there has more than half of the weight.
-                share = np.float32(0)
-                for i in range(4):
-                    for j in range(4):
-                        if labels[r0 + 1 + i, c0 + 1 + j] == label:
-                            share += wr[r, i] * wc[c, j]
-                if share < _CLEAR:
-                    label = _heaviest(labels, r0 + 1, c0 + 1, wr[r], wc[c], seen, weight)
+            c0 = column_of[c] + 2
+            label = labels[r0, c0]
+            # The four voxels around have at least 25/36 of the weight.
+            if (
+                labels[r0, c0 + 1] != label
+                or labels[r0 + 1, c0] != label
+                or labels[r0 + 1, c0 + 1] != label
+            ):
+                label = _heaviest(labels, r0 - 1, c0 - 1, wr[r], wc[c], seen, weight)
             out[r, c] = label
 
 
@@ -315,19 +305,3 @@ def _heaviest(labels, top, left, wr, wc, seen, weight):  # type: ignore[no-untyp
         if weight[k] > weight[best]:
             best = k
     return seen[best]
-
-
-@compiled
-def _mark_uniform(four, uniform):  # type: ignore[no-untyped-def]
-    """Mark where 4 x 4 voxels have one label, in four rows; by the first column."""
-    length = 0  # columns up to this one that have one label, all the same
-    for c in range(four.shape[1]):
-        label = four[1, c]
-        if four[0, c] != label or four[2, c] != label or four[3, c] != label:
-            length = 0
-        elif length and four[1, c - 1] == label:
-            length += 1
-        else:
-            length = 1
-        if c > 2:
-            uniform[c - 3] = length > 3
