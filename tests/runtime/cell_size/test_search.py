@@ -9,6 +9,7 @@ from scipy import ndimage
 import cellrt
 from cellrt.runtime.cell_size import search as size_search
 from cellrt.runtime.cell_size.search import (
+    CONVINCING,
     KNOWN_STEPS,
     UNKNOWN_STEPS,
     Probe,
@@ -112,6 +113,31 @@ def test_grains_of_noise_that_agree_do_not_hide_cells():
 
     assert search(look, UNKNOWN_STEPS) == -1
     assert _best_step(look, known=False) == 2
+
+
+def test_cells_that_are_equally_large_at_three_guesses_need_no_look_at_all_others():
+    # As of nuclei of 38 pixels, at steps -2 to 4; a decoder that counts how well sizes fit.
+    looked = set()
+
+    def look_of(sizes, cells=30):
+        def look(step):
+            looked.add(step)
+            return Probe(13.5 * 1.5**step, cells, sizes[step + 2], 0.8, size_weight=1.0)
+
+        return look
+
+    steady = look_of([5.9, 19.9, 32.5, 33.4, 38.0, 38.0, 38.8])
+    assert _best_step(steady, known=False) == 3
+    assert steady(3).quality < CONVINCING
+    assert looked == {0, 1, 2, 3, 4}
+    # Fragments, whose size follows the guess, and a few cells leave it in doubt.
+    looked.clear()
+    follow = look_of([5.0, 8.0, 12.2, 16.0, 38.0, 38.0, 38.8])
+    _best_step(follow, known=False)
+    assert looked == set(UNKNOWN_STEPS)
+    looked.clear()
+    _best_step(look_of([5.9, 19.9, 32.5, 33.4, 38.0, 38.0, 38.8], cells=4), known=False)
+    assert looked == set(UNKNOWN_STEPS)
 
 
 def test_a_known_size_is_not_left_for_a_far_one():
