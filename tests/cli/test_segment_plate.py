@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import numpy as np
 import pytest
 import tifffile
 
+from cellrt.cli import segment_folder
+from cellrt.cli.segment_folder import Room
 from cellrt.errors import EngineError, ResourceError
 from cellrt.runtime.cell_size.common import SURVEYED
 from cellrt.runtime.results import save
@@ -131,3 +134,41 @@ def test_what_fails_while_the_next_image_is_computed(cellrt, plate, tmp_path, er
         assert {"well0", "well1", "well2"} <= wells
         assert len(wells) < 11  # those that had begun are finished, and no others begin
         assert len(names) == 3 * len(wells)
+
+
+def test_images_give_the_same_one_at_a_time_and_several(cellrt, plate, tmp_path, monkeypatch):
+    words = ("segment", plate, "-m", "nuclei2d", "--diameter", 18, "-q")
+    for folder, cores, small in (("alone", 1, None), ("several", 3, None), ("large", 3, 0)):
+        if small is not None:  # all are too large to be computed beside others
+            monkeypatch.setattr(segment_folder, "SMALL", small)
+        monkeypatch.setenv("OMP_NUM_THREADS", str(cores))
+        done = cellrt(*words, "-o", f"{tmp_path}/{folder}/")
+        assert done.code == 0, done.err
+    names = [path.name for path in (tmp_path / "alone").iterdir() if path.suffix != ".json"]
+    assert len(names) == 3 * 12
+    for name in names:
+        results = {(tmp_path / f / name).read_bytes() for f in ("alone", "several", "large")}
+        assert len(results) == 1, name
+
+
+def test_room_is_shared_and_what_needs_more_than_there_is_has_it_alone():
+    room, inside, most = Room(10), 0.0, 0.0
+    lock = threading.Lock()
+
+    def work(needed):
+        nonlocal inside, most
+        with room.of(needed):
+            with lock:
+                inside += min(needed, 10)
+                most = max(most, inside)
+            with lock:
+                inside -= min(needed, 10)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in (4, 6, 25, 3, 10, 2, 8) * 20]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert inside == 0
+    assert 0 < most <= 10

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from cellrt.runtime.grid.resample import axis_taps, resample, resample_planes
+from cellrt.runtime.grid.mended_image import as_it_is
+from cellrt.runtime.grid.resample import axis_taps, resample, resample_mended, resample_planes
 
 edges = st.integers(1, 30)
 
@@ -63,3 +66,16 @@ def test_single_planes_equal_the_planes_of_the_whole():
     whole = resample(image, (6, 7, 8))
     for z, plane in resample_planes(image, (6, 7, 8), planes=[5, 0, 3]):
         np.testing.assert_array_equal(plane, whole[z])
+
+
+def test_what_is_kept_of_one_slice_is_of_that_box_and_shape():
+    image = as_it_is(np.random.default_rng(0).integers(0, 255, (1, 30, 40)).astype(np.uint8))
+    shapes = ((1, 20, 25), (1, 25, 20), (1, 20, 25))
+    box = (slice(0, 1), slice(5, 25), slice(10, 40))
+    for part in (image, image.crop(box), image):
+        for shape in shapes:
+            ((z, plane, fill),) = resample_mended(part, shape)
+            whole = part.read((0, 0, 0), part.shape)[0]
+            assert (z, fill) == (0, None)
+            np.testing.assert_array_equal(plane, resample(whole, shape)[0])
+    assert not pickle.loads(pickle.dumps(image)).resampled

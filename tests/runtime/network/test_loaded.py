@@ -5,8 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
+
+from cellrt.runtime.job import Options
+from cellrt.runtime.model.file import open_model
+from cellrt.runtime.preparation import load
 
 FORKED = """
 import multiprocessing
@@ -40,3 +46,21 @@ def test_a_fork_of_a_process_with_an_engine_is_refused_and_does_not_hang():
     lines = done.stdout.splitlines()
     assert len(lines) == 2, done.stderr
     assert all("get_context('spawn')" in line for line in lines)
+
+
+@pytest.mark.parametrize("model", ["nuclei2d", "cells2d-harmonic"])
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_several_threads_compute_what_one_does(model, engine):
+    shape = (1, 64, 96)
+    tiles = np.random.default_rng(0).random((6, 1, 1, *shape), np.float32)
+    networks = [load(open_model(model), Options(engine=engine), at_once=n) for n in (1, 3)]
+
+    def fields(network, tile):
+        with network.in_use:
+            return network.session(shape).infer(tile)
+
+    alone = [fields(networks[0], tile) for tile in tiles]
+    with ThreadPoolExecutor(3) as pool:
+        several = list(pool.map(lambda tile: fields(networks[1], tile), np.repeat(tiles, 4, 0)))
+    for number, found in enumerate(several):
+        np.testing.assert_array_equal(found, alone[number // 4])
