@@ -1,10 +1,11 @@
-"""All methods on simulated nuclei in the HarmonicNet paper's setting, and on dense tissue.
+"""All methods on simulated nuclei in the HarmonicNet paper's setting, on embryos and dense tissue.
 
     python benchmarks/boxplots.py
     python benchmarks/boxplots.py --model nuclei-stardist=runs/nuclei-stardist.onnx
     python benchmarks/boxplots.py --only plant          # settings whose name has this; prints only
 
-Writes docs/boxplots.md, .json and .png: the paper's Figure 4, beside two ways to fill shapes.
+Writes docs/boxplots.md, .json and .png: the paper's Figure 4 with what Figure 3 of the Cellpose3D
+paper compares, slices seen from three sides, beside two ways to fill shapes.
 Models that are not bundled are files that `--model` names; methods whose model is not here are
 left out.
 """
@@ -39,12 +40,14 @@ from cellrt.runtime.decoding.classes.decoder import ClassMapDecoder
 from cellrt.runtime.decoding.registry import register_family
 from cellrt.runtime.decoding.star.directions import FEWER
 from cellrt.runtime.model.card import FLOW_OUTPUTS
-from cellrt.runtime.model.file import bundled_models
+from cellrt.runtime.model.file import VIEWS_2D, bundled_models
 
 STACKS = 3
 PAPER = "simulated nuclei, the paper's setting"
 SETTINGS = {
     PAPER: "",
+    "mouse embryo Emb04, held back": "Emb04",
+    "mouse embryo Emb09, held back": "Emb09",
     "simulated tissue": "simulated membranes (typical)",
     "simulated tissue, random styles": "simulated membranes (random)",
     "plant tissue, held back": "plant_patch x >= 140",
@@ -67,6 +70,7 @@ class Method(NamedTuple):
 METHODS = {
     "nuclei": (
         Method("Cellpose3D", "nuclei"),
+        Method("Cellpose2D, three views", VIEWS_2D),
         Method("HarmonicNet", "nuclei-harmonicnet"),
         Method("HarmonicNet, fit", "nuclei-harmonicnet", None, {"fit": True}),
         Method("HarmonicNet, Delaunay", "nuclei-harmonicnet", None, {"fill": "delaunay"}),
@@ -166,7 +170,7 @@ def main() -> None:
             _make,
         )
     )
-    models = {name: name for name in bundled_models()} | dict(options.model)
+    models = {name: name for name in (*bundled_models(), VIEWS_2D)} | dict(options.model)
     rows: dict[tuple[str, str], Row] = {}
     for setting, stack in chosen_stacks(options.only, options.stacks):
         image, truth = stack.load()
@@ -326,6 +330,9 @@ and of another one.
 - Simulated nuclei: stacks of 140 x 140 x 1000 voxels with the second point-spread
   function and noise, which no model was trained on. Their nuclei are made of harmonics of up to
   order 5, in favour of HarmonicNet.
+- Embryos: nuclei of mice that no model was trained on, stacks that accuracy has, too. Cellpose2D is
+  `nuclei-cellpose2d`, one network for the planes along all three axes, which the Cellpose3D paper
+  compares with in its Figure 3.
 - Simulated tissue: `cellrt simulate membranes`, typical and random styles, stacks
   that [accuracy](accuracy.md) has too. Training saw others of random styles.
 - Plant tissue: the part of plant_patch that was held back, on the {_plant_cells(figures)} cells

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 LOWEST = 0.3  # what is worse lies on the edge
 COLOURS = {
     "Cellpose3D": "#0b6e4f",
+    "Cellpose2D": "#7fb069",
     "HarmonicNet": "#1f6fb2",
     "StarDist": "#b2501f",
     "3DCellSeg": "#7b4fa3",

@@ -1,8 +1,8 @@
-"""Embeddings with and without SinConv, and against the discriminative loss, as in paper 001.
+"""What tells embeddings where they are, and the discriminative loss, as in tables of paper 001.
 
     python benchmarks/embeddings.py
 
-Three networks are trained from nothing on the images of `recipes/cells2d-harmonic.toml`, all on the
+Four networks are trained from nothing on the images of `recipes/cells2d-harmonic.toml`, all on the
 same patches for the same number of steps: few, so that all of them take half an hour on two cores.
 Interrupted, it goes on where it was. Writes docs/embeddings.md and .json.
 """
@@ -32,10 +32,11 @@ PATCH = (1, 128, 128)
 LEARNING_RATE = 3e-3
 # Differences to the recipe.
 NETWORKS: dict[str, dict[str, dict[str, Any]]] = {
-    "guides, SinConv": {},
-    "guides, without SinConv": {"model": {"sinconv": False}},
+    "guides, turned": {"model": {"position": "turn"}},
+    "guides, SinConv": {"model": {"position": "sinconv", "sinconv_size": 3}},
+    "guides, no position": {"model": {"position": "none"}},
     "discriminative loss": {
-        "model": {"sinconv": False},
+        "model": {"position": "none"},
         # Its unit is another one, and the loss is a few times larger.
         "loss": {"kind": "discriminative", "embedding_weight": 1.0},
     },
@@ -182,7 +183,7 @@ def document(measurements: Sequence[Measurement], steps: int) -> str:
     header = ("images", "network", "of them", "SBD", "AP50", "COCO AP", "|DiC|", "bandwidth")
     return f"""Embeddings as Kulikov and Lempitsky (2020) compare them in their tables.
 
-Three networks, trained from nothing with `recipes/cells2d-harmonic.toml`, but for {steps} steps of
+Four networks, trained from nothing with `recipes/cells2d-harmonic.toml`, but for {steps} steps of
 4 patches of {PATCH[1]}² pixels only: what is compared is what each learns in the same few steps
 from the same patches in the same order, not what it may reach in the end. With guides, the place of
 an object in the space is given by its place in the image, and the network sees the guides on its

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
+from typing import Any
 
 from cellrt.models.harmonic_embedding.guide_table import GuideTable
 from cellrt.models.layers.network import Network
@@ -49,6 +50,11 @@ def make_card(net: Network, recipe: Recipe, name: str, scores: Sequence[Score] =
         scores=tuple(scores),
         recipe=f"recipes/{recipe.name}.toml",
     )
+
+
+def fitted_before(card: ModelCard) -> dict[str, Any]:
+    """Return what a table of the recipe's ``[model]`` takes over from a model to start from."""
+    return {} if card.guides is None else {"guides": GuideTable(**asdict(card.guides))}
 
 
 def _guides(table: GuideTable | None) -> Guides | None:

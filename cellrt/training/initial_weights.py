@@ -15,7 +15,7 @@ from cellrt.errors import InputError
 from cellrt.graph.fp16_weights import load_exact
 from cellrt.models.layers.fold import convolutions, unfold_batch_norm
 from cellrt.models.layers.network import Network
-from cellrt.runtime.model.file import open_model
+from cellrt.runtime.model.file import ModelFile, open_model
 from cellrt.training.checkpoint import load_checkpoint
 from cellrt.training.data.patches import PatchDataset
 from cellrt.training.data.stacks import Stack
@@ -57,12 +57,7 @@ def initial_network(recipe: Recipe, stacks: Sequence[Stack]) -> Network:
                     f"make 'model.{key}' equal"
                 )
         return net
-    model = open_model(file if file.suffix == ".onnx" else recipe.init)
-    if model.card.guides is not None:
-        raise InputError(
-            f"key 'init': the weights of {recipe.init} fit the guides that they were trained with; "
-            "give the checkpoint it was exported from"
-        )
+    model = initial_model(recipe)
     net = recipe.method().network()
     same = model.card.method == recipe.model.method
     graph = load_exact(model.path).graph
@@ -74,6 +69,13 @@ def initial_network(recipe: Recipe, stacks: Sequence[Stack]) -> Network:
     _set_slopes(net, graph)
     unfold_batch_norm(net, weights, batches)
     return net
+
+
+def initial_model(recipe: Recipe) -> ModelFile:
+    """Open the exported model that the recipe's ``init`` names: a file, or a bundled one."""
+    assert recipe.init is not None
+    file = recipe.folder / recipe.init
+    return open_model(file if file.suffix == ".onnx" else recipe.init)
 
 
 def read_onnx_weights(path: Path, net: Network) -> dict[str, tuple[Tensor, Tensor]]:

@@ -15,13 +15,15 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
+from cellrt.claim import claim
 from cellrt.files import check_outputs, make_folder
 from cellrt.runtime.machine.hardware import cpu_has_bf16
+from cellrt.training.card import fitted_before
 from cellrt.training.checkpoint import load_checkpoint
 from cellrt.training.data.echo import Echo
 from cellrt.training.data.patches import PatchDataset, StepSampler
 from cellrt.training.data.stacks import Stack, load_training_stacks, load_validation_stacks
-from cellrt.training.initial_weights import initial_network
+from cellrt.training.initial_weights import initial_model, initial_network
 from cellrt.training.lightning_module import TrainingModule
 from cellrt.training.recipe import Recipe
 from cellrt.training.validation import ScoreCallback
@@ -58,18 +60,23 @@ def train(
     Raises
     ------
     InputError
-        When the recipe's data or the folder cannot be used.
+        When the recipe's data or the folder cannot be used, or another run writes there.
     KeyboardInterrupt
         When interrupted; the checkpoint is written first.
     """
     checkpoint = output / LAST
     check_outputs({"checkpoint": checkpoint}, overwrite=True)
-    resume = checkpoint.exists() and not fresh
+    make_folder(output)
+    with claim([checkpoint]):
+        _train(recipe, checkpoint, checkpoint.exists() and not fresh, report)
+    return checkpoint
+
+
+def _train(recipe: Recipe, checkpoint: Path, resume: bool, report: Report) -> None:
     table = recipe.optim
     if table.threads:
         torch.set_num_threads(table.threads)
     L.seed_everything(table.seed, verbose=False)
-    make_folder(output)
 
     report("loading stacks")
     training = load_training_stacks(recipe)
@@ -103,7 +110,7 @@ def train(
         max_steps=table.max_steps if table.max_steps is not None else -1,
         gradient_clip_val=table.gradient_clip,
         use_distributed_sampler=False,
-        logger=CSVLogger(output, name="", version="log", flush_logs_every_n_steps=20),
+        logger=CSVLogger(checkpoint.parent, name="", version="log", flush_logs_every_n_steps=20),
         log_every_n_steps=10,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -111,7 +118,7 @@ def train(
         limit_val_batches=0,
         callbacks=[
             ModelCheckpoint(
-                output,
+                checkpoint.parent,
                 filename="last",
                 save_top_k=1,
                 train_time_interval=timedelta(minutes=table.checkpoint_minutes),
@@ -136,7 +143,6 @@ def train(
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from error
     trainer.save_checkpoint(checkpoint)
-    return checkpoint
 
 
 def _fitted(
@@ -144,7 +150,7 @@ def _fitted(
 ) -> Recipe:
     """Fill in what is found in the data before the network learns, or what it has learned with.
 
-    Weights of a checkpoint mean nothing without what was fitted for them.
+    Weights mean nothing without what was fitted for them.
     """
     if checkpoint is None and str(recipe.init).endswith(".ckpt"):
         checkpoint = recipe.folder / str(recipe.init)
@@ -153,6 +159,8 @@ def _fitted(
         trained = load_checkpoint(checkpoint)[1].model
         found = {key: getattr(trained, key, None) for key in model.fitted_keys}
         model = model.model_copy(update=found)
+    elif recipe.init and model.fitted_keys:
+        model = model.model_copy(update=fitted_before(initial_model(recipe).card))
     labels = (stack.labels for stack in stacks)
     model = model.fitted(labels, recipe.augment.zoom, recipe.optim.seed, report)
     return recipe.model_copy(update={"model": model})

@@ -11,7 +11,9 @@ import tifffile
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("lightning", reason="lightning is not installed")
 
+from cellrt.claim import claim  # noqa: E402
 from cellrt.errors import InputError  # noqa: E402
+from cellrt.export.checkpoint import export  # noqa: E402
 from cellrt.training.card import make_card  # noqa: E402
 from cellrt.training.checkpoint import load_checkpoint  # noqa: E402
 from cellrt.training.loop import train  # noqa: E402
@@ -118,3 +120,27 @@ def test_a_run_that_starts_from_a_checkpoint_keeps_the_guides_its_weights_have_l
     before, after = (load_checkpoint(file) for file in (first, second))
     assert after[1].model.guides == before[1].model.guides
     assert torch.equal(after[0].frequencies, before[0].frequencies)
+
+
+def test_a_run_that_starts_from_an_exported_model_keeps_its_guides_too(tmp_path: Path) -> None:
+    first = train(write_recipe(tmp_path, 1), tmp_path / "first", report=lambda line: None)
+    exported = tmp_path / "first.onnx"
+    export(first, exported)
+    again = write_recipe(tmp_path, 1)
+    again = again.model_copy(
+        update={"init": str(exported), "optim": again.optim.model_copy(update={"seed": 7})}
+    )
+    lines: list[str] = []
+    second = train(again, tmp_path / "second", report=lines.append)
+    assert not any(line.startswith("guides") for line in lines)
+    before, after = (load_checkpoint(file)[1].model.guides for file in (first, second))
+    assert after.frequencies == before.frequencies
+    assert after.phases == before.phases
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with claim([folder / "last.ckpt"]), pytest.raises(InputError, match="another run is writing"):
+        train(write_recipe(tmp_path, 1), folder, report=lambda line: None)
+    assert not list(folder.iterdir())

@@ -50,7 +50,7 @@ class HarmonicEmbeddings:
         return self._model.guides
 
     def network(self) -> Network:
-        """Return a new U-Net with SinConv layers."""
+        """Return a new U-Net."""
         from cellrt.models.harmonic_embedding.network import HarmonicEmbedding
 
         widths = [max(1, round(self._model.width_multiplier * w)) for w in self._model.widths]
@@ -58,7 +58,7 @@ class HarmonicEmbeddings:
             widths,
             self.guides.frequencies,
             self.guides.phases,
-            sinconv=self._model.sinconv,
+            position=self._model.position,
             sinconv_size=self._model.sinconv_size,
         )
 

@@ -1,13 +1,21 @@
-"""A planar U-Net whose way up sees the guides: SinConv layers.
+"""A planar U-Net whose embedding depends on the place: by a turn of its output, or by SinConv.
 
-Every plane of a stack is an image of its own: kernels have one voxel along z. Before the first
-convolution of each level on the way up the guides' values at the level's pixels join its features
-(Kulikov and Lempitsky 2020, figure 2), which spares the network from learning where it is.
+Every plane of a stack is an image of its own: kernels have one voxel along z.
+
+Seen from a pixel p, the mean over its object of the wave ``exp(2 pi i f . q)`` is the wave at p
+times the mean of ``exp(2 pi i f . (q - p))``, which does not depend on where the object lies. So a
+network that knows no place can learn the second factor, real and imaginary part, and the embedding
+is that complex number turned by the guide's angle at p: exactly, and everywhere in the plane.
+
+The paper's network (Kulikov and Lempitsky 2020, figure 2) has no such output. The guides' values
+join its features before the first convolution of each level on the way up (SinConv), from which it
+has to learn products of waves and features.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +23,8 @@ from torch import Tensor, nn
 from cellrt.models.harmonic_embedding.guides import guide_maps
 from cellrt.models.layers.unet import UNet
 from cellrt.runtime.model.guides import turns
+
+Position = Literal["turn", "sinconv", "none"]
 
 # Patches lie anywhere in images of so many pixels along an edge.
 _LARGEST_IMAGE = 8192
@@ -31,10 +41,11 @@ class HarmonicEmbedding(UNet):
         Of the guides along (y, x), in cycles per pixel.
     phases : (dimensions,) sequence
         In radians.
-    sinconv : bool
-        Whether the way up sees the guides.
+    position : {"turn", "sinconv", "none"}
+        What tells the embedding where it is: a turn of the output, guides beside the features on
+        the way up, or nothing.
     sinconv_size : int
-        Edge of the kernels that do.
+        Edge of the kernels that see guides.
     """
 
     frequencies: Tensor
@@ -46,16 +57,18 @@ class HarmonicEmbedding(UNet):
         frequencies: Sequence[Sequence[float]],
         phases: Sequence[float],
         *,
-        sinconv: bool = True,
+        position: Position = "turn",
         sinconv_size: int = 7,
     ) -> None:
         dimensions = len(phases)
-        super().__init__(widths, dimensions + 1, planar=True)
+        parts = 2 if position == "turn" else 1
+        super().__init__(widths, parts * dimensions + 1, planar=True)
         self.register_buffer("frequencies", torch.tensor(frequencies, dtype=torch.float32))
         self.register_buffer("phases", torch.tensor(phases, dtype=torch.float32))
-        self.takes_turns = dimensions if sinconv else 0
-        self._reach = sinconv_size // 2 if sinconv else 1
-        if sinconv:
+        self._position = position
+        self.takes_turns = dimensions if position != "none" else 0
+        self._reach = sinconv_size // 2 if position == "sinconv" else 1
+        if position == "sinconv":
             for block, width in zip(self.decoder, self.widths[-2::-1], strict=True):
                 assert isinstance(block, nn.Sequential)
                 block[0] = nn.Conv3d(
@@ -81,6 +94,8 @@ class HarmonicEmbedding(UNet):
         """
         if turned is None:
             turned = image.new_zeros(image.shape[0], self.phases.shape[0])
+        if self._position == "turn":
+            return self._turned(super().logits(image), turned)
         skips = []
         features = image
         for block in self.encoder:
@@ -91,7 +106,7 @@ class HarmonicEmbedding(UNet):
         for up, block in zip(self.up, self.decoder, strict=True):
             step //= 2
             parts = [up(features), skips.pop()]
-            if self.takes_turns:
+            if self._position == "sinconv":
                 parts.append(self._maps(parts[0], turned, step))
             features = block(torch.cat(parts, dim=1))
         return self.head(features)  # type: ignore[no-any-return]
@@ -102,6 +117,15 @@ class HarmonicEmbedding(UNet):
         turned = torch.from_numpy(turns(origin.numpy(), self.frequencies.cpu().numpy()))
         turned = turned.to(image.device)
         return self.logits(image, turned), turned
+
+    def _turned(self, raw: Tensor, turned: Tensor) -> Tensor:
+        """Embeddings from waves as seen from each pixel, real and then imaginary; foreground."""
+        count, size = len(self.phases), (raw.shape[-2], raw.shape[-1])
+        sine = guide_maps(turned, self.frequencies, self.phases, size, 1)
+        cosine = guide_maps(turned, self.frequencies, self.phases + torch.pi / 2, size, 1)
+        real, imaginary = raw[:, :count], raw[:, count : 2 * count]
+        embedding = real * sine[:, :, None] + imaginary * cosine[:, :, None]
+        return torch.cat([embedding, raw[:, 2 * count :]], dim=1)
 
     def _maps(self, features: Tensor, turned: Tensor, step: int) -> Tensor:
         """The guides beside some features, the same for all planes."""

@@ -25,10 +25,11 @@ class HarmonicModel(CommonModelTable):
     """Channels of each level, finest first."""
     width_multiplier: Positive = 1.0
     """Factor on all widths."""
-    sinconv: bool = True
-    """Whether the first convolution of each level on the way up sees the guides."""
+    position: Literal["turn", "sinconv", "none"] = "turn"
+    """What tells the embedding where it is: a turn of the output by the guides; guides that the
+    first convolution of each level on the way up sees, as published; or nothing."""
     sinconv_size: Annotated[int, Field(ge=1)] = 7
-    """Edge of its kernel."""
+    """Edge of the kernels that see guides."""
     dimensions: Annotated[int, Field(ge=1, le=64)] = 12
     margin: Positive = 0.5
     """L1 distance wanted between objects; mean shift's bandwidth is the same number."""
@@ -37,7 +38,7 @@ class HarmonicModel(CommonModelTable):
     guides: GuideTable | None = None
 
     network_keys: ClassVar[tuple[str, ...]] = (
-        *("method", "widths", "width_multiplier", "sinconv", "sinconv_size", "dimensions"),
+        *("method", "widths", "width_multiplier", "position", "sinconv_size", "dimensions"),
     )
     planar: ClassVar[bool] = True
     fitted_keys: ClassVar[tuple[str, ...]] = ("guides",)

@@ -35,8 +35,9 @@ def test_every_plane_is_an_image_of_its_own():
     assert 0 <= fields[:, -1].min() <= fields[:, -1].max() <= 1
 
 
-def test_a_tile_that_is_told_where_it_lies_says_what_the_image_says():
-    net = network()
+@pytest.mark.parametrize("position", ["turn", "sinconv"])
+def test_a_tile_that_is_told_where_it_lies_says_what_the_image_says(position):
+    net = network(position=position, sinconv_size=5)
     image = torch.rand(1, 1, 1, 16, 256)
     radius = net.receptive_radius
     start = 64
@@ -51,8 +52,30 @@ def test_a_tile_that_is_told_where_it_lies_says_what_the_image_says():
     assert (astray - whole).abs().max() > 1e-3
 
 
-def test_nothing_beyond_the_receptive_field_counts():
-    net = network()
+def test_a_turned_embedding_is_the_mean_wave_of_the_object():
+    # The head says what each pixel of one object sees: the mean wave over it, from there.
+    net = network(position="turn")
+    y, x = np.mgrid[3:8, 10:17].reshape(2, -1)
+    rows, columns = np.mgrid[:16, :24]
+    expected, seen = [], []
+    for (fy, fx), phase in zip(FREQUENCIES, PHASES, strict=True):
+        expected.append(np.sin(2 * np.pi * (fy * (y + 5) + fx * (x + 40)) + phase).mean())
+        away = fy * (y - rows[..., None]) + fx * (x - columns[..., None])
+        seen.append(np.exp(2j * np.pi * away).mean(axis=-1))
+    parts = np.concatenate([np.real(seen), np.imag(seen), np.zeros((1, 16, 24))])
+    raw = torch.from_numpy(parts.astype(np.float32))[None, :, None]
+    net.head.forward = lambda features: raw
+    turned = torch.from_numpy(turns((5, 40), FREQUENCIES))[None]
+    with torch.inference_mode():
+        found = net(torch.rand(1, 1, 1, 16, 24), turned)[0, :-1, 0].numpy()
+    np.testing.assert_allclose(
+        found, np.broadcast_to(expected, (16, 24, 3)).T.swapaxes(1, 2), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("position", ["turn", "sinconv"])
+def test_nothing_beyond_the_receptive_field_counts(position):
+    net = network(position=position)
     image = torch.rand(1, 1, 1, 16, 256)
     other = image.clone()
     other[..., 200] += 1
@@ -63,17 +86,18 @@ def test_nothing_beyond_the_receptive_field_counts():
     assert columns.max() - 200 <= net.receptive_radius
 
 
-def test_without_sinconv_a_place_means_nothing():
-    net = network(sinconv=False)
+def test_without_a_position_a_place_means_nothing():
+    net = network(position="none")
     assert not net.takes_turns
-    assert net.receptive_radius < network().receptive_radius
+    assert net.receptive_radius < network(position="sinconv").receptive_radius
     image = torch.rand(1, 1, 1, 16, 24)
     with torch.inference_mode():
         torch.testing.assert_close(net(image, torch.rand(1, 3)), net(image))
 
 
-def test_folding_changes_nothing():
-    net = network()
+@pytest.mark.parametrize("position", ["turn", "sinconv", "none"])
+def test_folding_changes_nothing(position):
+    net = network(position=position)
     image, turned = torch.rand(1, 1, 1, 16, 24), torch.rand(1, 3)
     with torch.inference_mode():
         torch.testing.assert_close(

@@ -34,10 +34,12 @@ GUIDES = Guides(((0.013, -0.02), (0.0, 0.017), (0.019, 0.004)), (0.3, 2.0, 5.5),
 ENGINES = ("openvino", "onnxruntime")
 
 
-@pytest.fixture(scope="module")
-def network():
+@pytest.fixture(scope="module", params=["turn", "sinconv"])
+def network(request):
     torch.manual_seed(0)
-    net = HarmonicEmbedding((4, 8), GUIDES.frequencies, GUIDES.phases, sinconv_size=5)
+    net = HarmonicEmbedding(
+        (4, 8), GUIDES.frequencies, GUIDES.phases, position=request.param, sinconv_size=5
+    )
     return fold_batch_norm(net.eval())
 
 
@@ -49,7 +51,7 @@ def model(network, tmp_path_factory):
         target="nuclei",
         method="harmonic_embedding",
         decoder="embedding",
-        decoder_parameters={"dimensions": 3},
+        decoder_parameters={},
         diameter_voxels=9.0,
         voxel_size_um=1.0,
         outputs=(Output("fields", embedding_outputs(3)),),
@@ -104,8 +106,9 @@ def test_engines_that_cannot_are_refused(model):
 
 
 def test_other_precisions_are_refused(model):
-    with pytest.raises(UsageError, match="where tiles lie"):
-        make_variant(model, "fp16")
+    for precision in ("bf16", "int8"):
+        with pytest.raises(UsageError, match="where tiles lie"):
+            make_variant(model, precision)
 
 
 def test_places_are_never_rounded_to_bf16(network, model):

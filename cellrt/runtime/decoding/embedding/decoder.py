@@ -28,7 +28,7 @@ from cellrt.runtime.decoding.classes.class_map import BACKGROUND, FOREGROUND
 from cellrt.runtime.decoding.classes.clean_up import CleanUpParameters, clean_up
 from cellrt.runtime.decoding.embedding.clusters import cluster_pixels
 from cellrt.runtime.decoding.embedding.objects import objects_of
-from cellrt.runtime.decoding.labels.upsample import upsample_masks
+from cellrt.runtime.decoding.labels.upsample import upsample_cells
 
 HERE = Place("CPU", "embeddings are decoded there")
 
@@ -170,8 +170,11 @@ class EmbeddingDecoder:
         return only
 
     def to_grid(self, decoded: Decoded, kept: npt.NDArray[Any], shape: Shape) -> Decoded:
-        """Interpolate the cells' masks; embeddings between two cells are those of a third."""
-        return replace(decoded, labels=upsample_masks(decoded.labels, shape))
+        """Interpolate masks and foreground; embeddings between two cells are those of a third."""
+        threshold = self.parameters.foreground_threshold / _STEP
+        return replace(
+            decoded, labels=upsample_cells(decoded.labels, kept[..., -1], threshold, shape)
+        )
 
     def agreement(self, decoded: Decoded, kept: npt.NDArray[Any]) -> float:
         """How close embeddings are to the mean of their cell's, in bandwidths, 1 minus.
