@@ -17,10 +17,11 @@ $(VENV)/.dev: $(VENV)/.lean
 	$(PIP) -e '.[train,onnxruntime,dev]'
 	@touch $@
 
-# Cellpose without its dependencies: its dynamics need those of the extra, see pyproject.toml.
+# Cellpose and StarDist without their dependencies: what is measured of Cellpose needs those of the
+# extra, see pyproject.toml, and of StarDist what cellrt has.
 $(VENV)/.benchmarks: $(VENV)/.dev
 	$(PIP) -e '.[benchmarks,precision]'
-	$(PIP) --no-deps cellpose
+	$(PIP) --no-deps cellpose stardist csbdeep six
 	@touch $@
 
 demo: $(VENV)/.lean
@@ -67,8 +68,11 @@ benchmarks: $(VENV)/.benchmarks
 	$(BIN)/python benchmarks/first_run.py
 	$(BIN)/python benchmarks/end_to_end.py
 	$(BIN)/python benchmarks/end_to_end.py membranes-3dcellseg --coarser 1.2 --repeats 1
+	$(BIN)/python benchmarks/end_to_end.py nuclei-harmonicnet
+	$(BIN)/python benchmarks/end_to_end.py nuclei-stardist
 	$(BIN)/python benchmarks/network.py
 	$(BIN)/python benchmarks/decoder.py
+	$(BIN)/python benchmarks/star_decoder.py
 	$(BIN)/python benchmarks/tascan.py
 	$(BIN)/python benchmarks/footprint.py
 	$(BIN)/python benchmarks/precision.py
@@ -80,6 +84,7 @@ benchmarks: $(VENV)/.benchmarks
 	$(BIN)/python benchmarks/images.py
 	$(BIN)/python benchmarks/ceiling.py
 	$(BIN)/python benchmarks/boxplots.py
+	$(BIN)/python benchmarks/when_shapes.py
 	$(BIN)/python benchmarks/robustness.py
 	$(BIN)/python benchmarks/confidence.py
 	$(BIN)/python benchmarks/ablation.py

@@ -174,7 +174,7 @@ def main() -> None:
     rows: dict[tuple[str, str], Row] = {}
     for setting, stack in chosen_stacks(options.only, options.stacks):
         image, truth = stack.load()
-        for method, status, labels in results(stack, image, truth, models):
+        for method, status, labels in results(stack, image, truth, METHODS[stack.model], models):
             row = rows.setdefault(
                 (setting, method.name), Row(setting, method.name, method.model, status)
             )
@@ -222,12 +222,16 @@ def paper_stack(number: int) -> LabelledStack:
 
 
 def results(
-    stack: LabelledStack, image: NDArray[Any], truth: NDArray[Any], models: Mapping[str, str]
+    stack: LabelledStack,
+    image: NDArray[Any],
+    truth: NDArray[Any],
+    chosen: Sequence[Method],
+    models: Mapping[str, str],
 ) -> Iterator[tuple[Method, str, NDArray[np.int32]]]:
-    """Labels of all methods; each network runs once for each of its decoders."""
+    """Labels of some methods; each network runs once for each of its decoders."""
     told, _ = model_options(stack, median_diameter(truth[stack.scored], stack.anisotropy))
     ways: dict[tuple[str, str | None], list[Method]] = defaultdict(list)
-    for method in METHODS[stack.model]:
+    for method in chosen:
         if method.model in models:
             ways[method.model, method.decoder].append(method)
     for (name, decoder), methods in ways.items():

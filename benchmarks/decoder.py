@@ -20,7 +20,7 @@ from cellpose_dynamics import FACTOR, ITERATIONS, cellpose_masks, cellpose_versi
 from measuring import added_peak_bytes, first_use, fresh_python, measure
 from report import DOCS, parser, table, write
 from scipy import ndimage
-from scipy.spatial import cKDTree
+from stacks import tissue
 
 from cellrt.evaluation.scores import evaluate
 from cellrt.runtime.decoding.flows.cells import FlowParameters, decode_flows
@@ -33,26 +33,6 @@ FIRST_USE = """\
 from cellrt.runtime.decoding.flows.decoder import FlowDecoder
 from cellrt.runtime.decoding.flows.cells import FlowParameters
 FlowDecoder(FlowParameters(wall_thickness=2.0)).warm_up()"""
-
-
-def cells(shape: tuple[int, int, int], count: int, seed: int = 0) -> np.ndarray:
-    """Relaxed Voronoi cells with walls of about two voxels, as in a membrane-stained tissue."""
-    rng = np.random.default_rng(seed)
-    seeds = rng.uniform(0, 1, (count, 3)) * shape
-    for _ in range(3):
-        sample = rng.uniform(0, 1, (200 * count, 3)) * shape
-        owner = cKDTree(seeds).query(sample)[1]
-        size = np.maximum(np.bincount(owner, minlength=count), 1)[:, None]
-        sums = [np.bincount(owner, sample[:, k], minlength=count) for k in range(3)]
-        seeds = np.where(size > 1, np.stack(sums, axis=1) / size, seeds)
-    tree, labels = cKDTree(seeds), np.empty(shape, np.int32)
-    plane = np.indices(shape[1:]).reshape(2, -1).T
-    for z in range(shape[0]):
-        places = np.insert(plane, 0, z, axis=1)
-        distance, owner = tree.query(places, k=2, workers=-1)
-        wall = distance[:, 1] - distance[:, 0] < 2
-        labels[z] = np.where(wall, 0, owner[:, 0] + 1).reshape(shape[1:])
-    return labels
 
 
 def like_a_network(labels: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -72,7 +52,7 @@ def like_a_network(labels: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.nd
 
 def compare(repeats: int, cellpose_repeats: int) -> tuple[str, dict[str, Any]]:
     """One field size, three fields, three decoders."""
-    truth = cells(SHAPE, CELLS)
+    truth = tissue(SHAPE, CELLS)
     mask = (truth > 0).astype(np.float16)
     fields = {
         "tanh, perfect": (tanh_flow(truth).astype(np.float16), mask, PARAMETERS),
@@ -143,7 +123,7 @@ def scaling(repeats: int) -> tuple[str, str, dict[str, Any]]:
 
 
 def _timed(shape: tuple[int, int, int], count: int, repeats: int) -> list[Any]:
-    truth = cells(shape, count)
+    truth = tissue(shape, count)
     flow, mask = tanh_flow(truth).astype(np.float16), (truth > 0).astype(np.float16)
     wall, cpu, labels = measure(lambda: decode_flows(flow, mask, PARAMETERS), repeats)
     row = [str(shape), len(np.unique(truth)) - 1, int(labels.max()), wall, cpu]
@@ -155,7 +135,7 @@ def _timed(shape: tuple[int, int, int], count: int, repeats: int) -> list[Any]:
 def memory() -> float:
     """Peak bytes per voxel that decoding adds, in a fresh process."""
     with tempfile.TemporaryDirectory() as folder:
-        small = cells((64, 128, 128), round(CELLS * 64 * 128**2 / np.prod(SHAPE)))
+        small = tissue((64, 128, 128), round(CELLS * 64 * 128**2 / np.prod(SHAPE)))
         truth = np.tile(small, (3, 2, 2))
         path = Path(folder) / "field.npz"
         np.savez(path, flow=tanh_flow(truth).astype(np.float16), mask=(truth > 0))

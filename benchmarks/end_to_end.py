@@ -2,12 +2,14 @@
 
     python benchmarks/end_to_end.py
     python benchmarks/end_to_end.py membranes-3dcellseg --coarser 1.2 --repeats 1
+    python benchmarks/end_to_end.py nuclei-harmonicnet --repeats 1
+    python benchmarks/end_to_end.py nuclei-stardist
 
-All pipelines (``pipelines.py``, ``class_map_python.py``) read the same TIFF, run the same weights
-over it on the same grid and write a label TIFF, on the same CPU, in turns. Grids: the image's own;
-the model's, as cellrt takes it by itself; and coarser ones on request, which tells what speed costs
-in cells. Writes docs/end_to_end.md or docs/end_to_end_3dcellseg.md. ``gpu.py`` does the same on a
-GPU.
+All pipelines (``pipelines.py``, ``class_map_python.py``, ``shapes_python.py``) read the same TIFF,
+run the same weights over it on the same grid and write a label TIFF, on the same CPU, in turns.
+Grids: the image's own; the model's, as cellrt takes it by itself; and coarser ones on request,
+which tells what speed costs in cells. Writes docs/end_to_end.md, or docs/end_to_end_3dcellseg.md,
+_harmonicnet.md and _stardist.md. ``gpu.py`` does the same on a GPU. For shapes 2 minutes each.
 """
 
 from __future__ import annotations
@@ -34,26 +36,36 @@ from pipelines import (
     walls_filled,
 )
 from report import parser, table, write
-from stacks import MEMBRANE_DIAMETER, MEMBRANES, PAPER_SHAPE, membranes, paper_membranes
+from stacks import (
+    MEMBRANE_DIAMETER,
+    MEMBRANES,
+    NUCLEI,
+    PAPER_SHAPE,
+    membranes,
+    nuclei,
+    paper_membranes,
+)
 
 import cellrt
 from cellrt.export.precision_variant import write_variant
+from cellrt.runtime.model.card import ModelCard
 from cellrt.runtime.model.file import ModelFile, open_model
 from cellrt.simulation import SimulatedStack
 
 REPEATS = 3
-TARGET = 15
 CPU = torch.device("cpu")
 
 
 class Task(NamedTuple):
-    """What a method's network is followed by in Python, the page, and the stack."""
+    """What a method's network is followed by in Python, the page, the stack, and the target."""
 
     baselines: dict[str, Cells]
     page: str
     title: str
+    words: str
     stack: SimulatedStack
     diameter: float
+    target: int = 15
 
 
 class Way(NamedTuple):
@@ -69,7 +81,7 @@ class Way(NamedTuple):
 def main() -> None:
     arguments = _arguments()
     model = open_model(arguments.model)
-    task = _task(model.card.method, arguments.shape)
+    task = _task(model.card, arguments.shape)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         stack = folder / "stack.tif"
@@ -88,7 +100,11 @@ def _ways(model: ModelFile, task: Task, coarser: list[float], folder: Path) -> l
     network = network_of(model, CPU)
     told = {
         f"the image's: cells of {task.diameter:.0f} voxels": card.diameter_voxels,
-        f"the model's: cells of {card.diameter_voxels:g}": task.diameter,
+        **(
+            {f"the model's: cells of {card.diameter_voxels:g}": task.diameter}
+            if task.diameter != card.diameter_voxels
+            else {}
+        ),
         **{
             f"coarser: cells of {card.diameter_voxels / factor:.0f}": factor * task.diameter
             for factor in coarser
@@ -189,13 +205,13 @@ def _page(
     shape, card = task.stack.labels.shape, model.card
     repeats = arguments.repeats
     turns = "one run each" if repeats == 1 else f"medians of {repeats} runs, in turns"
-    return f"""{shape} simulated membranes with {task.stack.labels.max()} cells of \
+    return f"""{shape} simulated {task.stack.kind} with {task.stack.labels.max()} cells of \
 {task.diameter:.0f} voxels, the weights of `{card.name}` everywhere,
 {turns} in one process. On the image's own grid, each in its fastest precision, cellrt is
 
 {headline}
 
-Target: at least {TARGET} times.
+Target: at least {task.target} times.
 
 {table(header, cells)}
 *Times as fast as* compares with the same grid: with what is fastest there, of fp32 and the 16 bits
@@ -205,41 +221,96 @@ given the same, which people rarely do. Coarser: both are told that cells are la
 
 The baseline is not made slow. It gets the image normalised and resampled by cellrt, windows of
 cellrt's tiles with a quarter of overlap, channels-last and, for bf16, autocast; its network is
-loaded before the clock starts, cellrt's after. {_words(task)}
+loaded before the clock starts, cellrt's after. {task.words}
 
 int8 is the file of `cellrt export {card.name} --precision int8`, which must pass that command's
 gate; it is not what `cellrt segment` takes by itself.
 """
 
 
-def _words(task: Task) -> str:
-    if "TASCAN" in " ".join(task.baselines):
-        return (
-            "The steps in Python are\narray operations of NumPy, SciPy, scikit-image and "
-            "scikit-learn."
-        )
-    return (
+def _task(card: ModelCard, shape: tuple[int, int, int] | None) -> Task:
+    tasks = {
+        "cellpose3d": _cellpose3d,
+        "cellseg3d": _cellseg3d,
+        "harmonicnet": _harmonicnet,
+        "stardist3d": _stardist,
+    }
+    return tasks[card.method](card, shape)
+
+
+def _cellpose3d(card: ModelCard, shape: tuple[int, int, int] | None) -> Task:
+    require_cellpose()
+    words = (
         f"Cellpose {cellpose_version()}\nfollows its flows for {ITERATIONS} steps instead of 200, "
         "at the threshold of the model's card; the\nwalls that it leaves out are filled by "
         "cellrt's rule before its Dice is taken, off the clock."
     )
+    return Task(
+        {"PyTorch + MONAI + Cellpose": cellpose_cells},
+        "end_to_end",
+        "End to end",
+        words,
+        membranes(shape or MEMBRANES),
+        MEMBRANE_DIAMETER,
+    )
 
 
-def _task(method: str, shape: tuple[int, int, int] | None) -> Task:
-    if method == "cellpose3d":
-        require_cellpose()
-        baselines = {"PyTorch + MONAI + Cellpose": cellpose_cells}
-        stack = membranes(shape or MEMBRANES)
-        return Task(baselines, "end_to_end", "End to end", stack, MEMBRANE_DIAMETER)
+def _cellseg3d(card: ModelCard, shape: tuple[int, int, int] | None) -> Task:
     from class_map_python import dbscan_cells, tascan_cells
 
     stack = paper_membranes(shape or PAPER_SHAPE)
-    baselines = {
-        "PyTorch + MONAI + TASCAN in Python": tascan_cells,
-        "PyTorch + MONAI + DBSCAN": dbscan_cells,
-    }
-    diameter = float(stack.parameters["diameter_voxels"])
-    return Task(baselines, "end_to_end_3dcellseg", "End to end: 3DCellSeg", stack, diameter)
+    return Task(
+        {
+            "PyTorch + MONAI + TASCAN in Python": tascan_cells,
+            "PyTorch + MONAI + DBSCAN": dbscan_cells,
+        },
+        "end_to_end_3dcellseg",
+        "End to end: 3DCellSeg",
+        "The steps in Python are\narray operations of NumPy, SciPy, scikit-image and scikit-learn.",
+        stack,
+        float(stack.parameters["diameter_voxels"]),
+    )
+
+
+def _harmonicnet(card: ModelCard, shape: tuple[int, int, int] | None) -> Task:
+    from shapes_python import harmonic_cells, harmonic_cells_over_the_volume
+
+    words = (
+        "Its cells are the Delaunay\nsimplices of 500 points on the surface; every voxel of the "
+        "volume is asked which of them it is in, as in the\npublished code, or, in its favour, "
+        "only those of the shape's box."
+    )
+    return Task(
+        {
+            "PyTorch + MONAI + Delaunay over the volume": harmonic_cells_over_the_volume,
+            "PyTorch + MONAI + Delaunay in boxes": harmonic_cells,
+        },
+        "end_to_end_harmonicnet",
+        "End to end: HarmonicNet",
+        words,
+        nuclei(card.diameter_voxels, shape or NUCLEI),
+        card.diameter_voxels,
+        target=10,
+    )
+
+
+def _stardist(card: ModelCard, shape: tuple[int, int, int] | None) -> Task:
+    from shapes_python import require_stardist, stardist_cells
+
+    words = (
+        f"Its cells come\nfrom the package stardist {require_stardist()}, compiled C++ with "
+        "threads, at the card's thresholds; it does not lengthen rays\nto the volume of a ball, "
+        "so that its cells are smaller."
+    )
+    return Task(
+        {"PyTorch + MONAI + stardist": stardist_cells},
+        "end_to_end_stardist",
+        "End to end: StarDist",
+        words,
+        nuclei(card.diameter_voxels, shape or NUCLEI),
+        card.diameter_voxels,
+        target=10,
+    )
 
 
 def _arguments() -> argparse.Namespace:

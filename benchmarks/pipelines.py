@@ -3,8 +3,9 @@
 The baseline is what people use today, with nothing against it: the same image on the same grid, a
 PyTorch network in channels-last, in 32 bits and in the 16 that the device is fast in, MONAI's
 sliding window with a quarter of overlap and Gaussian weights over windows of cellrt's tiles, then
-Cellpose's own dynamics at the threshold of the model's card, or for class maps
-``class_map_python.py``, and labels brought back to the image's grid as Cellpose does it.
+Cellpose's own dynamics at the threshold of the model's card, for class maps
+``class_map_python.py`` and for shapes ``shapes_python.py``, and labels brought back to the image's
+grid as Cellpose does it.
 """
 
 from __future__ import annotations
@@ -19,19 +20,18 @@ import numpy as np
 import tifffile
 import torch
 from cellpose_dynamics import cellpose_masks
+from report import ROOT
 
 import cellrt
 from cellrt.geometry import Shape
-from cellrt.models.cellpose3d.network import Cellpose3D
-from cellrt.models.cellseg3d.network import CellSeg3D
-from cellrt.models.layers.fold import fold_batch_norm
 from cellrt.runtime.decoding.flows.walls import fill_walls
 from cellrt.runtime.grid.model_image import prepare_image
 from cellrt.runtime.machine.hardware import cpu_has_bf16
 from cellrt.runtime.model.card import ModelCard
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.results.label_tiff import write_labels
-from cellrt.training.initial_weights import read_onnx_weights
+from cellrt.training.initial_weights import folded_network
+from cellrt.training.recipe import load_recipe
 
 Cells = Callable[[np.ndarray, ModelCard, torch.device], np.ndarray]
 
@@ -64,12 +64,8 @@ def planned_grid(path: Path, model: str | Path, diameter: float) -> Grid:
 
 def network_of(model: ModelFile, device: torch.device) -> torch.nn.Module:
     """The weights of a model file in PyTorch, batch norm folded as in the file."""
-    network = {"cellpose3d": Cellpose3D, "cellseg3d": CellSeg3D}[model.card.method]().eval()
-    weights = read_onnx_weights(model.path, network)
-    folded = fold_batch_norm(network)
-    for name, (weight, bias) in weights.items():
-        layer = folded.get_submodule(name)
-        layer.weight.data, layer.bias.data = weight, bias
+    network = load_recipe(ROOT / model.card.recipe).method().network()
+    folded = folded_network(model.path, network)
     return folded.eval().to(device, memory_format=torch.channels_last_3d)
 
 

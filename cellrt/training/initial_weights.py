@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cellrt.errors import InputError
 from cellrt.graph.fp16_weights import load_exact
-from cellrt.models.layers.fold import convolutions, unfold_batch_norm
+from cellrt.models.layers.fold import convolutions, fold_batch_norm, unfold_batch_norm
 from cellrt.models.layers.network import Network
 from cellrt.runtime.model.file import ModelFile, open_model
 from cellrt.training.checkpoint import load_checkpoint
@@ -78,15 +78,27 @@ def initial_model(recipe: Recipe) -> ModelFile:
     return open_model(file if file.suffix == ".onnx" else recipe.init)
 
 
-def read_onnx_weights(path: Path, net: Network) -> dict[str, tuple[Tensor, Tensor]]:
-    """Read convolution weights and biases of an exported model, by module name.
+def folded_network(path: Path, net: Network) -> Network:
+    """Return the network of an exported model, as the file has it: batch norm is folded.
+
+    Parameters
+    ----------
+    path : Path
+    net : Network
+        One of the same layers, with any weights.
 
     Raises
     ------
     InputError
         When the file's convolutions are not those of `net`.
     """
-    return _folded_weights(load_exact(path).graph, net, path.name)
+    graph = load_exact(path).graph
+    folded = fold_batch_norm(net)
+    layers = dict(convolutions(folded))
+    for name, (weight, bias) in _folded_weights(graph, net, path.name).items():
+        layers[name].weight.data, layers[name].bias.data = weight, bias  # type: ignore[union-attr]
+    _set_slopes(folded, graph)
+    return folded
 
 
 def _folded_weights(

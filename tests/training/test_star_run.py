@@ -25,7 +25,7 @@ from cellrt.training.card import make_card  # noqa: E402
 from cellrt.training.checkpoint import load_checkpoint  # noqa: E402
 from cellrt.training.data.patches import PatchDataset  # noqa: E402
 from cellrt.training.data.stacks import load_training_stacks  # noqa: E402
-from cellrt.training.initial_weights import initial_network  # noqa: E402
+from cellrt.training.initial_weights import folded_network, initial_network  # noqa: E402
 from cellrt.training.loop import train  # noqa: E402
 from cellrt.training.recipe import Recipe, load_recipe  # noqa: E402
 
@@ -113,6 +113,19 @@ def test_a_run_reports_its_losses_and_goes_on(tmp_path: Path, model: str) -> Non
     assert card.decoder == "star"
     with torch.no_grad():
         assert net(torch.rand(1, 1, 16, 16, 16)).shape[1] == len(card.outputs[0].channels)
+
+
+@BOTH
+def test_the_network_of_a_model_file_says_what_the_exported_one_did(
+    tmp_path: Path, model: str
+) -> None:
+    recipe = write_recipe(tmp_path, model)
+    net = trained_like(recipe.method().network())
+    path = exported(net, recipe, tmp_path / "balls.onnx")
+    again = folded_network(path, recipe.method().network())
+    image = torch.rand(1, 1, 16, 24, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(again.eval()(image), net(image), atol=1e-4, rtol=1e-4)
 
 
 @BOTH

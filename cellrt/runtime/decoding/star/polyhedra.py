@@ -19,6 +19,10 @@ from cellrt.runtime.decoding.star.tetrahedra import faces_between, invert
 from cellrt.threads import in_threads
 
 _TINY = 1e-10
+# Shapes among which who stays is settled, and how many are asked at most which of them are left.
+_AT_ONCE, _AHEAD = 512, 1 << 16
+# Voxels that are looked at around a shape that stays: what threads are worth.
+_VOXELS_AROUND = 1 << 15
 
 
 def suppress_rays(
@@ -64,11 +68,23 @@ def suppress_rays(
     whole = np.ascontiguousarray(places, np.int64)
     shapes = (radii, rows, directions, faces, volumes, whole, shift, measures, boxes)
     in_threads(len(places), partial(_measure_polyhedra, *shapes), voxels=len(places) * len(faces))
-    edge = max(2.0, float(np.median(measures[:, 1])))
-    _suppress_polyhedra(
-        whole, centres, radii, rows, faces, inverses, towards, shift, measures, boxes,
-        most_overlap, sort_into_grid(centres, edge), kept,
+    grid = sort_into_grid(centres, max(2.0, float(np.median(measures[:, 1]))))
+    farthest = float(measures[:, 1].max())
+    gone = np.zeros(len(places), np.bool_)
+    given = (
+        whole, centres, radii, rows, faces, inverses, towards, shift, measures, boxes, most_overlap,
     )  # fmt: skip
+    first = 0
+    while first < len(places):
+        # Who stays is settled for the best ones that are left, of which few are neighbours; then
+        # all that stay clear what is around them at the same time.
+        best = first + np.flatnonzero(~gone[first : first + _AHEAD])[:_AT_ONCE]
+        first = int(best[-1]) + 1 if len(best) == _AT_ONCE else min(first + _AHEAD, len(places))
+        _settle(best, *given, gone)
+        stay = best[~gone[best]]
+        kept[stay] = True
+        clear = partial(_clear_around, stay, *given, grid, farthest, gone)
+        in_threads(len(stay), clear, voxels=len(stay) * _VOXELS_AROUND)
     return np.flatnonzero(kept)
 
 
@@ -166,7 +182,33 @@ def _measure_polyhedra(
 
 
 @compiled
-def _suppress_polyhedra(
+def _settle(
+    best: Any,
+    places: Any,
+    centres: Any,
+    radii: Any,
+    rows: Any,
+    faces: Any,
+    inverses: Any,
+    towards: Any,
+    shift: Any,
+    measures: Any,
+    boxes: Any,
+    most: Any,
+    gone: Any,
+) -> None:
+    """Let each of some shapes, the best first, clear the later ones of them."""
+    for k in range(best.size):
+        if not gone[best[k]]:
+            _clear(
+                best[k], best[k + 1 :], places, centres, radii, rows, faces, inverses, towards,
+                shift, measures, boxes, most, gone,
+            )  # fmt: skip
+
+
+@compiled
+def _clear_around(
+    stay: Any,
     places: Any,
     centres: Any,
     radii: Any,
@@ -179,53 +221,69 @@ def _suppress_polyhedra(
     boxes: Any,
     most: Any,
     grid: Any,
-    kept: Any,
+    farthest: float,
+    gone: Any,
+    lo: int,
+    hi: int,
 ) -> None:
-    reach = towards.shape[0] // 2
-    farthest = measures[:, 1].max()
-    gone = np.zeros(places.shape[0], np.bool_)
-    drawn = np.empty(0, np.uint8)
+    """Let each of the shapes that stay clear all later ones around it."""
     near = np.empty(places.shape[0], np.int64)
+    for k in range(lo, hi):
+        i = stay[k]
+        count = later_neighbours(grid, i, centres[i], measures[i, 1] + farthest, near)
+        _clear(
+            i, near[:count], places, centres, radii, rows, faces, inverses, towards, shift,
+            measures, boxes, most, gone,
+        )  # fmt: skip
+
+
+@compiled
+def _clear(
+    i: Any,
+    near: Any,
+    places: Any,
+    centres: Any,
+    radii: Any,
+    rows: Any,
+    faces: Any,
+    inverses: Any,
+    towards: Any,
+    shift: Any,
+    measures: Any,
+    boxes: Any,
+    most: Any,
+    gone: Any,
+) -> None:
+    """Mark those of some shapes that share too much with shape `i`."""
+    reach = towards.shape[0] // 2
+    drawn = np.empty(0, np.uint8)
     part = np.empty((3, 2), np.int64)
     inverse = np.empty(radii.shape[1])  # of radii: a product is quicker than a division
-    for i in range(places.shape[0]):
-        if gone[i]:
+    box = boxes[i]
+    for k in range(near.size):
+        j = near[k]
+        if gone[j]:
             continue
-        kept[i] = True
-        ready = False
-        box = boxes[i]
-        ny, nx = box[3] - box[2], box[5] - box[4]
-        for k in range(later_neighbours(grid, i, centres[i], measures[i, 1] + farthest, near)):
-            j = near[k]
-            if gone[j]:
-                continue
-            apart = _distance(centres[i], centres[j])
-            limit = most * (min(measures[i, 2], measures[j, 2]) + _TINY)
-            if _lens(measures[i, 0], measures[j, 0], apart) > 1.1 * limit + 8.0:
-                gone[j] = True
-                continue
-            if 1.1 * _lens(measures[i, 1], measures[j, 1], apart) + 8.0 < limit:
-                continue
-            if common_box(box, boxes[j], part) <= limit:
-                continue
-            if not ready:
-                ready = True
-                total = (box[1] - box[0]) * ny * nx
-                if drawn.size < total:
-                    drawn = np.empty(2 * total, np.uint8)
-                for ray in range(inverse.size):
-                    inverse[ray] = 1.0 / radii[rows[i], ray]
-                _draw(
-                    places[i], inverse, faces, inverses, towards, shift,
-                    reach, box, drawn,
-                )  # fmt: skip
+        apart = _distance(centres[i], centres[j])
+        limit = most * (min(measures[i, 2], measures[j, 2]) + _TINY)
+        if _lens(measures[i, 0], measures[j, 0], apart) > 1.1 * limit + 8.0:
+            gone[j] = True
+            continue
+        if 1.1 * _lens(measures[i, 1], measures[j, 1], apart) + 8.0 < limit:
+            continue
+        if common_box(box, boxes[j], part) <= limit:
+            continue
+        if drawn.size == 0:
+            drawn = np.empty((box[1] - box[0]) * (box[3] - box[2]) * (box[5] - box[4]), np.uint8)
             for ray in range(inverse.size):
-                inverse[ray] = 1.0 / radii[rows[j], ray]
-            if _shared(
-                places[j], inverse, faces, inverses, towards, shift, reach,
-                part, box, drawn, limit,
-            ):  # fmt: skip
-                gone[j] = True
+                inverse[ray] = 1.0 / radii[rows[i], ray]
+            _draw(places[i], inverse, faces, inverses, towards, shift, reach, box, drawn)
+        for ray in range(inverse.size):
+            inverse[ray] = 1.0 / radii[rows[j], ray]
+        if _shared(
+            places[j], inverse, faces, inverses, towards, shift, reach, part, box, drawn, limit
+        ):
+            gone[j] = True
 
 
 @compiled

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cellrt.runtime.decoding.star import polyhedra
 from cellrt.runtime.decoding.star.candidates import Proposals
 from cellrt.runtime.decoding.star.directions import directions, fibonacci_lattice
 from cellrt.runtime.decoding.star.harmonics import real_spherical_harmonics
@@ -105,6 +106,17 @@ def test_nothing_stays_of_nothing():
     assert not len(suppress_harmonics(SHAPE, none, np.zeros((0, 36)), np.zeros(0), 0.3))
     empty = Proposals(none.astype(int), none, np.zeros(0), np.zeros((0, 1)))
     assert not len(separate_peaks(empty, 2.0))
+
+
+def test_however_many_are_settled_at_once_the_same_stay(monkeypatch):
+    rays = directions(36)
+    places, radii = bumpy(300, rays, 5)
+    expected = suppress_rays(places, 0.5, radii, rays, 0.3)
+    assert 5 < len(expected) < 300
+    for at_once, ahead in ((1, 2), (7, 16), (300, 300)):
+        monkeypatch.setattr(polyhedra, "_AT_ONCE", at_once)
+        monkeypatch.setattr(polyhedra, "_AHEAD", ahead)
+        np.testing.assert_array_equal(suppress_rays(places, 0.5, radii, rays, 0.3), expected)
 
 
 @pytest.mark.parametrize("most", [0.2, 0.5])
