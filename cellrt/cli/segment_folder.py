@@ -91,9 +91,11 @@ class Folder:
         self, images: list[Path], asked: Asked, events: JsonEvents | Terminal, held: ExitStack
     ) -> None:
         from cellrt.limits import free_memory, usable_cores
+        from cellrt.runtime.machine.driver import nvidia_gpus
 
         self._images, self._asked, self._events = images, asked, events
-        most = 1 if asked.dry_run else MOST_AT_ONCE
+        # Decoders that use a GPU have been tried by one thread at a time only.
+        most = 1 if asked.dry_run or nvidia_gpus()[0] else MOST_AT_ONCE
         self._at_once = min(usable_cores().number, most, len(images))
         self._networks = Networks(asked, events, held, keep=SESSIONS, at_once=self._at_once)
         self._alone = self._networks
