@@ -3,8 +3,8 @@
     python benchmarks/embeddings.py
 
 Four networks are trained from nothing on the images of `recipes/cells2d-harmonic.toml`, all on the
-same patches for the same number of steps: few, so that all of them take a quarter of an hour on two cores.
-Interrupted, it goes on where it was. Writes docs/embeddings.md and .json.
+same patches for the same number of steps: few, so that all of them take a quarter of an hour on two
+cores. Interrupted, it goes on where it was. Writes docs/embeddings.md and .json.
 """
 
 from __future__ import annotations
