@@ -3,7 +3,7 @@
     python benchmarks/embeddings.py
 
 Four networks are trained from nothing on the images of `recipes/cells2d-harmonic.toml`, all on the
-same patches for the same number of steps: few, so that all of them take a quarter of an hour on two
+same patches for the same number of steps: few, so that all of them take ten minutes on two
 cores. Interrupted, it goes on where it was. Writes docs/embeddings.md and .json.
 """
 
@@ -27,7 +27,7 @@ from cellrt.training.recipe import Recipe, SimulateTable, load_recipe
 
 RECIPE = ROOT / "recipes" / "cells2d-harmonic.toml"
 FOLDER = ROOT / "runs" / "embeddings"
-STEPS = 800
+STEPS = 400
 PATCH = (1, 128, 128)
 LEARNING_RATE = 3e-3
 # Differences to the recipe.
