@@ -66,6 +66,7 @@ class Task(NamedTuple):
     stack: SimulatedStack
     diameter: float
     target: int = 15
+    int8: bool = True
 
 
 class Way(NamedTuple):
@@ -96,7 +97,8 @@ def _ways(model: ModelFile, task: Task, coarser: list[float], folder: Path) -> l
     """Every pipeline in every precision on every grid."""
     card, stack, out = model.card, folder / "stack.tif", folder / "labels.tif"
     int8 = folder / f"{card.name}-int8.onnx"
-    write_variant(model.path, int8, "int8")
+    if task.int8:
+        write_variant(model.path, int8, "int8")
     network = network_of(model, CPU)
     told = {
         f"the image's: cells of {task.diameter:.0f} voxels": card.diameter_voxels,
@@ -126,7 +128,7 @@ def _ways(model: ModelFile, task: Task, coarser: list[float], folder: Path) -> l
                 )
                 for precision in precisions(CPU)
             ]
-        for precision in (*precisions(CPU), "int8"):
+        for precision in (*precisions(CPU), *(["int8"] if task.int8 else [])):
             file = int8 if precision == "int8" else model.path
             asked = "auto" if precision == "int8" else precision
             ways.append(
@@ -222,8 +224,12 @@ given the same, which people rarely do. Coarser: both are told that cells are la
 The baseline is not made slow. It gets the image normalised and resampled by cellrt, windows of
 cellrt's tiles with a quarter of overlap, channels-last and, for bf16, autocast; its network is
 loaded before the clock starts, cellrt's after. {task.words}
+{_int8(card.name) if task.int8 else ""}"""
 
-int8 is the file of `cellrt export {card.name} --precision int8`, which must pass that command's
+
+def _int8(name: str) -> str:
+    return f"""
+int8 is the file of `cellrt export {name} --precision int8`, which must pass that command's
 gate; it is not what `cellrt segment` takes by itself.
 """
 
@@ -291,6 +297,7 @@ def _harmonicnet(card: ModelCard, shape: tuple[int, int, int] | None) -> Task:
         nuclei(card.diameter_voxels, shape or NUCLEI),
         card.diameter_voxels,
         target=10,
+        int8=False,
     )
 
 
@@ -310,6 +317,7 @@ def _stardist(card: ModelCard, shape: tuple[int, int, int] | None) -> Task:
         nuclei(card.diameter_voxels, shape or NUCLEI),
         card.diameter_voxels,
         target=10,
+        int8=False,
     )
 
 
