@@ -186,9 +186,11 @@ def document(measurements: Sequence[Measurement], steps: int) -> str:
 Four networks, trained from nothing with `recipes/cells2d-harmonic.toml`, but for {steps} steps of
 4 patches of {PATCH[1]}² pixels only: what is compared is what each learns in the same few steps
 from the same patches in the same order, not what it may reach in the end. With guides, the place of
-an object in the space is given by its place in the image, and the network sees the guides on its
-way up (SinConv) or does not. With the discriminative loss of De Brabandere et al. (2017) the
-network chooses the places; its paper's margins and weights are taken. Mean shift has the bandwidth,
+an object in the space is given by its place in the image. The network's output is turned by the
+guides, as in `cells2d-harmonic`; or it sees them on its way up (SinConv, as published, but with
+kernels of 3 x 3 like all others here); or nothing tells it where it is. With the discriminative
+loss of De Brabandere et al. (2017) the network chooses the places, nothing tells it where it is
+either, and its paper's margins and weights are taken. Mean shift has the bandwidth,
 one of {", ".join(f"{value:g}" for value in BANDWIDTHS)}, that gives each network the best mean SBD
 on {CHOOSING} other images of each kind. Cells have the nominal diameter, as in training.
 
