@@ -124,7 +124,7 @@ class Folder:
                     tell = self._told(image, turn, work)
                 except (InputError, ResourceError) as error:
                     left_out.append(image.name)
-                    print(printable(f"cellrt: {one_line(str(error))}"), file=sys.stderr)
+                    print(printable(f"cellrt: {one_line(error.message)}"), file=sys.stderr)
                 else:
                     tell()
         finally:
@@ -194,6 +194,9 @@ class Folder:
         if self._asked.options["diameter"] is not None:
             return {}
         searched = [(self._images[n], Turn(self._events)) for n in spread(len(self._images))]
+        if searched:
+            shown = counted(len(self._images), "image")
+            self._events.note(f"looking at the cells' size in {len(searched)} of {shown}")
         found = []
         for image, turn in searched[:1]:  # with it, what all need is loaded
             turn.come()

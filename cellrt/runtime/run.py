@@ -53,7 +53,10 @@ def finish(fields: stages.Fields, clock: StageClock) -> Segmentation:
         found += stages.doubts(quality, table, job)
         table, left_out = stages.select(decoded.labels, table, job.options)
     if len(table) == 0 and not any(left_out.values()):
-        found.append("no cells were found")
+        text = "no cells were found"
+        if not job.scale.certain:
+            text += f"; looked for were cells of {job.scale.words()}"
+        found.append(text)
     if text := complaint():
         found.append(text)
     found = list(dict.fromkeys(found))  # each once, whoever found it

@@ -199,7 +199,23 @@ def refine_scale(
     # Enlarged even further, noise comes out as large as it is then taken for.
     noise = start is None and (first.is_enlarged_noise or best.is_enlarged_noise)
     if best.quality < LEAST or noise:
-        return start or _unknown(card, spacing, spacing_origin, warnings)
+        if start is None:
+            return _unknown(card, spacing, spacing_origin, warnings)
+        if not card.planar or is_noise(image):
+            return start
+        # Single images are of anything: of bacteria, where the model's cells have 12 µm.
+        anything = refine_scale(
+            *(image, None, spacing, spacing_origin),
+            network=network, decoder=decoder, warnings=[], note=note,
+        )  # fmt: skip
+        if not anything.cells:
+            return start
+        origin = f"{anything.diameter_origin}; {start.diameter_origin} shows no cells"
+        warnings.append(
+            f"the cell diameter is taken as {anything.diameter_pixels:.3g} pixels, {origin}; give "
+            "--diameter to be sure"
+        )
+        return replace(anything, diameter_origin=origin)
     # Over a wide range of guesses cells keep their size, but come out too small (0.91 of the true
     # diameter on embryos); the guess that is best errs to both sides, and changes with what else is
     # in the image.

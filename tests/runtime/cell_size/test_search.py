@@ -22,6 +22,7 @@ from cellrt.runtime.grid.mended_image import as_it_is
 from cellrt.simulation import (
     ImagingParameters,
     NucleiParameters,
+    simulate_bacteria,
     simulate_membranes,
     simulate_nuclei,
 )
@@ -75,6 +76,24 @@ def test_a_wrong_voxel_size_is_noticed_and_said():
     scale = result.record["scale"]
     assert scale["diameter_pixels"] == pytest.approx(16, rel=0.4)
     assert "coarse first pass" in scale["diameter_origin"]
+
+
+def test_single_images_whose_typical_cells_are_not_there_are_searched_for_any():
+    # Bacteria of 1 µm, where the model's cells have 12.
+    stack = simulate_bacteria((192, 192), seed=7)
+    options = {"model": "cells2d-harmonic", "voxel_size": stack.voxel_size_um}
+    found = cellrt.segment(stack.image, **options)
+    assert found.record["scale"]["diameter_pixels"] == pytest.approx(
+        stack.parameters["diameter_voxels"], rel=0.3
+    )
+    assert len(found.table) > 0.8 * stack.labels.max()
+    assert any("shows no cells; give diameter to be sure" in text for text in found.warnings)
+
+    noise = np.random.default_rng(0).normal(100, 10, (1, 192, 192)).astype(np.float32)
+    nothing = cellrt.segment(noise, **options)
+    assert "typical" in nothing.record["scale"]["diameter_origin"]
+    if not len(nothing.table):
+        assert any("looked for were cells of" in text for text in nothing.warnings)
 
 
 def test_the_users_word_is_never_changed():
