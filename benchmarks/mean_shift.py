@@ -14,11 +14,11 @@ import time
 from typing import Any
 
 import numpy as np
-from decoder import cells as voronoi_cells
 from measuring import added_peak_bytes, first_use, measure
 from report import parser, table, write
 from scipy import ndimage
 from sklearn.cluster import MeanShift
+from stacks import tissue
 
 from cellrt.runtime.decoding.embedding.mean_shift import mean_shift, seeds_of
 
@@ -34,7 +34,7 @@ EMBEDDING.make(EMBEDDING.parameters(), "").warm_up()"""
 def embedded(edge: int, noise: float, seed: int = 0) -> tuple[np.ndarray, int]:
     """Embeddings (n, d) of an image's foreground, and the number of cells."""
     rng = np.random.default_rng(seed)
-    labels = voronoi_cells((1, edge, edge), max(2, edge * edge // PIXELS_PER_CELL), seed)[0]
+    labels = tissue((1, edge, edge), max(2, edge * edge // PIXELS_PER_CELL), seed)[0]
     y, x = np.indices(labels.shape)
     index = np.unique(labels)[1:]
     image = np.empty((edge, edge, DIMENSIONS), np.float32)

@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from decoder import cells as voronoi_cells
 from measuring import added_peak_bytes, first_use, fresh_python, measure
 from report import parser, write
 from scipy import ndimage
 from skimage.segmentation import watershed
-from stacks import PAPER_SHAPE, mirrored, paper_membranes
+from stacks import PAPER_SHAPE, mirrored, paper_membranes, tissue
 from tascan_page import HOLE_RADIUS, SMALLEST, Measured, page, plot
 
 from cellrt.evaluation.scores import evaluate
@@ -143,7 +142,7 @@ def scaling(classes: ClassMap, repeats: int, largest: int) -> dict[str, list[lis
     by_voxels = [timed(str(s), mirrored(classes, s), min(repeats, 3)) for s in shapes]
     by_count = []
     for count in (100, 1000, 10_000):
-        labels = voronoi_cells((128, 256, 256), count)
+        labels = tissue((128, 256, 256), count)
         by_count.append(timed(f"{count} cells", np.where(labels > 0, 2, 1).astype(np.uint8), 3))
     noise = np.random.default_rng(0).random((128, 256, 256)) < 0.5
     by_count.append(timed("noise, half of it foreground", np.where(noise, 2, 1).astype("u1"), 3))
