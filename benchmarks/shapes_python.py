@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull, Delaunay
 from scipy.special import sph_harm_y
+from threadpoolctl import threadpool_limits
 
 from cellrt.runtime.decoding.star.directions import FEWER, directions
 from cellrt.runtime.decoding.star.parameters import StarParameters
@@ -111,7 +112,9 @@ def _in_simplices(
         voxels = np.indices(high - low).reshape(3, -1).T + low
     if not len(voxels):
         return voxels
-    return voxels[Delaunay(ends).find_simplex(voxels) >= 0]
+    # Matrices of 3 x 3 take threads of BLAS twice as long as one, and far longer beside other work.
+    with threadpool_limits(1, "blas"):
+        return voxels[Delaunay(ends).find_simplex(voxels) >= 0]
 
 
 def stardist_version() -> str | None:

@@ -55,7 +55,7 @@ def draw(sweeps: Sequence[Any], rows: Sequence[Mapping[str, Any]], path: Path) -
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes[:, 0]:
         axis.set_ylabel("AP at IoU 0.5")
-    axes[0, 0].set_ylim(0, 1.02)
+    axes[0, 0].set_ylim(0.2, 1.0)
     for axis in axes.flat[len(sweeps) :]:
         axis.set_visible(False)
     handles, names = axes[0, 0].get_legend_handles_labels()
