@@ -55,7 +55,8 @@ def finish(fields: stages.Fields, clock: StageClock) -> Segmentation:
     if len(table) == 0 and not any(left_out.values()):
         text = "no cells were found"
         if not job.scale.certain:
-            text += f"; looked for were cells of {job.scale.words()}"
+            size = f"{job.scale.diameter_pixels:.3g} pixels ({job.scale.diameter_origin})"
+            text += f"; looked for were cells of {size}; {job.scale.remedy}"
         found.append(text)
     if text := complaint():
         found.append(text)
