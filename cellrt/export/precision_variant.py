@@ -148,7 +148,7 @@ def make_variant(
             f"model {model.card.name!r} is {model.card.precision} already; "
             "convert the fp32 model it was made from"
         )
-    if model.card.guides is not None and precision != "fp16":
+    if model.card.told is not None and precision != "fp16":
         raise UsageError(
             f"model {model.card.name!r} has to know where tiles lie, and is made for fp32 and fp16 "
             f"only, as its embeddings do not bear {precision}"
@@ -234,7 +234,7 @@ def unquantised(card: ModelCard) -> str:
 
 
 def _turns(card: ModelCard) -> NDArray[np.float32] | None:
-    return turns_elsewhere(0 if card.guides is None else len(card.guides.phases))
+    return turns_elsewhere(0 if card.told is None else len(card.told.phases))
 
 
 def _engines(
@@ -289,7 +289,7 @@ def _describe(
         image = golden_input(card.golden.shape)
         # ONNX Runtime has no bf16, and computes fp16 less like a GPU than the rounded graph does.
         computed = graph if precision == "int8" else rounded(exact, precision)
-        corner = None if card.guides is None else turns_at(card.guides, [(0, 0, 0)])
+        corner = None if card.told is None else turns_at(card.told, [(0, 0, 0)])
         fields = onnxruntime_infer(computed.SerializeToString(), corner)(image)
         golden = Golden(
             shape=card.golden.shape,

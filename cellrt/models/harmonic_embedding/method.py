@@ -16,7 +16,7 @@ from cellrt.models.harmonic_embedding.tables import (
     HarmonicModel,
     HarmonicTargets,
 )
-from cellrt.runtime.decoding.embedding.decoder import embedding_outputs
+from cellrt.runtime.decoding.embedding.decoder import embedding_outputs, wave_outputs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +37,8 @@ class HarmonicEmbeddings:
         decoder: Mapping[str, Any],
     ) -> None:
         self._model, self._loss = model, loss
-        self.outputs: tuple[str, ...] = embedding_outputs(model.dimensions)
+        outputs = wave_outputs if model.position == "turn" else embedding_outputs
+        self.outputs: tuple[str, ...] = outputs(model.dimensions)
         self.decoder_parameters: dict[str, Any] = {"bandwidth": model.margin, **decoder}
 
     @property

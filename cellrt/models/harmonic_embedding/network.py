@@ -5,7 +5,8 @@ Every plane of a stack is an image of its own: kernels have one voxel along z.
 Seen from a pixel p, the mean over its object of the wave ``exp(2 pi i f . q)`` is the wave at p
 times the mean of ``exp(2 pi i f . (q - p))``, which does not depend on where the object lies. So a
 network that knows no place can learn the second factor, real and imaginary part, and the embedding
-is that complex number turned by the guide's angle at p: exactly, and everywhere in the plane.
+is that complex number turned by the guide's angle at p: exactly, and everywhere in the plane. The
+loss turns it here; the exported graph says what was learned, and the decoder turns it.
 
 The paper's network (Kulikov and Lempitsky 2020, figure 2) has no such output. The guides' values
 join its features before the first convolution of each level on the way up (SinConv), from which it
@@ -42,8 +43,8 @@ class HarmonicEmbedding(UNet):
     phases : (dimensions,) sequence
         In radians.
     position : {"turn", "sinconv", "none"}
-        What tells the embedding where it is: a turn of the output, guides beside the features on
-        the way up, or nothing.
+        What tells the embedding where it is: a turn of the output, which then are waves as seen
+        from each pixel; guides beside the features on the way up; or nothing.
     sinconv_size : int
         Edge of the kernels that see guides.
     """
@@ -66,7 +67,7 @@ class HarmonicEmbedding(UNet):
         self.register_buffer("frequencies", torch.tensor(frequencies, dtype=torch.float32))
         self.register_buffer("phases", torch.tensor(phases, dtype=torch.float32))
         self._position = position
-        self.takes_turns = dimensions if position != "none" else 0
+        self.takes_turns = dimensions if position == "sinconv" else 0
         self._reach = sinconv_size // 2 if position == "sinconv" else 1
         if position == "sinconv":
             for block, width in zip(self.decoder, self.widths[-2::-1], strict=True):
@@ -87,7 +88,7 @@ class HarmonicEmbedding(UNet):
         return radius
 
     def logits(self, image: Tensor, turned: Tensor | None = None) -> Tensor:
-        """Return the raw output, ``(n, dimensions + 1, z, y, x)``; image as in `Network.logits`.
+        """Return the raw output, ``(n, channels, z, y, x)``; image as in `Network.logits`.
 
         `turned`, ``(n, dimensions)``, says where the tiles lie; see
         `cellrt.runtime.model.guides.turns`. Without it they begin at the origin.
@@ -95,7 +96,7 @@ class HarmonicEmbedding(UNet):
         if turned is None:
             turned = image.new_zeros(image.shape[0], self.phases.shape[0])
         if self._position == "turn":
-            return self._turned(super().logits(image), turned)
+            return super().logits(image)
         skips = []
         features = image
         for block in self.encoder:
@@ -112,11 +113,12 @@ class HarmonicEmbedding(UNet):
         return self.head(features)  # type: ignore[no-any-return]
 
     def learned(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the raw output and the turns of patches that are said to lie anywhere."""
+        """Return embedding and foreground, and the turns of patches that lie anywhere."""
         origin = torch.randint(0, _LARGEST_IMAGE, (len(image), 2))
         turned = torch.from_numpy(turns(origin.numpy(), self.frequencies.cpu().numpy()))
         turned = turned.to(image.device)
-        return self.logits(image, turned), turned
+        raw = self.logits(image, turned)
+        return (self._turned(raw, turned) if self._position == "turn" else raw), turned
 
     def _turned(self, raw: Tensor, turned: Tensor) -> Tensor:
         """Embeddings from waves as seen from each pixel, real and then imaginary; foreground."""
@@ -134,7 +136,7 @@ class HarmonicEmbedding(UNet):
         return maps[:, :, None].expand(-1, -1, depth, -1, -1).to(features.dtype)
 
     def activate(self, logits: Tensor) -> Tensor:
-        """Return the embedding as it is, and the foreground's probability."""
+        """Return the foreground's probability, and all else as it is."""
         return torch.cat([logits[:, :-1], torch.sigmoid(logits[:, -1:])], dim=1)
 
     def forward(self, image: Tensor, turned: Tensor | None = None) -> Tensor:

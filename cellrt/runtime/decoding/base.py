@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from cellrt.errors import InputError
 from cellrt.geometry import Shape
 from cellrt.threads import copy_in_threads
+
+if TYPE_CHECKING:
+    from cellrt.runtime.model.card_parts import Guides
 
 Mode = Literal["fast", "exact"]
 Merging = Literal["weighted", "per tile"]
@@ -232,10 +235,13 @@ class Outputs(NamedTuple):
     stride : int
         Voxels of the model's grid, along every axis, per voxel of the fields: field voxel i covers
         those from ``stride * i`` on.
+    guides : Guides, optional
+        What embeddings are made of.
     """
 
     channels: tuple[str, ...]
     stride: int = 1
+    guides: Guides | None = None
 
 
 class Family(NamedTuple):

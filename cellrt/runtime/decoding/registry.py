@@ -97,7 +97,7 @@ def decoder_for(
         known = ", ".join(_FAMILIES)
         raise InputError(f"model {card.name!r} asks for the decoder {chosen!r}; known: {known}")
     family = find_family(chosen)
-    outputs = Outputs(card.outputs[0].channels, card.output_stride)
+    outputs = Outputs(card.outputs[0].channels, card.output_stride, card.guides)
     if not _fits(family, outputs):
         fitting = [other for other in _FAMILIES if _fits(find_family(other), outputs)]
         stride = f", one for {outputs.stride}³ voxels" if outputs.stride > 1 else ""

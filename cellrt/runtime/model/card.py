@@ -137,6 +137,16 @@ class ModelCard:
         """What tile edges and tile positions are multiples of along (z, y, x)."""
         return across_planes(self.multiple, self.planar, 1)
 
+    @property
+    def told(self) -> Guides | None:
+        """Guides of a network that is told where each tile lies.
+
+        One whose outputs the decoder turns need not know.
+        """
+        if self.guides is None or len(self.outputs[0].channels) - 1 > len(self.guides.phases):
+            return None
+        return self.guides
+
     def to_json(self) -> str:
         """Serialise for ``metadata_props``."""
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, ensure_ascii=False)
@@ -278,8 +288,9 @@ def _check(card: ModelCard) -> None:
     if card.guides is not None:
         count = len(card.guides.phases)
         need(
-            len(card.guides.frequencies) == count == len(card.outputs[0].channels) - 1,
-            "guides must be as many as the embedding has channels",
+            len(card.guides.frequencies) == count
+            and len(card.outputs[0].channels) - 1 in (count, 2 * count),
+            "guides must be as many as the embedding has channels, or pairs of channels",
         )
         numbers = (*sum(card.guides.frequencies, ()), *card.guides.phases)
         need(all(map(math.isfinite, numbers)), "guides need finite frequencies and phases")

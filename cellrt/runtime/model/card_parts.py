@@ -62,8 +62,9 @@ class Confidence:
 class Guides:
     """Waves ``sin(2 pi (f . p) + phase)`` of a pixel's position p (y, x) in the whole image.
 
-    The mean of each over an object's pixels is the object's place in the embedding space. Networks
-    with such an embedding are told how far each wave has turned where a tile begins.
+    The mean of each over an object's pixels is the object's place in the embedding space. A network
+    says it of each pixel, told how far each wave has turned where a tile begins; or it says how the
+    mean of ``exp(2 pi i (f . q))`` over the object looks from p, and the decoder turns that.
 
     Parameters
     ----------

@@ -238,13 +238,15 @@ def plan_tiles(
         ]
         return TileGrid((axes[0], axes[1], axes[2]), stride)
     candidates = [_candidates(*axis) for axis in zip(shape, overlaps, multiples, strict=True)]
-    best: tuple[float, Shape] | None = None
+    best: tuple[tuple[int, int, int], Shape] | None = None
     for combination in itertools.product(*candidates):
         edges = _triple(edge for edge, _ in combination)
         if math.prod(edges) > max_voxels:
             continue
         cost = math.prod(edges) * math.prod(count for _, count in combination)
-        key = cost + (1e-6 if layers == "few" else -1e-6) * combination[0][1]
+        count = combination[0][1]
+        # Sums are of all that lies beside a tile along x: fewer rows take less memory.
+        key = (cost, count if layers == "few" else -count, edges[1])
         if best is None or key < best[0]:
             best = (key, edges)
     if best is None:

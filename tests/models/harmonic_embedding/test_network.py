@@ -30,14 +30,13 @@ def test_every_plane_is_an_image_of_its_own():
     stack = torch.rand(2, 1, 3, 16, 24)
     with torch.inference_mode():
         fields = net(stack)
-        assert fields.shape == (2, 4, 3, 16, 24)
+        assert fields.shape == (2, 7, 3, 16, 24)
         torch.testing.assert_close(net(stack[:, :, 1:2]), fields[:, :, 1:2], atol=1e-5, rtol=0)
     assert 0 <= fields[:, -1].min() <= fields[:, -1].max() <= 1
 
 
-@pytest.mark.parametrize("position", ["turn", "sinconv"])
-def test_a_tile_that_is_told_where_it_lies_says_what_the_image_says(position):
-    net = network(position=position, sinconv_size=5)
+def test_a_tile_that_is_told_where_it_lies_says_what_the_image_says():
+    net = network(position="sinconv", sinconv_size=5)
     image = torch.rand(1, 1, 1, 16, 256)
     radius = net.receptive_radius
     start = 64
@@ -52,24 +51,29 @@ def test_a_tile_that_is_told_where_it_lies_says_what_the_image_says(position):
     assert (astray - whole).abs().max() > 1e-3
 
 
-def test_a_turned_embedding_is_the_mean_wave_of_the_object():
+def test_what_is_learned_is_the_mean_wave_of_the_object_wherever_it_lies():
     # The head says what each pixel of one object sees: the mean wave over it, from there.
     net = network(position="turn")
+    assert not net.takes_turns
     y, x = np.mgrid[3:8, 10:17].reshape(2, -1)
     rows, columns = np.mgrid[:16, :24]
-    expected, seen = [], []
+    waves, seen = [], []
     for (fy, fx), phase in zip(FREQUENCIES, PHASES, strict=True):
-        expected.append(np.sin(2 * np.pi * (fy * (y + 5) + fx * (x + 40)) + phase).mean())
+        waves.append(np.exp(1j * (2 * np.pi * (fy * y + fx * x) + phase)).mean())
         away = fy * (y - rows[..., None]) + fx * (x - columns[..., None])
         seen.append(np.exp(2j * np.pi * away).mean(axis=-1))
     parts = np.concatenate([np.real(seen), np.imag(seen), np.zeros((1, 16, 24))])
     raw = torch.from_numpy(parts.astype(np.float32))[None, :, None]
     net.head.forward = lambda features: raw
-    turned = torch.from_numpy(turns((5, 40), FREQUENCIES))[None]
     with torch.inference_mode():
-        found = net(torch.rand(1, 1, 1, 16, 24), turned)[0, :-1, 0].numpy()
+        image = torch.rand(1, 1, 1, 16, 24)
+        found, turned = net.learned(image)
+        torch.testing.assert_close(net(image)[:, :-1], raw[:, :-1])
+    expected = np.imag(np.array(waves) * np.exp(2j * np.pi * turned[0].numpy()))
     np.testing.assert_allclose(
-        found, np.broadcast_to(expected, (16, 24, 3)).T.swapaxes(1, 2), atol=1e-5
+        found[0, :-1, 0].numpy(),
+        np.broadcast_to(expected, (16, 24, 3)).T.swapaxes(1, 2),
+        atol=1e-5,
     )
 
 

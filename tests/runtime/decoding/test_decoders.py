@@ -134,7 +134,7 @@ def test_families_are_what_the_registry_calls_them(name):
     known = (FLOW_OUTPUTS, CLASS_OUTPUTS, embedding_outputs(2), HARMONICS)
     (fitting,) = (channels for channels in known if family.fits(channels))
     if fitting != HARMONICS:  # which come in any number
-        assert family.needs.replace("...", "1") == ", ".join(fitting)
+        assert family.needs.replace("...", "1").startswith(", ".join(fitting))
 
 
 @pytest.mark.parametrize(

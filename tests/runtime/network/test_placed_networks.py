@@ -19,6 +19,7 @@ from cellrt.runtime.decoding.embedding.decoder import (  # noqa: E402
     EMBEDDING,
     EmbeddingParameters,
     embedding_outputs,
+    wave_outputs,
 )
 from cellrt.runtime.grid.model_image import prepare_image  # noqa: E402
 from cellrt.runtime.model.card import ModelCard  # noqa: E402
@@ -34,17 +35,15 @@ GUIDES = Guides(((0.013, -0.02), (0.0, 0.017), (0.019, 0.004)), (0.3, 2.0, 5.5),
 ENGINES = ("openvino", "onnxruntime")
 
 
-@pytest.fixture(scope="module", params=["turn", "sinconv"])
-def network(request):
+def network_of(position):
     torch.manual_seed(0)
     net = HarmonicEmbedding(
-        (4, 8), GUIDES.frequencies, GUIDES.phases, position=request.param, sinconv_size=5
+        (4, 8), GUIDES.frequencies, GUIDES.phases, position=position, sinconv_size=5
     )
     return fold_batch_norm(net.eval())
 
 
-@pytest.fixture(scope="module")
-def model(network, tmp_path_factory):
+def model_of(network, outputs, path):
     card = ModelCard(
         name="placed",
         summary="",
@@ -54,7 +53,7 @@ def model(network, tmp_path_factory):
         decoder_parameters={},
         diameter_voxels=9.0,
         voxel_size_um=1.0,
-        outputs=(Output("fields", embedding_outputs(3)),),
+        outputs=(Output("fields", outputs),),
         normalisation=Normalisation(),
         two_dimensional=True,
         planar=True,
@@ -63,12 +62,32 @@ def model(network, tmp_path_factory):
         guides=GUIDES,
     )
     graph = build_graph(network, network.size_multiples)
-    assert [value.name for value in graph.graph.input] == ["image", "turns"]
     assert activation_bytes(graph, network.size_multiple) > 4
     embed_card(graph, card)
-    path = tmp_path_factory.mktemp("model") / "placed.onnx"
     write_graph(graph, path)
-    return open_model(path)
+    return open_model(path), [value.name for value in graph.graph.input]
+
+
+@pytest.fixture(scope="module")
+def network():
+    return network_of("sinconv")
+
+
+@pytest.fixture(scope="module")
+def model(network, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "placed.onnx"
+    model, inputs = model_of(network, embedding_outputs(3), path)
+    assert inputs == ["image", "turns"]
+    assert model.card.told == GUIDES
+    return model
+
+
+@pytest.fixture(scope="module")
+def turned(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "placed.onnx"
+    model, inputs = model_of(network_of("turn"), wave_outputs(3), path)
+    assert inputs == ["image"]
+    return model
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -123,3 +142,37 @@ def test_places_are_never_rounded_to_bf16(network, model):
     np.testing.assert_allclose(session.infer(tile, start), expected, atol=1e-4)
     with pytest.raises(EngineError, match="where tiles lie, which bf16 cannot tell"):
         engine.load(model, (1, 32, 48), "bf16")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_waves_that_the_decoder_turns_need_no_place(turned, engine):
+    assert turned.card.told is None
+    session = ladder.choose_engine(engine).load(turned, (1, 32, 48), "auto")
+    assert not session.takes_place
+    image = np.random.default_rng(0).random((2, 40, 300)).astype(np.float32)
+    outputs = Outputs(wave_outputs(3), guides=GUIDES)
+    decoder = EMBEDDING.make(EmbeddingParameters(), outputs, "")
+    found = []
+    for tile, halo in (((1, 40, 300), 0), ((1, 40, 96), 16)):
+        grid = plan_tiles(image.shape, halo=halo, blend=4, multiple=2, tile=tile, planar=True)
+        session = ladder.choose_engine(engine).load(turned, tile, "fp32")
+        prepared = prepare_image(image, image.shape, Normalisation())
+        found.append(network_fields(prepared, grid, session, decoder)[0])
+    assert len(grid) > 6
+    assert np.abs(found[0].astype(int) - found[1]).max() <= 2
+
+
+def test_such_networks_run_on_every_engine_in_every_precision(turned):
+    spec = next(spec for spec in ladder.ladder() if spec.needs == "nvidia")
+    said = ""
+    try:
+        EngineChoice(spec, "", True).refuse(turned, None, "auto")
+    except EngineError as error:  # for want of a GPU
+        said = str(error)
+    assert "lies" not in said
+    tile = np.random.default_rng(0).random((1, 1, 1, 32, 48), np.float32)
+    fields = [
+        ladder.choose_engine("openvino").load(turned, (1, 32, 48), precision).infer(tile)
+        for precision in ("auto", "fp32")
+    ]
+    np.testing.assert_allclose(*fields, atol=0.05)

@@ -2,8 +2,8 @@
 
 What a network says of neighbouring pixels is nearly the same. One of four pixels stands for all,
 paths begin once in a square for all that lies together in the space, and every pixel belongs to the
-nearest centre in the end. A quarter of the points and half of the paths find the same cells: on
-nuclei, bacteria and worms their scores agree to 0.02 with those of all pixels, in either direction.
+nearest centre in the end. A quarter of the points and of the paths find the same cells: on nuclei,
+bacteria and worms their scores agree to 0.02 with those of all pixels, in either direction.
 """
 
 from __future__ import annotations
@@ -18,22 +18,24 @@ from cellrt.runtime.decoding.embedding.mean_shift import find_centres, nearest_c
 
 # Every second pixel along y and x is a point.
 _STEP = 2
+# Pixels that look for their centre at a time.
+_STRIP = 1 << 17
 # Edge, in points, of the squares in which paths begin.
-_EDGE = 4
+_EDGE = 8
 
 
 def cluster_pixels(
-    embedding: npt.NDArray[np.float32], inside: npt.NDArray[np.bool_], bandwidth: float
+    embedding: npt.NDArray[np.int16], inside: npt.NDArray[np.bool_], bandwidth: float
 ) -> npt.NDArray[np.int32]:
     """Cluster of each pixel of the foreground.
 
     Parameters
     ----------
-    embedding : (y, x, d) float32 array
+    embedding : (y, x, d) int16 array
     inside : (y, x) bool array
         The foreground.
     bandwidth : float
-        Radius of the kernel, as for `mean_shift`.
+        Radius of the kernel, as for `mean_shift`, in the embedding's steps.
 
     Returns
     -------
@@ -45,11 +47,17 @@ def cluster_pixels(
         some = (slice(None, None, _STEP),) * 2
         if not inside[some].any():
             some = (slice(None),) * 2
+        points = embedding[some].astype(np.float32)
         seeds = np.empty(inside[some].shape, np.bool_)
-        _choose_seeds(embedding[some], inside[some], bandwidth, seeds)
-        points = embedding[some][inside[some]]
-        centres = find_centres(points, bandwidth, embedding[some][seeds])
-        clusters[inside] = nearest_centre(embedding[inside], centres, bandwidth) + 1
+        _choose_seeds(points, inside[some], bandwidth, seeds)
+        centres = find_centres(points[inside[some]], bandwidth, points[seeds])
+        # Strips: a tree of all pixels at once would be most of the memory of a run.
+        height = max(1, _STRIP // inside.shape[1])
+        for top in range(0, len(inside), height):
+            rows, mask = slice(top, top + height), inside[top : top + height]
+            if mask.any():
+                pixels = embedding[rows][mask].astype(np.float32)
+                clusters[rows][mask] = nearest_centre(pixels, centres, bandwidth) + 1
     return clusters
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from cellrt.compiled import compiled
 from cellrt.errors import InputError
 from cellrt.geometry import Shape
 from cellrt.runtime.decoding.base import (
@@ -28,7 +29,11 @@ from cellrt.runtime.decoding.classes.class_map import BACKGROUND, FOREGROUND
 from cellrt.runtime.decoding.classes.clean_up import CleanUpParameters, clean_up
 from cellrt.runtime.decoding.embedding.clusters import cluster_pixels
 from cellrt.runtime.decoding.embedding.objects import objects_of
+from cellrt.runtime.decoding.embedding.waves import turn_waves
 from cellrt.runtime.decoding.labels.upsample import upsample_cells
+
+if TYPE_CHECKING:
+    from cellrt.runtime.model.card_parts import Guides
 
 HERE = Place("CPU", "embeddings are decoded there")
 
@@ -94,10 +99,14 @@ class EmbeddingDecoder:
     parameters : EmbeddingParameters
     dimensions : int
         Channels of the embedding, which is what the network has beside the foreground.
+    guides : Guides, optional
+        Of a network that says how waves look from each pixel, one for each two dimensions. Other
+        networks say the embedding itself.
     """
 
     parameters: EmbeddingParameters
     dimensions: int
+    guides: Guides | None = None
 
     name: ClassVar[str] = "embedding"
     modes: ClassVar[tuple[Mode, ...]] = ("fast",)
@@ -113,7 +122,7 @@ class EmbeddingDecoder:
     @property
     def working_bytes(self) -> int:
         """Memory per pixel while all of a plane is decoded at once, every pixel a foreground."""
-        return self.kept_bytes + 28 * self.dimensions + 60
+        return self.kept_bytes + 3 * self.dimensions + 16
 
     @property
     def promised_bytes(self) -> int:
@@ -132,7 +141,7 @@ class EmbeddingDecoder:
 
     def collector(self, shape: Shape) -> WholeCollector:
         """Keep embedding and foreground in an int16 array (z, y, x, dimensions + 1)."""
-        return WholeCollector(np.empty((*shape, self.dimensions + 1), np.int16), _keep)
+        return _EmbeddingCollector(np.empty((*shape, self.dimensions + 1), np.int16), self.guides)
 
     def decode(self, kept: npt.NDArray[Any], *, mode: Mode) -> Decoded:
         """Labels on the model's grid; every plane is an image of its own."""
@@ -161,8 +170,7 @@ class EmbeddingDecoder:
 
     def _decode_plane(self, plane: npt.NDArray[np.int16]) -> npt.NDArray[np.int32]:
         inside = self._inside(plane)
-        embedding = plane[..., :-1] * np.float32(_STEP)
-        clusters = cluster_pixels(embedding, inside, self.parameters.bandwidth)
+        clusters = cluster_pixels(plane[..., :-1], inside, self.parameters.bandwidth / _STEP)
         labels = objects_of(clusters, self.parameters.join_distance)[None]
         classes = np.where(inside, np.uint8(FOREGROUND), np.uint8(BACKGROUND))[None]
         clean_up(labels, classes, self.parameters)
@@ -195,17 +203,55 @@ class EmbeddingDecoder:
         self, labels: npt.NDArray[np.int32], kept: npt.NDArray[np.int16]
     ) -> npt.NDArray[np.float32]:
         """Distance in bandwidths, at most 1, of cells' pixels from the mean of their cell."""
-        inside = labels > 0
-        cell = labels[inside]
-        count = np.maximum(np.bincount(cell), 1)
-        square = np.zeros(cell.size, np.float32)
-        for k in range(self.dimensions):
-            values = kept[..., k][inside] * np.float32(_STEP)
-            mean = np.bincount(cell, values) / count
-            square += (values - mean[cell].astype(np.float32)) ** 2
-        errors: npt.NDArray[np.float32] = np.sqrt(square) / np.float32(self.parameters.bandwidth)
-        np.minimum(errors, np.float32(1), out=errors)
+        errors = np.empty(np.count_nonzero(labels), np.float32)
+        means = np.zeros((int(labels.max(initial=0)) + 1, self.dimensions))
+        _distances(labels, kept, self.parameters.bandwidth / _STEP, means, errors)
         return errors
+
+
+@compiled
+def _distances(labels: Any, kept: Any, bandwidth: Any, means: Any, errors: Any) -> None:
+    """Write errors of pixels in cells, one after the other; `means` is room for those of cells."""
+    pixels = np.zeros(means.shape[0], np.int64)
+    for z in range(labels.shape[0]):
+        for y in range(labels.shape[1]):
+            for x in range(labels.shape[2]):
+                cell = labels[z, y, x]
+                if cell > 0:
+                    pixels[cell] += 1
+                    for k in range(means.shape[1]):
+                        means[cell, k] += kept[z, y, x, k]
+    for cell in range(1, means.shape[0]):
+        for k in range(means.shape[1]):
+            means[cell, k] /= max(pixels[cell], 1)
+    index = 0
+    for z in range(labels.shape[0]):
+        for y in range(labels.shape[1]):
+            for x in range(labels.shape[2]):
+                cell = labels[z, y, x]
+                if cell > 0:
+                    square = 0.0
+                    for k in range(means.shape[1]):
+                        square += (kept[z, y, x, k] - means[cell, k]) ** 2
+                    errors[index] = min(math.sqrt(square) / bandwidth, 1.0)
+                    index += 1
+
+
+class _EmbeddingCollector(WholeCollector):
+    """Keeps embedding and foreground; of waves, what they are in the whole image."""
+
+    def __init__(self, kept: npt.NDArray[np.int16], guides: Guides | None) -> None:
+        super().__init__(kept, _keep)
+        self._guides = guides
+
+    def add(self, block: Block) -> None:
+        """See `Collector`."""
+        if self._guides is None:
+            super().add(block)
+        else:
+            turn_waves(
+                block.fields, block.y.start, self._guides, _STEP, self._kept[block.z, block.y]
+            )
 
 
 def _keep(kept: npt.NDArray[np.int16], fields: npt.NDArray[np.float32]) -> None:
@@ -218,14 +264,30 @@ def embedding_outputs(dimensions: int) -> tuple[str, ...]:
     return (*(f"embedding {k}" for k in range(dimensions)), "foreground")
 
 
+def wave_outputs(dimensions: int) -> tuple[str, ...]:
+    """The same for one that says how the waves of objects look from each pixel."""
+    parts = (f"{part} {k}" for part in ("real", "imaginary") for k in range(dimensions))
+    return (*parts, "foreground")
+
+
 def _fits(channels: tuple[str, ...]) -> bool:
-    return len(channels) > 1 and channels == embedding_outputs(len(channels) - 1)
+    count = len(channels) - 1
+    return count > 0 and channels in (embedding_outputs(count), wave_outputs(count // 2))
 
 
 def _make(parameters: EmbeddingParameters, outputs: Outputs, keep_to_cpu: str) -> Decoder:
-    return EmbeddingDecoder(parameters, len(outputs.channels) - 1)
+    count = len(outputs.channels) - 1
+    if outputs.channels == embedding_outputs(count):
+        return EmbeddingDecoder(parameters, count)
+    if outputs.guides is None:
+        raise InputError("the model card has no guides, by which waves become embeddings")
+    return EmbeddingDecoder(parameters, count, outputs.guides)
 
 
 EMBEDDING = Family(
-    "embedding", "embedding 0, embedding ..., foreground", _fits, EmbeddingParameters, _make
+    "embedding",
+    "embedding 0, embedding ..., foreground, or real 0, ..., imaginary 0, ..., foreground",
+    _fits,
+    EmbeddingParameters,
+    _make,
 )

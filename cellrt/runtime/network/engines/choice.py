@@ -104,7 +104,7 @@ class EngineChoice:
             The file beside the model that it would take is not of this model.
         """
         file, left = self._asked(model, precision)
-        if model.card.guides is not None and self.spec.needs == "nvidia":
+        if model.card.told is not None and self.spec.needs == "nvidia":
             raise EngineError(
                 f"{self.spec.name} does not tell {model.card.name} where a tile lies yet; use "
                 "--engine openvino or onnxruntime"

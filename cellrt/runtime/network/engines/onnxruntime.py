@@ -68,7 +68,7 @@ def load(
     EngineError
         As `check`, or the session cannot be created.
     """
-    return OnnxRuntimeSession(_create(model, precision), model.card.guides)
+    return OnnxRuntimeSession(_create(model, precision), model.card.told)
 
 
 def layers(
@@ -83,7 +83,7 @@ def layers(
     """
     with tempfile.TemporaryDirectory() as folder:
         session = _create(model, precision, str(Path(folder) / "layers"))
-        loaded = OnnxRuntimeSession(session, model.card.guides)
+        loaded = OnnxRuntimeSession(session, model.card.told)
         for _ in range(runs + 1):
             loaded.infer(image)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))

@@ -136,12 +136,12 @@ class OpenVinoEngine:
         ]
 
     def _precision(self, model: ModelFile, asked: str) -> str:
-        if model.card.guides is not None and asked not in ("auto", "fp32"):
+        if model.card.told is not None and asked not in ("auto", "fp32"):
             raise EngineError(
                 f"{model.path.name} is told where tiles lie, which {asked} cannot tell from one "
                 "another; use --precision fp32 or auto"
             )
-        if asked == "auto" and (model.card.unquantised == "fp32" or model.card.guides is not None):
+        if asked == "auto" and (model.card.unquantised == "fp32" or model.card.told is not None):
             asked = "fp32"
         if self.device == "GPU":
             if asked == "bf16":
@@ -165,8 +165,8 @@ class OpenVinoEngine:
         try:
             graph = core.read_model(model.content)
             shapes: dict[str, list[int]] = {INPUT: [1, model.card.channels, *tile]}
-            if model.card.guides is not None:
-                shapes[TURNS] = [1, len(model.card.guides.phases)]
+            if model.card.told is not None:
+                shapes[TURNS] = [1, len(model.card.told.phases)]
             graph.reshape(shapes if len(graph.inputs) > 1 else shapes[INPUT])
             settings = {"INFERENCE_PRECISION_HINT": hint}
             if at_once == 1:
@@ -187,7 +187,7 @@ class OpenVinoEngine:
             ) from error
         # Quantised layers are computed as the graph says; the hint is about all others.
         words = "int8" if model.card.precision == "int8" else precision
-        return OpenVinoSession(compiled, self.device, words, model.card.guides, at_once)
+        return OpenVinoSession(compiled, self.device, words, model.card.told, at_once)
 
 
 CPU, GPU = OpenVinoEngine("CPU"), OpenVinoEngine("GPU")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cellrt.errors import UsageError
+from cellrt.errors import InputError, UsageError
 from cellrt.runtime.decoding.base import Block, Outputs, decode_fields
 from cellrt.runtime.decoding.embedding.decoder import (
     EMBEDDING,
     EmbeddingParameters,
     embedding_outputs,
+    wave_outputs,
 )
 from cellrt.runtime.decoding.embedding.objects import objects_of
 from cellrt.runtime.decoding.parameters import with_values
+from cellrt.runtime.model.card_parts import Guides
 
 
 def fields_of(labels, seed=0, dimensions=4, noise=0.02):
@@ -119,3 +121,63 @@ def test_agreement_falls_with_noise_and_with_missed_cells():
         found.append(one.agreement(one.decode(kept, mode="fast"), kept))
     assert found[0] == pytest.approx(1, abs=1e-3)
     assert found[0] > found[1] > found[2] > 0
+
+
+GUIDES = Guides(((0.011, -0.02), (0.0, 0.017), (0.019, 0.004)), (0.3, 2.0, 5.5), 0.5, 0.6, 0.3, 0.0)
+
+
+def waves_of(labels):
+    """What a perfect network says of labels (z, y, x): mean waves, as they look from each pixel."""
+    fields = np.zeros((7, *labels.shape))
+    fields[-1] = labels > 0
+    rows, columns = np.indices(labels.shape[1:])
+    for k, (fy, fx) in enumerate(GUIDES.frequencies):
+        wave = np.exp(2j * np.pi * (fy * rows + fx * columns))
+        for z, plane in enumerate(labels):
+            for cell in np.unique(plane[plane > 0]):
+                seen = wave[plane == cell].mean() / wave[plane == cell]
+                fields[k, z][plane == cell] = seen.real
+                fields[3 + k, z][plane == cell] = seen.imag
+    return fields.astype(np.float32)
+
+
+def wave_decoder(**parameters):
+    outputs = Outputs(wave_outputs(3), guides=GUIDES)
+    return EMBEDDING.make(EmbeddingParameters(**parameters), outputs, "")
+
+
+def test_waves_are_turned_to_the_mean_over_each_cell_in_any_order_of_blocks():
+    labels, one = rods(), wave_decoder()
+    fields = waves_of(labels)
+    collector = one.collector(labels.shape)
+    for rows in (slice(25, 40), slice(0, 10), slice(10, 25)):
+        collector.add(Block(slice(0, 1), rows, fields[:, :, rows]))
+    kept = collector.kept()
+    y, x = np.nonzero(labels[0] == 4)
+    for k, ((fy, fx), phase) in enumerate(zip(GUIDES.frequencies, GUIDES.phases, strict=True)):
+        mean = np.exp(1j * (2 * np.pi * (fy * y + fx * x) + phase)).mean()
+        np.testing.assert_allclose(kept[0, y, x, k] / 8192, mean.real, atol=2e-4)
+        np.testing.assert_allclose(kept[0, y, x, 3 + k] / 8192, mean.imag, atol=2e-4)
+    np.testing.assert_array_equal(kept[..., -1], 8192 * (labels > 0))
+
+
+def test_cells_come_out_of_waves_wherever_they_lie():
+    first, second = rods(), np.roll(rods(), 1, axis=1)
+    found = decode_fields(waves_of(np.concatenate([first, second])), wave_decoder(bandwidth=0.1))
+    np.testing.assert_array_equal(found, np.concatenate([first, second + 9 * (second > 0)]))
+
+
+def test_values_beyond_what_is_kept_are_cut():
+    fields = np.full((7, 1, 2, 3), 9.0, np.float32)
+    fields[3:6] = 0
+    collector = wave_decoder().collector((1, 2, 3))
+    collector.add(Block(slice(0, 1), slice(0, 2), fields))
+    kept = collector.kept()
+    assert kept[..., -1].min() == 32767
+    length = np.hypot(*kept[..., :6].reshape(-1, 2, 3).astype(float).swapaxes(0, 1))
+    assert length.min() > 20_000  # a wrap round would turn the sign of a large value
+
+
+def test_waves_without_guides_are_refused():
+    with pytest.raises(InputError, match="the model card has no guides"):
+        EMBEDDING.make(EmbeddingParameters(), Outputs(wave_outputs(3)), "")
