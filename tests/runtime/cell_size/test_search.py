@@ -108,6 +108,17 @@ def test_a_size_far_from_the_typical_one_is_a_warning():
     assert "give diameter" in text
 
 
+def test_how_cells_are_drawn_does_not_change_how_large_they_are():
+    stack = simulate_nuclei(
+        (32, 80, 80), diameter_voxels=14, nuclei=NucleiParameters(filling=0.2), seed=3
+    )
+    options = {"model": "nuclei-harmonicnet"}
+    size = found_diameter(stack.image, **options)
+    assert "estimated" in size["diameter_origin"]
+    drawn = {"fit": True, "fit_reach": 2}
+    assert found_diameter(stack.image, decoder_parameters=drawn, **options) == size
+
+
 def test_the_users_word_is_never_changed():
     stack = np.random.default_rng(0).integers(0, 255, (16, 32, 32)).astype(np.uint8)
     scale = cellrt.segment(stack, diameter=9.5).record["scale"]
