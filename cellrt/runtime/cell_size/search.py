@@ -42,9 +42,7 @@ UNKNOWN_STEPS = range(-2, 5)
 # mean error of the size falls from 0.12 to 0.11 (log units), the largest from 1.8 to 0.45.
 KNOWN_STEPS = range(-3, 4)
 DOUBT = 0.005
-# Cells that are larger or smaller than a voxel size says by more than this factor are hardly the
-# typical ones, and what else was looked for around those ends soon: a warning.
-FAR = 2.5
+FAR = 2.5  # times as large or small as a voxel size says: hardly the typical cells, a warning
 # Voxels of a probe on the model's grid: enough for some dozen cells, a fraction of a second.
 PROBE = (32, 72, 72)
 # Of a network that looks at single planes: some hundred cells, as one plane says less.
@@ -227,10 +225,8 @@ def refine_scale(
     if start is not None:
         origin += f", where {start.diameter_origin} would be {start.diameter_pixels:.3g}"
         if abs(math.log(diameter / start.diameter_pixels)) > math.log(FAR):
-            warnings.append(
-                f"the cell diameter is taken as {diameter:.3g} pixels, {origin}; give --diameter "
-                "to be sure"
-            )
+            taken = f"the cell diameter is taken as {diameter:.3g} pixels, {origin}"
+            warnings.append(f"{taken}; give --diameter to be sure")
     else:
         warnings.append(
             f"no voxel size is known: the cell diameter was estimated as {diameter:.3g} pixels; "
