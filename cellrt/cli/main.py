@@ -7,9 +7,7 @@ had, 5 too little memory or disk, or standard output could not be written, 130 i
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,13 +29,12 @@ from cellrt.cli.segment import segment
 from cellrt.cli.simulate import simulate
 from cellrt.cli.train import train
 from cellrt.cli.wrong_usage import explain
+from cellrt.endings import end_on_signals, interrupted, run_is_over
 from cellrt.errors import CellrtError, ResourceError, one_line
 
 INTERRUPTED = 130
 INTERRUPTION = "interrupted; nothing unfinished was left"
 UNPRINTED = "what was printed is lost, results in files are there"
-# Of batch systems and containers, a closed terminal, a limit of time (ulimit -t), Ctrl-Break.
-_ENDINGS = ("SIGTERM", "SIGHUP", "SIGXCPU", "SIGBREAK")
 
 
 class _Command(TyperCommand):
@@ -101,7 +98,7 @@ def _options(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the documented code."""
     make_printable()
-    _end_as_with_ctrl_c()
+    end_on_signals()
     words = list(sys.argv[1:] if arguments is None else arguments)
     # People add --debug at the end of the line that failed, wherever the parser would want it.
     debug = "--debug" in words
@@ -114,30 +111,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _end_as_with_ctrl_c() -> None:
-    """Let the signals by which others end a run leave nothing half-written.
-
-    One that is ignored already stays so, as SIGHUP is under ``nohup``.
-    """
-    numbers = [getattr(signal, name) for name in _ENDINGS if hasattr(signal, name)]
-
-    def interrupt(number: int, frame: object) -> None:
-        # They may come twice, from the shell and from the system: not while things are put away.
-        for other in taken:
-            signal.signal(other, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    taken: list[int] = []
-    if threading.current_thread() is threading.main_thread():
-        taken += [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
-        for number in taken:
-            signal.signal(number, interrupt)
-
-
 def _run(words: list[str], *, debug: bool) -> int:
     """Run one command line; return its exit code."""
     try:
-        code = app(words, prog_name="cellrt", standalone_mode=False)
+        try:
+            code = app(words, prog_name="cellrt", standalone_mode=False)
+        finally:
+            run_is_over()
     except KeyboardInterrupt:
         code = INTERRUPTED
     except CellrtError as error:
@@ -148,7 +128,7 @@ def _run(words: list[str], *, debug: bool) -> int:
             if not isinstance(error.__context__, OSError):
                 raise
             error = error.__context__
-        if _interrupted(error):
+        if interrupted(error):
             return _fail(words, INTERRUPTION, INTERRUPTED, debug=debug)
         # Errors of the parser itself: an unknown option, a missing argument, a wrong type.
         misunderstood = explain(error, words)
@@ -186,15 +166,6 @@ def _shortage(error: Exception) -> str | None:
     except ResourceError as found:
         return found.message
     return None
-
-
-def _interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C came first: inside of a lock, say, another error follows it."""
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _fail(words: list[str], message: str, code: int, *, debug: bool) -> int:

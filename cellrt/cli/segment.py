@@ -160,7 +160,14 @@ def segment(
             "many layers as it takes; for the decoder embedding and one slice.",
         ),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace results. Without it, images of a folder that are done, with the same "
+            "options, stay as they are.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and the time it would take.")
     ] = False,

@@ -6,9 +6,10 @@ import math
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from cellrt.cli.reporting import JsonEvents, Terminal
     from cellrt.runtime.cell_size.common import Kind
     from cellrt.runtime.grid.scale import CellScale
-    from cellrt.runtime.image.volume import Volume
+    from cellrt.runtime.model.card import ModelCard
     from cellrt.runtime.plan import Plan
 
 Begun = tuple[Path, Turn, Optional[Future[Callable[[], None]]]]  # noqa: UP045 (evaluated on 3.10)
@@ -40,8 +41,16 @@ SHARE_OF_MEMORY = 0.5
 """Of what is free at first, for all images that are computed at a time."""
 
 
-class _LargeError(Exception):
-    """An image is none of those that are computed several at a time."""
+@dataclass(frozen=True)
+class _Seen:
+    """What is known of an image before its turn.
+
+    ``small`` ones are computed beside others. ``difference`` is that of
+    :func:`cellrt.runtime.results.earlier.difference`.
+    """
+
+    small: bool = False
+    difference: str | None = None
 
 
 class Room:
@@ -78,6 +87,9 @@ class Folder:
     its share of the cores for the network: then no core waits for another. Whoever watches is told
     of one image after the other all the same. Large ones have all cores, one at a time.
 
+    Images whose results are there, of the same model, options and version, are left as they are: so
+    a run that was interrupted goes on. Others whose results are there are told of.
+
     Parameters
     ----------
     images : list of Path
@@ -97,10 +109,12 @@ class Folder:
         # Decoders that use a GPU have been tried by one thread at a time only.
         most = 1 if asked.dry_run or nvidia_gpus()[0] else MOST_AT_ONCE
         self._at_once = min(usable_cores().number, most, len(images))
-        self._networks = Networks(asked, events, held, keep=SESSIONS, at_once=self._at_once)
+        self._networks = Networks(
+            asked, events, held, keep=SESSIONS, at_once=self._at_once, tell=self._tell
+        )
         self._alone = self._networks
         if self._at_once > 1:
-            self._alone = Networks(asked, events, held, keep=SESSIONS)
+            self._alone = Networks(asked, events, held, keep=SESSIONS, tell=lambda card: None)
         self._room = Room(SHARE_OF_MEMORY * free_memory().free)
         self._sizes: dict[Kind, CellScale] = {}
 
@@ -115,28 +129,80 @@ class Folder:
         from cellrt.errors import InputError, ResourceError, one_line
 
         left_out: list[str] = []
+        done = 0
+        seen = {image: self._look(image) for image in self._images}
+        there = [image.name for image in self._images if seen[image].difference == ""]
         pool = ThreadPoolExecutor(self._at_once, thread_name_prefix="image")
         try:
-            self._sizes = self._common_sizes(pool)
-            for image, turn, work in self._begun(pool):
+            if len(there) < len(self._images):
+                self._sizes = self._common_sizes(pool)
+            for image, turn, work in self._begun(pool, seen):
                 turn.come()
                 try:
-                    tell = self._told(image, turn, work)
+                    tell = (
+                        self._segment(image, turn, seen[image]) if work is None else work.result()
+                    )
                 except (InputError, ResourceError) as error:
                     left_out.append(image.name)
-                    print(printable(f"cellrt: {one_line(error.message)}"), file=sys.stderr)
+                    why = seen[image].difference
+                    words = one_line(error.message) + (f" ({why})" if why else "")
+                    print(printable(f"cellrt: {words}"), file=sys.stderr)
                 else:
+                    done += 1
                     tell()
         finally:
             pool.shutdown(cancel_futures=True)
+        told = self._tell_all(done, there, left_out)
         if left_out:
             raise InputError(
                 f"{len(left_out)} of {counted(len(self._images), 'image')} could not be segmented, "
-                f"as told above: {', '.join(left_out[:5])}{', ...' if len(left_out) > 5 else ''}"
+                f"as told above: {', '.join(left_out[:5])}{', ...' if len(left_out) > 5 else ''}; "
+                f"{told}"
             )
 
-    def _begun(self, pool: ThreadPoolExecutor) -> Iterator[Begun]:
-        """Images in their order, while the next ones are computed.
+    def _tell(self, card: ModelCard) -> None:
+        """Say for which images a model was chosen that nobody named."""
+        images = "images of one slice" if card.planar else "stacks"
+        self._events.note(f"{images}: the model is {card.name}")
+
+    def _tell_all(self, done: int, there: list[str], left_out: list[str]) -> str:
+        """Say how many images were done; return the words."""
+        from cellrt.cli.reporting import JsonEvents
+
+        words = counted(done, "image") + (" planned" if self._asked.dry_run else " done")
+        if there:
+            words += f", {len(there)} {'was' if len(there) == 1 else 'were'} there already"
+        if isinstance(self._events, JsonEvents):
+            self._events.emit("folder", done=done, there=there, left_out=left_out)
+        elif not self._asked.quiet and not left_out:
+            print(words)
+        return words
+
+    def _look(self, image: Path) -> _Seen:
+        """Look at all of an image but its voxels, and at results that are there."""
+        from cellrt.errors import InputError, ResourceError
+        from cellrt.runtime.image.reading import glance
+        from cellrt.runtime.preparation import make_decoder
+        from cellrt.runtime.results.earlier import difference
+        from cellrt.runtime.results.names import result_paths
+
+        asked = self._asked
+        try:  # what is wrong with an image is said when it has its turn
+            network, options = self._networks.of(str(image))
+            volume = glance(str(image), **asked.known)
+            found = None
+            if not asked.overwrite:
+                paths = result_paths(volume, asked.output, asked.extras)
+                if not asked.preview:
+                    del paths["preview"]
+                decoder = make_decoder(network, options)
+                found = difference(paths, volume, network.model, options, decoder)
+        except (InputError, ResourceError):
+            return _Seen()
+        return _Seen(volume.is_2d and math.prod(volume.shape) <= SMALL, found)
+
+    def _begun(self, pool: ThreadPoolExecutor, seen: Mapping[Path, _Seen]) -> Iterator[Begun]:
+        """Images that are not done, in their order, while the next ones are computed.
 
         The first one has nothing beside it: with it, what all need is loaded, and compiled on a
         machine's first run.
@@ -144,47 +210,35 @@ class Folder:
         from cellrt.errors import one_line
 
         begun: deque[Begun] = deque()
+        first = True
         for number, image in enumerate(self._images, 1):
+            if seen[image].difference == "":
+                continue
             turn = Turn(self._events)
             turn.note(f"image {number} of {len(self._images)}: {one_line(image.name)}")
             work = None
-            if number > 1 and not self._asked.dry_run:
-                work = pool.submit(self._segment_small, image, turn)
+            if seen[image].small and not first and not self._asked.dry_run:
+                work = pool.submit(self._segment, image, turn, seen[image])
+            first = False
             begun.append((image, turn, work))
             if work is None or len(begun) > self._at_once + 1:
                 yield begun.popleft()
         yield from begun
 
-    def _told(
-        self, image: Path, turn: Turn, work: Future[Callable[[], None]] | None
-    ) -> Callable[[], None]:
-        """What is to be told of an image when it is done, which it is by then."""
-        try:
-            return self._segment_small(image, turn) if work is None else work.result()
-        except _LargeError:
-            return segment_one(
-                str(image), self._alone, self._asked, self._events, progress=turn, sizes=self._sizes
-            )
-
-    def _segment_small(self, image: Path, turn: Turn) -> Callable[[], None]:
+    def _segment(self, image: Path, turn: Turn, seen: _Seen) -> Callable[[], None]:
         from cellrt.runtime.plan import BASE_BYTES
-
-        def look(volume: Volume) -> None:
-            if not volume.is_2d or math.prod(volume.shape) > SMALL:
-                raise _LargeError
 
         def room(plan: Plan) -> AbstractContextManager[object]:
             return self._room.of(plan.memory_bytes - BASE_BYTES)
 
         return segment_one(
             str(image),
-            self._networks,
+            self._networks if seen.small else self._alone,
             self._asked,
             self._events,
             progress=turn,
             sizes=self._sizes,
-            look=look,
-            room=room,
+            room=room if seen.small else nullcontext,
         )
 
     def _common_sizes(self, pool: ThreadPoolExecutor) -> dict[Kind, CellScale]:

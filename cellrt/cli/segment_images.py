@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cellrt.runtime.grid.scale import CellScale
     from cellrt.runtime.image.volume import Volume
     from cellrt.runtime.job import Options
+    from cellrt.runtime.model.card import ModelCard
     from cellrt.runtime.network.engines.tensorrt.bundle import Bundle
     from cellrt.runtime.network.loaded import LoadedModel
     from cellrt.runtime.plan import Plan
@@ -47,7 +48,19 @@ class Asked:
 
 
 class Networks:
-    """Models with their engines: each is loaded for the first image that needs it."""
+    """Models with their engines: each is loaded for the first image that needs it.
+
+    Parameters
+    ----------
+    asked : Asked
+    events : JsonEvents or Terminal
+    held : ExitStack
+        Keeps what they hold.
+    keep, at_once : int
+        As for `LoadedModel`.
+    tell : callable, optional
+        Told the card of a model that nobody named; by default this is noted of one slice.
+    """
 
     def __init__(
         self,
@@ -57,8 +70,10 @@ class Networks:
         *,
         keep: int = 0,
         at_once: int = 1,
+        tell: Callable[[ModelCard], None] | None = None,
     ) -> None:
         self._asked, self._events, self._held = asked, events, held
+        self._tell = tell or self._tell_of_one
         self._keep, self._at_once = keep, at_once
         self._loaded: dict[str | None, tuple[LoadedModel, Options]] = {}
         self._lock = threading.Lock()
@@ -98,8 +113,8 @@ class Networks:
             model = bundle.model
         else:
             model = open_model(name)
-            if asked.model is None and model.card.planar:
-                self._events.note(f"one slice: the model is {model.card.name}")
+            if asked.model is None:
+                self._tell(model.card)
         if asked.views:
             model = model.in_views()
         family = decoder_for(model.card, asked.options["decoder"])
@@ -114,6 +129,10 @@ class Networks:
         check(network, options)
         return network, options
 
+    def _tell_of_one(self, card: ModelCard) -> None:
+        if card.planar:
+            self._events.note(f"one slice: the model is {card.name}")
+
 
 def segment_one(
     stack: str,
@@ -123,7 +142,6 @@ def segment_one(
     *,
     progress: Progress | None = None,
     sizes: Mapping[Kind, CellScale] | None = None,
-    look: Callable[[Volume], None] = lambda volume: None,
     room: Callable[[Plan], AbstractContextManager[object]] = lambda plan: nullcontext(),
 ) -> Callable[[], None]:
     """Segment one image and write its results, or plan it.
@@ -139,8 +157,6 @@ def segment_one(
         Who is told of all before it; `events` by default.
     sizes : mapping of kind to CellScale, optional
         The cell sizes that images of the run have in common.
-    look : callable
-        Given the volume before its voxels are read; what it raises ends the work.
     room : callable
         Gives what is held while something big is computed.
 
@@ -173,7 +189,6 @@ def segment_one(
         planned: dict[str, Path] = {}
 
         def hold_outputs(volume: Volume) -> None:
-            look(volume)
             wanted: dict[str, Any] = {"overwrite": asked.overwrite, "extras": asked.extras}
             if asked.dry_run:
                 planned.update(foresee_outputs_of(volume, asked.output, **wanted))

@@ -16,6 +16,7 @@ from cellrt.geometry import Shape
 from cellrt.limits import check_process_limits
 from cellrt.runtime.cell_size.search import refine_scale
 from cellrt.runtime.decoding.base import Decoder
+from cellrt.runtime.decoding.parameters import without_drawing
 from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.grid.findings import findings
 from cellrt.runtime.grid.intensity import IntensityRange
@@ -245,6 +246,10 @@ def find_scale(
         warnings.append(f"the distance between slices is {UNKNOWN_SPACING}")
     if options.anisotropy is not None and not volume.is_2d:
         warnings += doubts_about_anisotropy(options.anisotropy, volume.voxel_size_um)
+    # How cells are drawn does not change how large they are.
+    settings = without_drawing(options.decoder_parameters, type(decoder.parameters))
+    if settings != options.decoder_parameters:
+        decoder = make_decoder(network, replace(options, decoder_parameters=settings))
     searched = partial(
         refine_scale,
         image,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -70,9 +72,115 @@ def test_what_cannot_be_segmented_keeps_none_from_its_turn(cellrt, plate):
     tifffile.imwrite(plate / "c.tif", DISCS)
     done = cellrt("segment", plate, *OPTIONS)
     assert done.code == 3
-    assert "exists already" in done.err
+    assert "exists already" not in done.err
+    assert done.err.splitlines()[-1].endswith("; 1 image done, 3 were there already")
     assert (plate / "c.labels.tif").exists()
     assert (plate / "b.labels.tif").stat().st_mtime_ns == before
+
+
+def test_a_run_goes_on_where_it_was_interrupted(cellrt, plate, tmp_path):
+    (plate / "b.preview.png").unlink()
+    words = ("segment", plate, *OPTIONS[:-1], "-o", f"{tmp_path}/out/")
+    done = cellrt(*words)
+    assert done.out.splitlines()[-1] == "3 images done"
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    gone = [path for path in before if path.name.startswith("a10.")]
+    for path in gone:
+        path.unlink()
+    plan = cellrt(*words, "--dry-run")
+    assert plan.out.splitlines()[-1] == "1 image planned, 2 were there already"
+    done = cellrt(*words)
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[-1] == "1 image done, 2 were there already"
+    assert "image 2 of 3: a10.png" in done.err
+    assert "a2.jpg" not in done.err
+    for path, time in before.items():
+        assert (path.stat().st_mtime_ns == time) == (path not in gone)
+    events = [json.loads(line) for line in cellrt(*words, "--json").out.splitlines()]
+    assert events[-1] == {
+        "event": "folder",
+        "done": 0,
+        "there": ["a2.jpg", "a10.png", "b.tif"],
+        "left_out": [],
+    }
+    assert cellrt(*words, "--overwrite").out.splitlines()[-1] == "3 images done"
+
+
+def edit_record(plate, out):
+    path = out / "b.run.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"cellrt": "', '"cellrt": "0.'))
+
+
+def cut_record(plate, out):
+    (out / "b.run.json").write_text("{")
+
+
+def remove_table(plate, out):
+    (out / "b.cells.csv").unlink()
+
+
+def touch_image(plate, out):
+    later = (out / "b.run.json").stat().st_mtime + 10
+    os.utime(plate / "b.tif", (later, later))
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "reason"),
+    [
+        (edit_record, (), "they are of cellrt 0."),
+        (cut_record, (), "b.run.json is no record"),
+        (remove_table, (), "b.cells.csv is missing"),
+        (touch_image, (), "the image is newer"),
+        (None, ("--diameter", 17), "they are of other options (diameter)"),
+        (None, ("--param", "foreground_threshold=0.4"), "other options (decoder_parameters)"),
+        (None, ("--voxel-size", 1, 1, 1), "they are of another image (voxel_size_um"),
+        (None, ("--preview",), "b.preview.png is missing"),
+        (None, ("--model", "nuclei2d"), "they are of the model nuclei)"),
+    ],
+)
+def test_what_is_there_of_another_run_is_an_error(cellrt, plate, tmp_path, change, options, reason):
+    for path in plate.glob("[a.]*"):
+        path.unlink()
+    (plate / "b.preview.png").unlink()
+    out = tmp_path / "out"
+    words = ("segment", plate, *OPTIONS, "-o", f"{out}/")
+    assert cellrt(*words).code == 0
+    if change is not None:
+        change(plate, out)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    done = cellrt(*words, *options)
+    assert done.code == 3
+    assert "exists already; use --overwrite" in done.err
+    assert reason in done.err
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_wells_of_the_same_name_of_another_plate_are_not_taken_for_done(
+    cellrt, plate, tmp_path, monkeypatch
+):
+    (plate / "b.preview.png").unlink()
+    other = tmp_path / "other"
+    shutil.copytree(plate, other)
+    for folder, code in ((plate, 0), (other, 3), (plate, 0)):
+        monkeypatch.chdir(folder)
+        done = cellrt("segment", ".", *OPTIONS, "-o", f"{tmp_path}/out/")
+        assert done.code == code, done.err
+        assert ("they are of another image (folder)" in done.err) == (code == 3)
+    # However it is called.
+    assert cellrt("segment", plate, *OPTIONS, "-o", f"{tmp_path}/out/").code == 0
+
+
+def test_what_is_said_of_models_and_reading_is_said_once_and_of_which_images(cellrt, plate):
+    (plate / "b.preview.png").unlink()
+    tifffile.imwrite(plate / "c.tif", np.stack([DISCS] * 8), imagej=True, metadata={"axes": "ZYX"})
+    done = cellrt("segment", plate, "--diameter", 16, "--no-preview", "--anisotropy", 1)
+    assert done.code == 0, done.err
+    lines = [line.strip() for line in done.err.splitlines()]
+    assert lines.count("images of one slice: the model is nuclei2d") == 1
+    assert lines.count("stacks: the model is nuclei") == 1
+    assert lines.count("Reading ...") == 4
+    alone = cellrt("segment", plate / "b.tif", "--diameter", 16, "--no-preview", "--overwrite")
+    assert "one slice: the model is nuclei2d" in alone.err.splitlines()[0]
 
 
 def test_colours_of_a_folder_by_their_luminance(cellrt, plate):

@@ -17,7 +17,7 @@ ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
 from onnx import TensorProto, numpy_helper  # noqa: E402
 
-from cellrt.cli.main import main  # noqa: E402
+from cellrt.cli.main import _run  # noqa: E402
 from cellrt.errors import CellrtError, EngineError, InputError, UsageError  # noqa: E402
 from cellrt.export import precision_variant as module  # noqa: E402
 from cellrt.export.gate.compare import GateError  # noqa: E402
@@ -300,10 +300,9 @@ def test_a_stack_becomes_tiles_on_the_models_grid(tmp_path: Path) -> None:
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as caught:
-        main([str(word) for word in words])
+    code = _run([str(word) for word in words], debug=False)
     out, err = capsys.readouterr()
-    return int(caught.value.code or 0), out, err
+    return code, out, err
 
 
 @pytest.fixture

@@ -42,6 +42,7 @@ UNKNOWN_STEPS = range(-2, 5)
 # mean error of the size falls from 0.12 to 0.11 (log units), the largest from 1.8 to 0.45.
 KNOWN_STEPS = range(-3, 4)
 DOUBT = 0.005
+FAR = 2.5  # times as large or small as a voxel size says: hardly the typical cells, a warning
 # Voxels of a probe on the model's grid: enough for some dozen cells, a fraction of a second.
 PROBE = (32, 72, 72)
 # Of a network that looks at single planes: some hundred cells, as one plane says less.
@@ -223,6 +224,9 @@ def refine_scale(
     origin = f"estimated from {counted(best.cells, 'cell')} in a coarse first pass"
     if start is not None:
         origin += f", where {start.diameter_origin} would be {start.diameter_pixels:.3g}"
+        if abs(math.log(diameter / start.diameter_pixels)) > math.log(FAR):
+            taken = f"the cell diameter is taken as {diameter:.3g} pixels, {origin}"
+            warnings.append(f"{taken}; give --diameter to be sure")
     else:
         warnings.append(
             f"no voxel size is known: the cell diameter was estimated as {diameter:.3g} pixels; "

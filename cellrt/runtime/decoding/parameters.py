@@ -25,6 +25,17 @@ _ENTRIES = re.compile(r"^(\w[\w, ]*?)(?: *:[^\n]*)?\n((?:[ \t]+[^\n]+\n?|\n(?=[ 
 _KINDS = {bool: "yes or no", int: "a whole number", float: "a number", str: "a word"}
 
 
+DRAWING: Mapping[str, Any] = {"drawing": True}
+"""Metadata of a parameter's field that only says how cells are drawn once they are found: a search
+for their size leaves it as the card has it."""
+
+
+def without_drawing(settings: Mapping[str, Any], parameters: type) -> dict[str, Any]:
+    """Settings but for those of fields that are marked with `DRAWING`."""
+    drawing = {field.name for field in dataclasses.fields(parameters) if field.metadata == DRAWING}
+    return {name: value for name, value in settings.items() if name not in drawing}
+
+
 def split_settings(texts: Iterable[str], parameters: Any) -> dict[str, str]:
     """Take ``name=value`` apart, as ``--param`` gives it.
 

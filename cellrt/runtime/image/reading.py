@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,16 +78,22 @@ class _EnoughError(Exception):
     """Ends a reading where enough is known."""
 
 
-def is_2d(source: Source, **known: Any) -> bool:
-    """Whether an image has one slice, without reading its voxels; parameters as for `read`."""
+def glance(source: Source, **known: Any) -> Volume:
+    """An image without its voxels, which stay unread; parameters and errors as for `read`."""
+    seen: list[Volume] = []
 
     def look(volume: Volume) -> None:
-        raise _EnoughError(volume.is_2d)
+        seen.append(volume)
+        raise _EnoughError
 
-    try:
-        return read(source, before_voxels=look, **known).is_2d
-    except _EnoughError as seen:
-        return bool(seen.args[0])
+    with suppress(_EnoughError):
+        read(source, before_voxels=look, **known)
+    return seen[0] if seen else read(source, **known)  # an array has no voxels to read
+
+
+def is_2d(source: Source, **known: Any) -> bool:
+    """Whether an image has one slice, without reading its voxels; parameters as for `read`."""
+    return glance(source, **known).is_2d
 
 
 def read_volume(

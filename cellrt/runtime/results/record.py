@@ -16,6 +16,7 @@ from cellrt.runtime.machine.memory import peak_memory_bytes
 
 if TYPE_CHECKING:
     from cellrt.runtime.decoding.base import Place
+    from cellrt.runtime.image.volume import Volume
     from cellrt.runtime.job import Job
     from cellrt.runtime.results.confidence import Quality
 
@@ -70,21 +71,7 @@ def run_record(
     return {
         "cellrt": __version__,
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "input": {
-            "path": volume.address,
-            "shape_zyx": list(volume.shape),
-            "dtype": str(volume.dtype),
-            "axes": volume.file_axes,
-            "axes_source": str(volume.axes_source),
-            "voxel_size_um": list(volume.voxel_size_um) if volume.voxel_size_um else None,
-            "voxel_size_source": str(volume.voxel_size_source),
-            "time": volume.time,
-            "times": volume.times,
-            "channel": volume.channel_names[volume.segmented_channel],
-            "channel_number": volume.segmented_channel + 1,
-            "channels": list(volume.channel_names),
-            "channel_source": str(volume.channel_source),
-        },
+        "input": input_record(volume),
         "model": {
             "name": card.name,
             "file": model.path.name,
@@ -134,6 +121,26 @@ def run_record(
         "peak_memory_bytes": peak_memory_bytes(),
         "versions": {"python": platform.python_version(), **_versions()},
         "platform": platform.platform(),
+    }
+
+
+def input_record(volume: Volume) -> dict[str, Any]:
+    """The part of the record that says what was segmented."""
+    return {
+        "path": volume.address,
+        "folder": None if volume.path is None else str(volume.path.parent.absolute()),
+        "shape_zyx": list(volume.shape),
+        "dtype": str(volume.dtype),
+        "axes": volume.file_axes,
+        "axes_source": str(volume.axes_source),
+        "voxel_size_um": list(volume.voxel_size_um) if volume.voxel_size_um else None,
+        "voxel_size_source": str(volume.voxel_size_source),
+        "time": volume.time,
+        "times": volume.times,
+        "channel": volume.channel_names[volume.segmented_channel],
+        "channel_number": volume.segmented_channel + 1,
+        "channels": list(volume.channel_names),
+        "channel_source": str(volume.channel_source),
     }
 
 

@@ -25,6 +25,7 @@ from cellrt.simulation import (
     simulate_bacteria,
     simulate_membranes,
     simulate_nuclei,
+    simulate_worms,
 )
 from cellrt.simulation.styles import simulate_style
 
@@ -94,6 +95,28 @@ def test_single_images_whose_typical_cells_are_not_there_are_searched_for_any():
     assert "typical" in nothing.record["scale"]["diameter_origin"]
     if not len(nothing.table):
         assert any("looked for were cells of" in text for text in nothing.warnings)
+
+
+def test_a_size_far_from_the_typical_one_is_a_warning():
+    stack = simulate_worms((150, 200), seed=3)
+    result = cellrt.segment(stack.image, "nuclei2d", voxel_size=(8, 8, 8))
+    scale = result.record["scale"]
+    assert "where a typical 12 µm at 8 µm per pixel" in scale["diameter_origin"]
+    assert scale["diameter_pixels"] > 2.5 * 1.5
+    taken = f"the cell diameter is taken as {scale['diameter_pixels']:.3g} pixels"
+    (text,) = (text for text in result.warnings if text.startswith(taken))
+    assert "give diameter" in text
+
+
+def test_how_cells_are_drawn_does_not_change_how_large_they_are():
+    stack = simulate_nuclei(
+        (32, 80, 80), diameter_voxels=14, nuclei=NucleiParameters(filling=0.2), seed=3
+    )
+    options = {"model": "nuclei-harmonicnet"}
+    size = found_diameter(stack.image, **options)
+    assert "estimated" in size["diameter_origin"]
+    drawn = {"fit": True, "fit_reach": 2}
+    assert found_diameter(stack.image, decoder_parameters=drawn, **options) == size
 
 
 def test_the_users_word_is_never_changed():

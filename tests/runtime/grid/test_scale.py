@@ -125,7 +125,7 @@ def test_an_image_of_a_part_of_a_cell_is_a_warning_that_says_why():
     assert "anisotropy given" in text
     scale, *_ = known_scale(_volume("file", (20, 20, 20)), CARD)
     assert scale is not None
-    assert "smaller than a pixel" in scale.doubts(STACK.shape, CARD)[0]
+    assert "hardly any shape" in scale.doubts(STACK.shape, CARD)[0]
     assert CellScale(16, (1, 1, 1), "", "").doubts(STACK.shape, CARD) == ()
 
 
@@ -145,3 +145,16 @@ def test_one_slice_has_no_distance_to_doubt():
     scale, _, _ = known_scale(volume, CARD)
     assert scale is not None
     assert not any("slices thick" in text for text in scale.doubts(volume.shape, CARD))
+
+
+@pytest.mark.parametrize(("pixels", "warned"), [(1.5, True), (3.9, True), (4.0, False)])
+def test_cells_of_a_few_pixels_are_a_warning_that_names_the_enlargement(pixels, warned):
+    origin, remedy = "a typical 12 µm at 8 µm per pixel", "give --diameter"
+    scale = CellScale(pixels, (1, 1, 1), origin, "one slice", remedy=remedy)
+    found = scale.doubts((1, 200, 300), CARD)
+    assert bool(found) == warned
+    if warned:
+        times = scale.model_shape((1, 200, 300), CARD)[2] / 300
+        assert f"enlarged {times:.2g} times" in found[0]
+        assert origin in found[0]
+        assert "--diameter" in found[0]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from cellrt.errors import InputError
+from cellrt.runtime.decoding.parameters import DRAWING
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,10 @@ class StarParameters:
     min_distance: float = 5.0
     max_overlap: float = 0.3
     min_volume: int = 1
-    fit: bool = False
-    fit_reach: float = 1.3
-    fit_depth: float = 0.5
-    fill: Literal["radius", "delaunay"] = "radius"
+    fit: bool = field(default=False, metadata=DRAWING)
+    fit_reach: float = field(default=1.3, metadata=DRAWING)
+    fit_depth: float = field(default=0.5, metadata=DRAWING)
+    fill: Literal["radius", "delaunay"] = field(default="radius", metadata=DRAWING)
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from cellrt.endings import ending_signals
 from cellrt.errors import CellrtError, EngineError, ResourceError, first_line
 from cellrt.files import write_whole
 from cellrt.geometry import Shape
@@ -107,7 +108,7 @@ def build_engine(
     UsageError
         A target that the library does not know.
     KeyboardInterrupt
-        Ctrl-C; the build stops at its next step.
+        Ctrl-C or another signal that ends a run; the build stops at its next step.
     """
     trt = library.api
     families = [library.target(name) for name in targets]
@@ -230,27 +231,29 @@ def _monitor(trt: Any, advance: Advance) -> Any:
 
 
 class _Interrupts:
-    """Take note of Ctrl-C instead of raising from within a callback of the builder.
+    """Take note of signals that end a run instead of raising from a callback of the builder.
 
     An exception would have to cross the library's own code. Elsewhere than in the main thread
-    Python allows no handler, and Ctrl-C reaches the main thread anyway.
+    Python allows no handler, and signals reach the main thread anyway.
     """
 
     def __init__(self) -> None:
         self._count = 0
-        self._former: Any = None
+        self._former: dict[int, Any] = {}
 
     def arrived(self) -> bool:
         return self._count > 0
 
     def __enter__(self) -> _Interrupts:
         if threading.current_thread() is threading.main_thread():
-            self._former = signal.signal(signal.SIGINT, self._note)
+            for number in ending_signals():
+                if callable(signal.getsignal(number)):  # else it raises nothing
+                    self._former[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._former is not None:
-            signal.signal(signal.SIGINT, self._former)
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._count += 1

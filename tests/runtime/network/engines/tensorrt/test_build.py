@@ -142,15 +142,21 @@ def test_what_the_library_says_is_cut_to_a_line_with_advice_that_fits(
     assert len(line) < 320
 
 
-def test_ctrl_c_stops_a_build_and_the_handler_is_put_back(library):
-    before = signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_build_and_the_handler_is_put_back(library, number):
+    def handler(number, frame):
+        raise KeyboardInterrupt
 
     def interrupt(phase, share):
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
 
-    with pytest.raises(KeyboardInterrupt):
-        build_engine(library, small_graph(), PROFILE, advance=interrupt)
-    assert signal.getsignal(signal.SIGINT) is before
+    before = signal.signal(number, handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build_engine(library, small_graph(), PROFILE, advance=interrupt)
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, before)
 
 
 @pytest.mark.parametrize("name", ["sm90", "ampere", "8.9", ""])
