@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,13 @@ from numpy.typing import NDArray
 from report import ROOT, parser, table, write
 
 from cellrt.evaluation import evaluate
-from cellrt.runtime.decoding.base import decode_fields
-from cellrt.runtime.decoding.embedding.decoder import EmbeddingDecoder, EmbeddingParameters
+from cellrt.runtime.decoding.base import Outputs, decode_fields
+from cellrt.runtime.decoding.embedding.decoder import (
+    EMBEDDING,
+    EmbeddingParameters,
+    embedding_outputs,
+)
+from cellrt.runtime.decoding.embedding.waves import turn_waves
 from cellrt.training.recipe import Recipe, SimulateTable, load_recipe
 
 RECIPE = ROOT / "recipes" / "cells2d-harmonic.toml"
@@ -50,6 +55,8 @@ IMAGES: dict[str, dict[str, Any]] = {
     "simulated bacteria, phase contrast": {"kind": "bacteria", "contrast": "phase"},
     "simulated worms, bright field": {"kind": "worms", "contrast": "brightfield"},
 }
+SINES = ", sines alone"
+"""After a network's name: of the waves it says, only what the paper has."""
 NUCLEI = "fluorescence nuclei (DSB 2018, names that begin with 2)"
 
 
@@ -115,8 +122,16 @@ def images_of(recipe: Recipe) -> Iterator[tuple[str, Fields, Labels]]:
         yield NUCLEI, normalised(stack, nominal), np.maximum(stack.labels, 0)
 
 
+def sines(fields: Fields, guides: Any) -> Fields:
+    """Embedding as in the paper, and foreground, of what a network says of an image."""
+    step, count = 1 / 8192, len(guides.phases)
+    kept = np.empty((*fields.shape[1:], len(fields)), np.int16)
+    turn_waves(fields, 0, guides, step, kept)
+    return np.moveaxis(kept[..., count:], -1, 0) * np.float32(step)
+
+
 def measured(name: str, folder: Path, recipe: Recipe) -> Iterator[Measurement]:
-    """Train what is missing, choose the bandwidth on some images and score the others."""
+    """Train what is missing, and score all ways to read what the network says."""
     from cellrt.training.checkpoint import load_checkpoint
     from cellrt.training.loop import train
     from cellrt.training.validation import predict_stack
@@ -129,11 +144,26 @@ def measured(name: str, folder: Path, recipe: Recipe) -> Iterator[Measurement]:
     shown: dict[str, list[tuple[Fields, Labels]]] = {}
     for group, image, truth in images_of(trained):
         shown.setdefault(group, []).append((predict_stack(net, image), truth))
+    guides = trained.model.guides  # type: ignore[union-attr]
+    outputs = Outputs(trained.method().outputs, guides=guides)
+    yield from scored(name, recipe, outputs, shown)
+    if outputs.channels != embedding_outputs(len(outputs.channels) - 1):
+        alone = {g: [(sines(f, guides), truth) for f, truth in i] for g, i in shown.items()}
+        plain = Outputs(embedding_outputs(len(guides.phases)))
+        yield from scored(name + SINES, recipe, plain, alone)
+
+
+def scored(
+    name: str,
+    recipe: Recipe,
+    outputs: Outputs,
+    shown: Mapping[str, Sequence[tuple[Fields, Labels]]],
+) -> Iterator[Measurement]:
+    """Choose the bandwidth on some images and score the others."""
     parts = {group: split(images) for group, images in shown.items()}
-    dimensions = recipe.model.dimensions  # type: ignore[union-attr]
     decoders = {
-        value: EmbeddingDecoder(
-            EmbeddingParameters(**recipe.decoder | {"bandwidth": value}), dimensions
+        value: EMBEDDING.make(
+            EmbeddingParameters(**recipe.decoder | {"bandwidth": value}), outputs, ""
         )
         for value in BANDWIDTHS
     }
@@ -170,7 +200,7 @@ def document(measurements: Sequence[Measurement], steps: int) -> str:
     """Return docs/embeddings.md."""
     rows = []
     for group in (*IMAGES, NUCLEI):
-        for name in NETWORKS:
+        for name in dict.fromkeys(m.network for m in measurements):
             found = [m for m in measurements if (m.network, m.group) == (name, group)]
             means = (
                 statistics.fmean(values)
@@ -186,8 +216,9 @@ def document(measurements: Sequence[Measurement], steps: int) -> str:
 Four networks, trained from nothing with `recipes/cells2d-harmonic.toml`, but for {steps} steps of
 4 patches of {PATCH[1]}² pixels only: what is compared is what each learns in the same few steps
 from the same patches in the same order, not what it may reach in the end. With guides, the place of
-an object in the space is given by its place in the image. The network's output is turned by the
-guides, as in `cells2d-harmonic`; or it sees them on its way up (SinConv, as published, but with
+an object in the space is given by its place in the image. The network says how waves look from each
+pixel, which the decoder turns, as for `cells2d-harmonic`, and of which it has both parts, or *sines
+alone*, as in the paper; or it sees the guides on its way up (SinConv, as published, but with
 kernels of 3 x 3 like all others here); or nothing tells it where it is. With the discriminative
 loss of De Brabandere et al. (2017) the network chooses the places, nothing tells it where it is
 either, and its paper's margins and weights are taken. Mean shift has the bandwidth,
