@@ -245,6 +245,9 @@ def _best_step(look: Callable[[int], Probe], *, known: bool) -> int:
     step = search(look, KNOWN_STEPS if known else UNKNOWN_STEPS)
     if not known and (look(step).shrinks or not _convinces(look, step)):
         step = max(UNKNOWN_STEPS, key=lambda step: look(step).quality)
+        if look(step).is_enlarged_noise:  # which is not all there is where others show cells
+            cells = [n for n in UNKNOWN_STEPS if not look(n).shrinks and _convinces(look, n)]
+            step = max(cells or [step], key=lambda step: look(step).quality)
     return step
 
 
@@ -303,11 +306,7 @@ def search(look: Callable[[int], Probe], steps: range) -> int:
 def settle(look_at: Callable[[float], Probe], best: Probe) -> Probe:
     """Follow the cells' size to a guess at which they come out about as large as guessed.
 
-    Parameters
-    ----------
-    look_at : callable
-        Probe at a diameter in pixels.
-    best : Probe
+    `look_at` probes at a diameter in pixels.
 
     Returns
     -------

@@ -157,6 +157,31 @@ def test_grains_of_noise_that_agree_do_not_hide_cells():
     assert _best_step(look, known=False) == 2
 
 
+def test_cells_are_looked_for_where_the_best_guess_is_enlarged_noise():
+    # As of 13 cells of 46 pixels in 20 grey values, at steps -2 to 4.
+    found = [
+        (5, 3.1, 0.70),
+        (0, np.nan, 0.0),
+        (0, np.nan, 0.0),
+        (6, 28.2, 0.65),
+        (9, 39.5, 0.66),
+        (13, 44.9, 0.61),
+        (12, 49.5, 0.58),
+    ]
+
+    def look_at(found):
+        def look(step):
+            cells, size, agreement = found[step + 2]
+            return Probe(13.5 * 1.5**step, cells, size, agreement)
+
+        return look
+
+    assert _best_step(look_at(found), known=False) == 3
+    # Where nothing else convinces either it stays noise.
+    nothing = look_at([found[0]] + 6 * [(9, 5.0, 0.5)])
+    assert nothing(_best_step(nothing, known=False)).is_enlarged_noise
+
+
 def test_cells_that_are_equally_large_at_three_guesses_need_no_look_at_all_others():
     # As of nuclei of 38 pixels, at steps -2 to 4; a decoder that counts how well sizes fit.
     looked = set()
