@@ -26,9 +26,11 @@ EDGE, DIMENSIONS, BANDWIDTH = 1024, 12, 0.5
 PIXELS_PER_CELL = 1500  # about 44 across
 HIGHEST = 1 / 120  # cycles per pixel; of faster waves the mean over a cell tells little
 NOISES = (0.02, 0.05, 0.1)
-FIRST_USE = """\
-from cellrt.runtime.decoding.embedding.decoder import EMBEDDING
-EMBEDDING.make(EMBEDDING.parameters(), "").warm_up()"""
+FIRST_USE = f"""\
+from cellrt.runtime.decoding.base import Outputs
+from cellrt.runtime.decoding.embedding.decoder import EMBEDDING, embedding_outputs
+outputs = Outputs(embedding_outputs({DIMENSIONS}))
+EMBEDDING.make(EMBEDDING.parameters(), outputs, "").warm_up()"""
 
 
 def embedded(edge: int, noise: float, seed: int = 0) -> tuple[np.ndarray, int]:
