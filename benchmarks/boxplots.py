@@ -67,22 +67,23 @@ class Method(NamedTuple):
     changes: Mapping[str, Any] = {}
 
 
+DELAUNAY = {"fit": False, "fill": "delaunay"}
 METHODS = {
     "nuclei": (
         Method("Cellpose3D", "nuclei"),
         Method("Cellpose2D, three views", VIEWS_2D),
-        Method("HarmonicNet", "nuclei-harmonicnet"),
+        Method("HarmonicNet", "nuclei-harmonicnet", None, {"fit": False}),
         Method("HarmonicNet, fit", "nuclei-harmonicnet", None, {"fit": True}),
-        Method("HarmonicNet, Delaunay", "nuclei-harmonicnet", None, {"fill": "delaunay"}),
+        Method("HarmonicNet, Delaunay", "nuclei-harmonicnet", None, DELAUNAY),
         Method("StarDist", "nuclei-stardist"),
         Method("StarDist, fit", "nuclei-stardist", None, {"fit": True}),
         Method("U-Net + watershed", "nuclei", "foreground_watershed"),
     ),
     "membranes": (
         Method("Cellpose3D", "membranes"),
-        Method("HarmonicNet", "membranes-harmonicnet"),
+        Method("HarmonicNet", "membranes-harmonicnet", None, {"fit": False}),
         Method("HarmonicNet, fit", "membranes-harmonicnet", None, {"fit": True}),
-        Method("HarmonicNet, Delaunay", "membranes-harmonicnet", None, {"fill": "delaunay"}),
+        Method("HarmonicNet, Delaunay", "membranes-harmonicnet", None, DELAUNAY),
         Method("3DCellSeg", "membranes-3dcellseg"),
         Method("3DCellSegNet + watershed", "membranes-3dcellseg", "watershed"),
     ),
@@ -342,9 +343,9 @@ and of another one.
 - Plant tissue: the part of plant_patch that was held back, on the {_plant_cells(figures)} cells
   that lie mostly in it.
 
-Models are told the cells' diameter where stacks are simulated. *Fit* is `--fit`,
-*Delaunay* `--param fill=delaunay`. *U-Net + watershed* floods the distance transform of the
-foreground map of `nuclei` instead of following its flows; where walls divide cells, the same is
+Models are told the cells' diameter where stacks are simulated. *Fit* is `--fit`, the default of
+`*-harmonicnet`, *Delaunay* `--no-fit --param fill=delaunay`. *U-Net + watershed* floods the
+distance transform of the foreground map of `nuclei` instead of following its flows; where walls divide cells, the same is
 done with the classes of 3DCellSeg's network (no U-Net of these is bundled). Both have the seeds of
 the watershed in [accuracy](accuracy.md). There is no 3DCellSeg of nuclei and no StarDist of
 membranes.

@@ -103,9 +103,13 @@ def segment(
         typer.Option(help="The same as --param min_area=N, which the decoder tascan has."),
     ] = None,
     fit: Annotated[
-        bool,
-        typer.Option("--fit", help="The same as --param fit=true, which the decoder star has."),
-    ] = False,
+        Optional[bool],  # noqa: UP045
+        typer.Option(
+            "--fit/--no-fit",
+            help="The same as --param fit=true or false, which the decoder star has [the model's].",
+            show_default=False,
+        ),
+    ] = None,
     min_confidence: Annotated[
         Number, typer.Option(metavar="P", help="Leave out cells of less confidence, 0 to 1.")
     ] = None,
@@ -195,7 +199,7 @@ def segment(
     words = [
         *(param or ()),
         *([] if min_area is None else [f"min_area={min_area}"]),
-        *(["fit=true"] if fit else []),
+        *([] if fit is None else [f"fit={str(fit).lower()}"]),
     ]
     if engine_file is not None and (engine or model):
         raise UsageError(

@@ -119,13 +119,14 @@ def test_min_area_decides_whether_a_hole_joins_two_cells(cellrt, stack, model):
 def test_fit_lets_the_map_decide_where_shapes_end(cellrt, stack, model):
     volumes = []
     tifffile.imwrite(stack, simulate_nuclei((24, 40, 40), seed=2).image)
-    for words in (("--fit",), ("--param", "fit=true"), ()):
+    for words in (("--fit",), ("--param", "fit=true"), (), ("--no-fit",)):
         done = segment(cellrt, stack, "nuclei-stardist", *words)
         assert done.code == 0, done.err
-        assert record_of(stack)["decoder"]["parameters"]["fit"] is bool(words)
+        fitted = "--fit" in words or "fit=true" in words
+        assert record_of(stack)["decoder"]["parameters"]["fit"] is fitted
         labels = tifffile.imread(stack.with_name("stack.labels.tif"))
         volumes.append(np.count_nonzero(labels))
-    assert volumes[0] == volumes[1] != volumes[2]
+    assert volumes[0] == volumes[1] != volumes[2] == volumes[3]
     refused = segment(cellrt, stack, model, "--fit")
     assert refused.code == 2
     assert "fit" in refused.err

@@ -42,7 +42,12 @@ from cellrt.runtime.decoding.star.candidates import (
 )
 from cellrt.runtime.decoding.star.delaunay import rasterise_delaunay
 from cellrt.runtime.decoding.star.directions import FEWER, RAYS, directions
-from cellrt.runtime.decoding.star.fit import drop_denied, expected_map, matches
+from cellrt.runtime.decoding.star.fit import (
+    expected_map,
+    fit_to_map,
+    interpolated,
+    matches,
+)
 from cellrt.runtime.decoding.star.harmonics import (
     HIGHEST_ORDER,
     coefficient_count,
@@ -56,6 +61,9 @@ from cellrt.runtime.decoding.star.polyhedra import suppress_rays
 from cellrt.runtime.decoding.star.suppress import separate_peaks, suppress_harmonics
 from cellrt.runtime.decoding.star.tetrahedra import as_large_as_cells
 from cellrt.runtime.decoding.try_gpu import somewhere
+
+# Where the map decides, what of a shape is its cell's for certain: a share of the radius.
+_CORE = 0.5
 
 T = TypeVar("T")
 
@@ -101,10 +109,14 @@ class StarDecoder:
     merged: ClassVar[slice] = slice(0, 1)
     # A map, and at most so many proposals.
     kept_bytes: ClassVar[int] = 5
-    working_bytes: ClassVar[int] = 10
     promised_bytes: ClassVar[int] = 12
     # A network that sees cells of another size than it learned may still draw them well.
     size_weight: ClassVar[float] = 1.0
+
+    @property
+    def working_bytes(self) -> int:
+        """Memory per voxel: of labels and lists, and of the queue of a map that is flooded."""
+        return 14 if self.parameters.fit else 10
 
     @property
     def kind(self) -> Kind:
@@ -150,8 +162,6 @@ class StarDecoder:
         stay = Place("CPU", why) if why else None
         (shapes, radii, labels), place = self._somewhere(partial(self._drawn, kept), stay)
         levels = self._levels(radii[:, 0])
-        if given.fit:
-            drop_denied(labels, kept.map, self.outputs.stride, levels)
         regions = count_regions(labels, len(shapes))
         table = regions.numbered(regions.volumes >= given.min_volume)
         relabel(labels, table)
@@ -222,7 +232,13 @@ class StarDecoder:
             stay = self._apart(found, kept.shape, order=order)
             shapes = found[order[stay]]
             radii = self._radii(shapes)
-        labels = self._draw(shapes, radii[:, 1], kept.shape, (1.0, 1.0, 1.0), np.zeros(3), draw)
+        whole = (kept.shape, (1.0, 1.0, 1.0), np.zeros(3), draw)
+        if not given.fit:
+            return shapes, radii, self._draw(shapes, radii[:, 1], *whole)
+        heights = interpolated(kept.map, self.outputs.stride, kept.shape)
+        reach = self._draw(shapes, radii[:, 1], *whole, limit=given.fit_reach)
+        labels = self._draw(shapes, radii[:, 1], *whole, limit=_CORE)
+        fit_to_map(labels, reach, heights, self._levels(radii[:, 0]))
         return shapes, radii, labels
 
     def _apart(
@@ -262,10 +278,12 @@ class StarDecoder:
         spacing: tuple[float, float, float],
         corner: NDArray[np.float64],
         draw: ModuleType,
+        limit: float | None = None,
     ) -> LabelArray:
-        """Labels from 1, in the order of `shapes`: the best first."""
-        fit = self.parameters.fit
-        limit = self.parameters.fit_reach if fit else 1.0
+        """Labels from 1, in the order of `shapes`: the best first.
+
+        With a limit, a multiple of the radius, that one in which a voxel lies deepest.
+        """
         centres, values = shapes.centres - corner, shapes.values.astype(np.float64)
         if not len(shapes):
             return np.zeros(shape, np.int32)
@@ -277,7 +295,9 @@ class StarDecoder:
             given, rasterised = (values, directions(values.shape[1])), draw.rasterise_rays
         else:
             given, rasterised = (values, longest), draw.rasterise_harmonics
-        labels: LabelArray = rasterised(shape, spacing, centres, *given, limit=limit, first=not fit)
+        labels: LabelArray = rasterised(
+            shape, spacing, centres, *given, limit=limit or 1.0, first=limit is None
+        )
         return labels
 
     def _radii(self, shapes: Proposals) -> NDArray[np.float64]:

@@ -9,48 +9,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.compiled import compiled
-from cellrt.geometry import LabelArray
+from cellrt.geometry import LabelArray, Shape
 from cellrt.runtime.decoding.classes.class_map import FOREGROUND
 from cellrt.runtime.decoding.labels.distance import squared_distance
+from cellrt.runtime.decoding.labels.flood import flood
 from cellrt.runtime.decoding.star.candidates import LEVELS
 from cellrt.threads import in_threads
 
 
-def drop_denied(
-    labels: LabelArray, heights: NDArray[np.uint8], stride: int, levels: NDArray[np.float32]
-) -> None:
-    """Clear voxels of cells, in place, where the map is below a level that each cell has.
+def interpolated(heights: NDArray[np.uint8], stride: int, shape: Shape) -> NDArray[np.uint8]:
+    """Bring the map from the network's grid to the model's.
 
     Parameters
     ----------
-    labels : (z, y, x) int32 array
-        On the model's grid.
     heights : (z, y, x) uint8 array
-        The map on the network's grid, 0 to `LEVELS`; it is interpolated.
+        The map on the network's grid.
     stride : int
         Of that grid.
-    levels : (n + 1,) float32 array
-        Of cells 0 to n, 0 to 1.
+    shape : (int, int, int)
+        Of the model's grid.
     """
-    work = partial(_drop, labels, heights, float(stride), levels * np.float32(LEVELS))
-    in_threads(len(labels), work, voxels=4 * labels.size)
+    found = np.empty(shape, np.uint8)
+    work = partial(_interpolate, found, heights, float(stride))
+    in_threads(shape[0], work, voxels=4 * found.size)
+    return found
 
 
 @compiled
-def _drop(labels: Any, heights: Any, stride: Any, levels: Any, lo: int, hi: int) -> None:
+def _interpolate(found: Any, heights: Any, stride: Any, lo: int, hi: int) -> None:
     nz, ny, nx = heights.shape
     for z in range(lo, hi):
         pz = min(max((z + 0.5) / stride - 0.5, 0.0), nz - 1.0)
         z0 = min(int(pz), max(nz - 2, 0))
         z1, fz = min(z0 + 1, nz - 1), pz - z0
-        for y in range(labels.shape[1]):
+        for y in range(found.shape[1]):
             py = min(max((y + 0.5) / stride - 0.5, 0.0), ny - 1.0)
             y0 = min(int(py), max(ny - 2, 0))
             y1, fy = min(y0 + 1, ny - 1), py - y0
-            for x in range(labels.shape[2]):
-                label = labels[z, y, x]
-                if label == 0:
-                    continue
+            for x in range(found.shape[2]):
                 px = min(max((x + 0.5) / stride - 0.5, 0.0), nx - 1.0)
                 x0 = min(int(px), max(nx - 2, 0))
                 x1, fx = min(x0 + 1, nx - 1), px - x0
@@ -61,7 +57,53 @@ def _drop(labels: Any, heights: Any, stride: Any, levels: Any, lo: int, hi: int)
                     (1.0 - fy) * ((1.0 - fx) * heights[z1, y0, x0] + fx * heights[z1, y0, x1])
                     + fy * ((1.0 - fx) * heights[z1, y1, x0] + fx * heights[z1, y1, x1])
                 )
-                if value < levels[label]:
+                found[z, y, x] = np.uint8(value + 0.5)
+
+
+def fit_to_map(
+    cores: LabelArray,
+    reach: LabelArray,
+    heights: NDArray[np.uint8],
+    levels: NDArray[np.float32],
+) -> None:
+    """Let cells grow from their cores, in place, to where the map says that they end.
+
+    Two cells meet in the map's valley between them, as waters do that rise from both, and each ends
+    where the map falls below a level of its own.
+
+    Parameters
+    ----------
+    cores : (z, y, x) int32 array
+        What certainly is of a cell, on the model's grid; the result.
+    reach : (z, y, x) int32 array
+        Not 0 where any cell may be.
+    heights : (z, y, x) uint8 array
+        The map there, 0 to `LEVELS`; what is beyond all cells' reach becomes 0.
+    levels : (n + 1,) float32 array
+        Of cells 0 to n, 0 to 1.
+    """
+    work = partial(_confine, heights, reach)
+    in_threads(len(heights), work, voxels=heights.size)
+    flood(cores, heights)
+    work = partial(_drop, cores, heights, levels * np.float32(LEVELS))
+    in_threads(len(cores), work, voxels=cores.size)
+
+
+@compiled
+def _confine(heights: Any, reach: Any, lo: int, hi: int) -> None:
+    for z in range(lo, hi):
+        for y in range(heights.shape[1]):
+            for x in range(heights.shape[2]):
+                if reach[z, y, x] == 0:
+                    heights[z, y, x] = 0
+
+
+@compiled
+def _drop(labels: Any, heights: Any, levels: Any, lo: int, hi: int) -> None:
+    for z in range(lo, hi):
+        for y in range(labels.shape[1]):
+            for x in range(labels.shape[2]):
+                if heights[z, y, x] < levels[labels[z, y, x]]:
                     labels[z, y, x] = 0
 
 
@@ -76,8 +118,14 @@ def matches(
 
     Parameters
     ----------
-    labels, heights, stride, levels
-        As for `drop_denied`.
+    labels : (z, y, x) int32 array
+        On the model's grid.
+    heights : (z, y, x) uint8 array
+        The map on the network's grid, 0 to `LEVELS`.
+    stride : int
+        Of that grid.
+    levels : (n + 1,) float32 array
+        Of cells 0 to n, 0 to 1.
     threshold : float
         Where the map is above, something must be.
 

@@ -41,7 +41,7 @@ class StarParameters:
     max_overlap: float = 0.3
     min_volume: int = 1
     fit: bool = field(default=False, metadata=DRAWING)
-    fit_reach: float = field(default=1.3, metadata=DRAWING)
+    fit_reach: float = field(default=1.5, metadata=DRAWING)
     fit_depth: float = field(default=0.5, metadata=DRAWING)
     fill: Literal["radius", "delaunay"] = field(default="radius", metadata=DRAWING)
 
