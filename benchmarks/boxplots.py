@@ -345,10 +345,10 @@ and of another one.
 
 Models are told the cells' diameter where stacks are simulated. *Fit* is `--fit`, the default of
 `*-harmonicnet`, *Delaunay* `--no-fit --param fill=delaunay`. *U-Net + watershed* floods the
-distance transform of the foreground map of `nuclei` instead of following its flows; where walls divide cells, the same is
-done with the classes of 3DCellSeg's network (no U-Net of these is bundled). Both have the seeds of
-the watershed in [accuracy](accuracy.md). There is no 3DCellSeg of nuclei and no StarDist of
-membranes.
+distance transform of the foreground map of `nuclei` instead of following its flows; where walls
+divide cells, the same is done with the classes of 3DCellSeg's network (no U-Net of these is
+bundled). Both have the seeds of the watershed in [accuracy](accuracy.md). There is no 3DCellSeg of
+nuclei and no StarDist of membranes.
 
 ## Filled up to the radius, or by Delaunay
 
