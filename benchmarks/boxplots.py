@@ -75,7 +75,7 @@ METHODS = {
         Method("HarmonicNet", "nuclei-harmonicnet", None, {"fit": False}),
         Method("HarmonicNet, fit", "nuclei-harmonicnet", None, {"fit": True}),
         Method("HarmonicNet, Delaunay", "nuclei-harmonicnet", None, DELAUNAY),
-        Method("StarDist", "nuclei-stardist"),
+        Method("StarDist", "nuclei-stardist", None, {"fit": False}),
         Method("StarDist, fit", "nuclei-stardist", None, {"fit": True}),
         Method("U-Net + watershed", "nuclei", "foreground_watershed"),
     ),
@@ -343,12 +343,12 @@ and of another one.
 - Plant tissue: the part of plant_patch that was held back, on the {_plant_cells(figures)} cells
   that lie mostly in it.
 
-Models are told the cells' diameter where stacks are simulated. *Fit* is `--fit`, the default of
-`*-harmonicnet`, *Delaunay* `--no-fit --param fill=delaunay`. *U-Net + watershed* floods the
-distance transform of the foreground map of `nuclei` instead of following its flows; where walls
-divide cells, the same is done with the classes of 3DCellSeg's network (no U-Net of these is
-bundled). Both have the seeds of the watershed in [accuracy](accuracy.md). There is no 3DCellSeg of
-nuclei and no StarDist of membranes.
+Models are told the cells' diameter where stacks are simulated. *Fit* is `--fit`, the default,
+others are drawn with `--no-fit`, *Delaunay* with `--param fill=delaunay` as well. *U-Net +
+watershed* floods the distance transform of the foreground map of `nuclei` instead of following its
+flows; where walls divide cells, the same is done with the classes of 3DCellSeg's network (no U-Net
+of these is bundled). Both have the seeds of the watershed in [accuracy](accuracy.md). There is no
+3DCellSeg of nuclei and no StarDist of membranes.
 
 ## Filled up to the radius, or by Delaunay
 
