@@ -53,7 +53,7 @@ FLOORS = (
         "runtime.progress_bar",
     ),
     ("compile_ahead",),
-    ("geometry", "threads", "files", "disk_room", "claim", "compiled", "limits"),
+    ("geometry", "threads", "files", "disk_room", "claim", "compiled", "limits", "endings"),
     ("errors",),
     ("wording", "_version"),
 )
