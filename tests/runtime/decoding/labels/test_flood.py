@@ -10,7 +10,7 @@ from skimage.segmentation import watershed
 from cellrt.runtime.decoding.labels.flood import flood
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=100)
 @given(
     shape=st.tuples(*[st.integers(1, 6)] * 3),
     seed=st.integers(0, 10_000),
@@ -25,8 +25,9 @@ def test_labels_are_those_of_a_watershed(shape, seed, seeds):
     places = rng.choice(size, min(seeds, size), replace=False)
     labels.ravel()[places] = 1 + np.arange(len(places))
     mask = (heights > 0) | (labels > 0)
-    # Seeds, wherever they lie, are there before anything is flooded.
-    depths = np.where(labels > 0, -999, -heights.astype(int))
+    # Seeds, wherever they lie, are there before anything is flooded, one after the other.
+    order = np.arange(size).reshape(shape)
+    depths = np.where(labels > 0, order - 9999, -heights.astype(int))
     expected = watershed(depths, labels, mask=mask)
     flood(labels, heights)
     np.testing.assert_array_equal(labels, expected)
