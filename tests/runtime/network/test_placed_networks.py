@@ -104,18 +104,23 @@ def test_engines_tell_the_network_where_a_tile_lies(network, model, engine, star
         np.testing.assert_allclose(session.infer(tile), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_tiles_say_what_the_whole_image_says(network, model, engine):
+def kept_of_image_and_of_tiles(model, engine, outputs, halo):
+    """What the decoder keeps of an image in one piece, and of the same in many."""
     image = np.random.default_rng(0).random((2, 40, 300)).astype(np.float32)
-    decoder = EMBEDDING.make(EmbeddingParameters(), Outputs(embedding_outputs(3)), "")
-    found = []
-    for tile, halo in (((1, 40, 300), 0), ((1, 40, 96), network.receptive_radius)):
-        grid = plan_tiles(image.shape, halo=halo, blend=4, multiple=2, tile=tile, planar=True)
+    decoder = EMBEDDING.make(EmbeddingParameters(), outputs, "")
+    for tile, width in (((1, 40, 300), 0), ((1, 40, 96), halo)):
+        grid = plan_tiles(image.shape, halo=width, blend=4, multiple=2, tile=tile, planar=True)
         session = ladder.choose_engine(engine).load(model, tile, "fp32")
         prepared = prepare_image(image, image.shape, Normalisation())
-        found.append(network_fields(prepared, grid, session, decoder)[0])
+        yield network_fields(prepared, grid, session, decoder)[0].astype(int)
     assert len(grid) > 6
-    assert np.abs(found[0].astype(int) - found[1]).max() <= 2
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_tiles_say_what_the_whole_image_says(network, model, engine):
+    outputs = Outputs(embedding_outputs(3))
+    whole, tiled = kept_of_image_and_of_tiles(model, engine, outputs, network.receptive_radius)
+    assert np.abs(whole - tiled).max() <= 2
 
 
 def test_engines_that_cannot_are_refused(model):
@@ -149,17 +154,9 @@ def test_waves_that_the_decoder_turns_need_no_place(turned, engine):
     assert turned.card.told is None
     session = ladder.choose_engine(engine).load(turned, (1, 32, 48), "auto")
     assert not session.takes_place
-    image = np.random.default_rng(0).random((2, 40, 300)).astype(np.float32)
     outputs = Outputs(wave_outputs(3), guides=GUIDES)
-    decoder = EMBEDDING.make(EmbeddingParameters(), outputs, "")
-    found = []
-    for tile, halo in (((1, 40, 300), 0), ((1, 40, 96), 16)):
-        grid = plan_tiles(image.shape, halo=halo, blend=4, multiple=2, tile=tile, planar=True)
-        session = ladder.choose_engine(engine).load(turned, tile, "fp32")
-        prepared = prepare_image(image, image.shape, Normalisation())
-        found.append(network_fields(prepared, grid, session, decoder)[0])
-    assert len(grid) > 6
-    assert np.abs(found[0].astype(int) - found[1]).max() <= 2
+    whole, tiled = kept_of_image_and_of_tiles(turned, engine, outputs, halo=16)
+    assert np.abs(whole - tiled).max() <= 2
 
 
 def test_such_networks_run_on_every_engine_in_every_precision(turned):

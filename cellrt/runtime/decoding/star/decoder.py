@@ -160,8 +160,7 @@ class StarDecoder:
         if given.fill == "delaunay":
             why = why or "simplices are filled there"
         stay = Place("CPU", why) if why else None
-        (shapes, radii, labels), place = self._somewhere(partial(self._drawn, kept), stay)
-        levels = self._levels(radii[:, 0])
+        (shapes, levels, labels), place = self._somewhere(partial(self._drawn, kept), stay)
         regions = count_regions(labels, len(shapes))
         table = regions.numbered(regions.volumes >= given.min_volume)
         relabel(labels, table)
@@ -217,8 +216,8 @@ class StarDecoder:
 
     def _drawn(
         self, kept: StarFields, draw: ModuleType
-    ) -> tuple[Proposals, NDArray[np.float64], LabelArray]:
-        """Shapes that stay, their shortest and longest radii, and their labels."""
+    ) -> tuple[Proposals, NDArray[np.float32], LabelArray]:
+        """Shapes that stay, levels at which their cells end, and their labels."""
         given, found = self.parameters, kept.proposals
         order = found.by_score(given.threshold)
         if self.kind == "harmonics":
@@ -232,14 +231,15 @@ class StarDecoder:
             stay = self._apart(found, kept.shape, order=order)
             shapes = found[order[stay]]
             radii = self._radii(shapes)
-        whole = (kept.shape, (1.0, 1.0, 1.0), np.zeros(3), draw)
+        levels = self._levels(radii[:, 0])
+        whole = (shapes, radii[:, 1], kept.shape, (1.0, 1.0, 1.0), np.zeros(3), draw)
         if not given.fit:
-            return shapes, radii, self._draw(shapes, radii[:, 1], *whole)
+            return shapes, levels, self._draw(*whole)
         heights = interpolated(kept.map, self.outputs.stride, kept.shape)
-        reach = self._draw(shapes, radii[:, 1], *whole, limit=given.fit_reach)
-        labels = self._draw(shapes, radii[:, 1], *whole, limit=_CORE)
-        fit_to_map(labels, reach, heights, self._levels(radii[:, 0]))
-        return shapes, radii, labels
+        reach = self._draw(*whole, limit=given.fit_reach)
+        labels = self._draw(*whole, limit=_CORE)
+        fit_to_map(labels, reach, heights, levels)
+        return shapes, levels, labels
 
     def _apart(
         self,
