@@ -41,11 +41,14 @@ def make_targets(
     targets = np.zeros((2 * len(frequencies) + 1, *labels.shape), np.float32)
     back = np.exp(-2j * np.pi * frequencies.sum(axis=1) * margin)
     for z, plane in enumerate(labels):
-        cells, index = np.unique(np.maximum(plane, 0), return_inverse=True)
-        numbers = index.reshape(plane.shape) + int(cells[0] > 0)
-        waves = (back * object_waves(numbers, frequencies))[numbers]
-        targets[: len(frequencies), z] = np.moveaxis(waves.real, -1, 0)
-        targets[len(frequencies) : -1, z] = np.moveaxis(waves.imag, -1, 0)
+        cells = np.maximum(plane, 0)
+        there = np.bincount(cells.ravel()) > 0
+        there[0] = False
+        numbers = np.where(there, np.cumsum(there), 0)[cells]  # small, whatever the labels are
+        waves = back * object_waves(numbers, frequencies)
+        # Columns of an array of (channels, objects), so that no pixel is held in complex numbers.
+        parts = np.concatenate([waves.real, waves.imag], axis=1).T.astype(np.float32)
+        targets[:-1, z] = parts[:, numbers]
         targets[-1, z] = np.where(plane == UNKNOWN, IGNORED, plane > 0)
     return targets
 
