@@ -1,4 +1,4 @@
-"""Segment a stack with every engine that loads here; its cells against fp32 on the CPU."""
+"""Segment stacks and an image with every engine that loads; cells against fp32 on the CPU."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from cellrt.simulation import (
     ImagingParameters,
     MembraneParameters,
     NucleiParameters,
+    simulate_bacteria,
     simulate_membranes,
     simulate_nuclei,
 )
@@ -34,13 +35,17 @@ def main() -> None:
         "nuclei": simulate_nuclei(shape, nuclei=NucleiParameters(), **typical).image,
         "membranes": simulate_membranes(shape, membranes=MembraneParameters(), **typical).image,
     }
-    stacks["membranes-3dcellseg"] = stacks["membranes"]
+    stacks["membranes-3dcellseg"] = stacks["membranes-harmonicnet"] = stacks["membranes"]
+    stacks["nuclei-stardist"] = stacks["nuclei-harmonicnet"] = stacks["nuclei"]
+    cells = simulate_bacteria((48, 64) if SMALL else (384, 512), contrast="fluorescence", seed=9)
+    stacks["nuclei2d"] = stacks["cells2d-harmonic"] = cells.image
     engines, failed = working_engines(), 0
     on_gpu = [name for name in engines if choose_engine(name).spec.needs == "nvidia"]
     engines = on_gpu or engines
     print("engines:", ", ".join(engines))
     for model, image in stacks.items():
-        settings: dict[str, Any] = {"diameter": 20.0, "voxel_size": (1.0, 1.0, 1.0)}
+        diameter = cells.parameters["diameter_voxels"] if image is cells.image else 20.0
+        settings: dict[str, Any] = {"diameter": diameter, "voxel_size": (1.0, 1.0, 1.0)}
         expected = cellrt.segment(
             image, model=model, engine="openvino", precision="fp32", **settings
         ).labels
