@@ -302,7 +302,7 @@ def simulated_stack(kind: str, style: str, seed: int, z_step: float) -> Labelled
 
 
 def _simulated_images() -> Iterator[LabelledStack]:
-    """Images that `cellrt simulate` makes unless it is told otherwise."""
+    """Images that `cellrt simulate` makes unless it is told otherwise; then worms in a well."""
     for kind, contrast, words in (
         ("bacteria", "fluorescence", "fluorescence"),
         ("bacteria", "phase", "phase contrast"),
@@ -311,23 +311,41 @@ def _simulated_images() -> Iterator[LabelledStack]:
     ):
         for number in range(10):
             yield _simulated_image(kind, contrast, f"simulated {kind} ({words})", number)
+    for number in range(10):
+        yield _simulated_image(
+            "worms",
+            "brightfield",
+            "simulated worms (bright field, a few)",
+            number,
+            shape=(520, 696),
+            filling=0.06,
+        )
 
 
-def _simulated_image(kind: str, contrast: str, group: str, number: int) -> LabelledStack:
+def _simulated_image(
+    kind: str,
+    contrast: str,
+    group: str,
+    number: int,
+    *,
+    shape: tuple[int, int] | None = None,
+    **options: Any,
+) -> LabelledStack:
     @functools.cache
     def drawn() -> Any:
         from cellrt import simulation
 
         draw = {"bacteria": simulation.simulate_bacteria, "worms": simulation.simulate_worms}[kind]
-        shape = {"bacteria": (256, 256), "worms": (384, 384)}[kind]
-        return draw(shape, contrast=contrast, seed=SIMULATION_SEED + number)
+        usual = {"bacteria": (256, 256), "worms": (384, 384)}[kind]
+        seed = SIMULATION_SEED + number
+        return draw(shape or usual, contrast=contrast, seed=seed, **options)
 
     def layers() -> NDArray[Any]:
         found: NDArray[Any] = drawn().layers
         return found
 
     return LabelledStack(
-        f"{kind} {contrast} {SIMULATION_SEED + number}",
+        " ".join([kind, contrast, *(["few"] if options else []), str(SIMULATION_SEED + number)]),
         group,
         "nuclei",
         lambda: (drawn().image[0], drawn().labels[0]),
