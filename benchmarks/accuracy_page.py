@@ -86,8 +86,8 @@ of one slice; `nuclei2d` is the default there. Of DSB 2018 and tissue sections n
 Bacteria and worms are as `cellrt simulate` draws them, and come with their cells' diameter; the
 baseline takes cells for bright and sees stained ones alone. Worms overlap: truth and result are
 scored in layers (`--overlaps`). *A few*: about 30 in 520 x 696 pixels (6 % covered
-instead of 20). Of as many in real images of that size (BBBC010) the paper of the embeddings reports a
-COCO AP of 0.724, of networks that were given the true mask of all worms as their image.
+instead of 20). Of as many in real images of that size (BBBC010) the paper of the embeddings
+reports a COCO AP of 0.724, of networks that were given the true mask of all worms as their image.
 
 ## What the figures mean
 
