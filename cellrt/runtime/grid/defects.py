@@ -10,6 +10,7 @@ Three accidents have nothing to do with the specimen, and are mended or left out
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -81,6 +82,9 @@ class Defects:
         All that is not fill has one grey value.
     base : float
         Taken off all grey values, so that float32 tells them apart; all others here are less it.
+    overview : ndarray, float32, shape (z, y, x)
+        Every slice as it is, but of its rows and columns one of `overview_step` each. Empty where
+        nothing was looked at.
     """
 
     fill: float | None
@@ -94,6 +98,10 @@ class Defects:
     stand_ins: dict[int, tuple[int, ...]] = field(default_factory=dict)
     constant: bool = False
     base: float = 0.0
+    overview: FloatArray = field(
+        default_factory=lambda: np.zeros((0, 0, 0), np.float32), repr=False, compare=False
+    )
+    overview_step: int = 1
 
     @property
     def mended(self) -> tuple[int, ...]:
@@ -119,6 +127,8 @@ def find_defects(image: Voxels) -> Defects:
     samples = [_sample(np.asarray(image[z]), pixels) for z in range(depth)]
     base = _base(np.array([pairs.min() for pairs in samples]))
     samples = [computable(pairs, base) for pairs in samples]
+    step = _sampling_step(image.shape[1:], pixels)
+    overview = np.stack([pairs[:, 0] for pairs in samples]).astype(np.float32)
     everything = np.concatenate([pairs.ravel() for pairs in samples])
     fill, share = _find_fill(everything)
     if fill is not None and _is_background(samples, fill, image.shape[2]):
@@ -144,6 +154,8 @@ def find_defects(image: Voxels) -> Defects:
         {z: others for z, others in stand_ins.items() if others},
         constant=bool(top == everything.min()),
         base=base,
+        overview=overview.reshape(depth, -(-image.shape[1] // step), -1),
+        overview_step=step,
     )
 
 
@@ -164,11 +176,14 @@ def _is_limit(value: float) -> bool:
     return value in {2.0**bits - 1 for bits in (8, 10, 12, 14, 16)}
 
 
+def _sampling_step(shape: tuple[int, ...], pixels: int) -> int:
+    step = max(1, round(math.sqrt(shape[0] * shape[1] / pixels)))
+    return step + int(step > 1 and step % 2 == 0)  # lines that alternate are seen in equal numbers
+
+
 def _sample(plane: NDArray[Any], pixels: int) -> NDArray[Any]:
     """Pairs of neighbours along x from all over a slice, shape (n, 2)."""
-    height, width = plane.shape
-    step = max(1, round((height * width / pixels) ** 0.5))
-    step += step > 1 and step % 2 == 0  # lines that alternate are seen in equal numbers
+    step, width = _sampling_step(plane.shape, pixels), plane.shape[1]
     left = plane[::step, : max(1, width - 1) : step]
     right = plane[::step, 1::step] if width > 1 else left
     count = min(left.shape[1], right.shape[1])

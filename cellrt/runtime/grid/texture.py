@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,26 +12,64 @@ from numpy.typing import NDArray
 from cellrt.geometry import Box, Shape
 from cellrt.runtime.grid.mended_image import MendedImage
 
+# Candidates along an axis. Where more would be needed for boxes that overlap by a half, cells might
+# lie between them, and so many of the liveliest places of the overview are looked at as well.
+MOST_POSITIONS = 5
+LIVELIEST = 20
+
 
 def busiest_box(image: MendedImage, size: Shape) -> Box:
-    """Box of a given size where the image varies most, found on a grid of candidate positions.
+    """Box of a given size where the image varies most, of candidate positions.
 
     Fill counts for nothing, and what is brighter than nearly all of the image no more than that.
     """
     limit = image.defects.hot_above
     best, found = -1.0, tuple(slice(0, n) for n in size)
-    for z in _positions(image.shape[0], size[0]):
-        for y in _positions(image.shape[1], size[1]):
-            for x in _positions(image.shape[2], size[2]):
-                box = (slice(z, z + size[0]), slice(y, y + size[1]), slice(x, x + size[2]))
-                sample = image.crop(box).sample(24)
-                if not sample.size:
-                    continue
-                sample = np.minimum(sample, np.float32(limit))
-                spread = float(np.subtract(*np.percentile(sample, [90, 30])))
-                if spread > best:
-                    best, found = spread, box
+    starts = [_positions(n, s) for n, s in zip(image.shape, size, strict=True)]
+    gaps = any(_needed(n, s) > MOST_POSITIONS for n, s in zip(image.shape, size, strict=True))
+    for start in itertools.chain(
+        itertools.product(*starts), _liveliest(image, size) if gaps else ()
+    ):
+        box = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
+        sample = image.crop((box[0], box[1], box[2])).sample(24)
+        if not sample.size:
+            continue
+        sample = np.minimum(sample, np.float32(limit))
+        spread = float(np.subtract(*np.percentile(sample, [90, 30])))
+        if spread > best:
+            best, found = spread, box
     return found[0], found[1], found[2]
+
+
+def _liveliest(image: MendedImage, size: Shape) -> Iterator[Shape]:
+    """Starts of boxes around the places where the overview varies most."""
+    from scipy import ndimage  # slow to load
+
+    defects = image.defects
+    if not defects.overview.size:
+        return
+    step = (1, defects.overview_step, defects.overview_step)
+    part = tuple(
+        slice(a // s, -(-b // s)) for a, b, s in zip(image.start, image.stop, step, strict=True)
+    )
+    seen = np.minimum(defects.overview[part], np.float32(defects.hot_above))
+    kept = seen if defects.fill is None else seen[seen != defects.fill]
+    if not kept.size:
+        return
+    if kept.size < seen.size:
+        seen = np.where(seen == defects.fill, np.median(kept), seen)
+    window = [max(1, round(n / s)) for n, s in zip(size, step, strict=True)]
+    seen = seen - seen.mean()  # squares of small numbers keep more digits
+    mean = ndimage.uniform_filter(seen, window)
+    spread = ndimage.uniform_filter(seen * seen, window) - mean * mean
+    tops = np.argwhere(spread == ndimage.maximum_filter(spread, window))
+    order = np.argsort(-spread[tuple(tops.T)], kind="stable")
+    for top in tops[order[:LIVELIEST]]:
+        z, y, x = (
+            int(min(max(0, at * s - n // 2), length - n))
+            for at, s, n, length in zip(top, step, size, image.shape, strict=True)
+        )
+        yield z, y, x
 
 
 def likeness(image: MendedImage, size: Shape) -> tuple[float, float]:
@@ -75,8 +115,13 @@ def correlation(part: NDArray[np.float64], distance: int = 1) -> tuple[float, fl
     return max(found), chance
 
 
+def _needed(length: int, size: int) -> int:
+    """How many boxes cover an axis, each half of the next."""
+    return 1 + math.ceil(2 * max(0, length - size) / size)
+
+
 def _positions(length: int, size: int) -> list[int]:
-    """Up to five starts, evenly spread."""
+    """A few starts, evenly spread."""
     span = length - size
-    count = min(5, 1 + math.ceil(2 * span / size)) if span > 0 else 1
+    count = min(MOST_POSITIONS, _needed(length, size))
     return [round(i * span / max(1, count - 1)) for i in range(count)] if count > 1 else [span // 2]

@@ -24,6 +24,31 @@ def test_the_busiest_box_holds_the_signal():
     )
 
 
+@pytest.mark.parametrize("corner", [(30, 560, 1000), (3, 77, 411), (60, 1180, 5)])
+def test_cells_in_a_wide_dark_field_are_found_wherever_they_lie(corner):
+    rng = np.random.default_rng(3)
+    image = rng.normal(100, 5, (90, 1240, 1240)).astype(np.float32)
+    cells = tuple(slice(a, a + n) for a, n in zip(corner, (30, 54, 54), strict=True))
+    image[cells] += 200 * (rng.random((30, 54, 54)) < 0.4)
+    box = busiest_box(mended(image), (30, 54, 54))
+    overlap = [
+        max(0, min(a.stop, b.stop) - max(a.start, b.start)) for a, b in zip(box, cells, strict=True)
+    ]
+    assert np.prod(overlap) > 0.3 * 30 * 54 * 54
+
+
+def test_fill_around_the_cells_is_not_where_an_image_is_busiest():
+    rng = np.random.default_rng(4)
+    image = np.zeros((40, 900, 900), np.uint16)
+    image[5:35, 300:640, 200:700] = rng.normal(400, 5, (30, 340, 500))
+    image[10:30, 500:540, 610:650] += (300 * (rng.random((20, 40, 40)) < 0.5)).astype(np.uint16)
+    z, y, x = busiest_box(mended(image), (20, 40, 40))
+    assert z.start < 30
+    assert z.stop > 10
+    assert 460 < y.start < 540
+    assert 570 < x.start < 650
+
+
 def test_white_noise_has_nothing_in_common_and_a_constant_everything():
     noise = np.random.default_rng(1).normal(0, 1, SIZE).astype(np.float32)
     alike, chance = likeness(as_it_is(noise), SIZE)
