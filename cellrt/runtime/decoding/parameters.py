@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 import inspect
 import re
 import typing
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Any, Literal
 
 from cellrt.errors import CellrtError, UsageError
@@ -109,11 +107,10 @@ def with_values(parameters: Any, values: Mapping[str, Any], decoder: str) -> Any
         raise UsageError(f"decoder {decoder}: {error}") from None
 
 
-@functools.cache  # each image of a run asks
-def parameter_types(parameters: type) -> Mapping[str, Any]:
+def parameter_types(parameters: type) -> dict[str, Any]:
     """Type of each parameter by name, in the order in which they are declared."""
     hints = typing.get_type_hints(parameters)
-    return MappingProxyType({f.name: hints[f.name] for f in dataclasses.fields(parameters)})
+    return {field.name: hints[field.name] for field in dataclasses.fields(parameters)}
 
 
 def parameter_lines(parameters: Any) -> list[str]:
