@@ -132,8 +132,8 @@ def prepare(
     options : Options
     clock : StageClock
     guess : CellScale, optional
-        What other images of the run say of the cells' size: taken as it is where it is `common`,
-        else where the search begins. A diameter given by the user goes before it.
+        What other images of the run say of the cells' size: taken as it is where it is
+        `to_confirm`, else where the search begins. A diameter given by the user goes before it.
 
     Raises
     ------
@@ -263,7 +263,7 @@ def find_scale(
     if guess is None or (known is not None and known.certain):
         return searched(start=known)
     scale = replace(guess, spacing=spacing, spacing_origin=spacing_origin)
-    if not guess.common:
+    if not guess.to_confirm:
         scale = searched(start=scale).in_steps()
     if known is None:
         warnings.append(

@@ -34,7 +34,7 @@ def finish(fields: stages.Fields, clock: StageClock) -> Segmentation:
         found.append(_nothing_to_see(job))
     with clock.stage("cells"):
         decoded = stages.decode(fields)
-    if job.scale.common and fields.kept is not None:
+    if job.scale.to_confirm and fields.kept is not None:
         anew = with_own_size(job, decoded.labels, clock)
         if anew is not None:
             return run(anew, clock)

@@ -58,7 +58,7 @@ def test_images_of_a_run_share_a_cell_size_that_their_cells_confirm(cellrt, plat
         assert any("give --diameter or --voxel-size" in text for text in record["warnings"])
     # Cells that come out otherwise have their own size.
     assert odd["diameter_pixels"] == pytest.approx(40, rel=0.25)
-    assert "found at the common size" in odd["diameter_origin"]
+    assert "came out at the common size" in odd["diameter_origin"]
     assert "this image gets its own" in done.err
     # An image alone, with the size that is said, gives the same; so does the whole run once more.
     alone = cellrt(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,16 +98,19 @@ def _common(diameters: Sequence[float], images: int) -> CellScale:
         f"the median of {len(diameters)} of {counted(images, 'image')} of this run, which say "
         f"{diameters[0]:.3g} to {diameters[-1]:.3g}"
     )
-    return CellScale(middle, (1.0, 1.0, 1.0), origin, "", common=True)
+    return CellScale(middle, (1.0, 1.0, 1.0), origin, "", to_confirm=True)
 
 
 def with_own_size(job: Job, labels: NDArray[np.int32], clock: StageClock) -> Job | None:
-    """The job at the image's own cell size, where its cells do not have the common one.
+    """The job at the image's own cell size, where its cells do not have the one they were told.
+
+    Cells larger than that keep their size, within 4 % on 18 images with cells 1.6 to 2.1 times as
+    large: it is taken, to be confirmed once more. For smaller ones the image is searched.
 
     Parameters
     ----------
     job : Job
-        Of an image of one slice, computed at the common size.
+        Of an image of one slice, computed at a size that its cells have to confirm.
     labels : ndarray of int32, shape (1, y, x)
         Its cells.
     clock : StageClock
@@ -114,23 +118,28 @@ def with_own_size(job: Job, labels: NDArray[np.int32], clock: StageClock) -> Job
     Returns
     -------
     Job or None
-        None where the cells confirm the common size, or nothing says another one.
+        None where the cells confirm the size, or nothing says another one.
     """
-    common = job.scale.diameter_pixels
+    told, own = job.scale.diameter_pixels, job.scale.cells > 0
     cells, diameter = _typical(labels)
     guess = None
     if cells >= FEWEST_CELLS:
         diameter *= math.sqrt(job.scale.spacing[1])
-        if common / SMALLER <= diameter <= common * LARGER:
+        if told / SMALLER <= diameter <= told * LARGER:
             return None
-        words = f"cells that were found at the common size, {common:.3g},"
-        guess = CellScale(diameter, job.scale.spacing, words, job.scale.spacing_origin)
+        at = f"at {told:.3g} pixels" if own else f"at the common size, {told:.3g}"
+        guess = replace(job.scale, diameter_pixels=diameter)
+        if diameter > told and not own:
+            words = f"the size of {counted(cells, 'cell')} that came out {at}"
+            guess = replace(guess, diameter_origin=words, cells=cells).in_steps()
+        else:  # smaller ones come out too large, and what is not confirmed is not known
+            words = f"cells that were found {at},"
+            guess = replace(guess, diameter_origin=words, to_confirm=False)
         clock.progress.note(
-            f"cells are about {diameter:.3g} pixels large, and the common size is {common:.3g}: "
-            "this image gets its own"
+            f"cells come out about {diameter:.3g} pixels large {at}: this image gets its own size"
         )
     anew = prepare(job.volume, job.network, job.options, clock, guess)
-    apart = abs(math.log(anew.scale.diameter_pixels / common))
+    apart = abs(math.log(anew.scale.diameter_pixels / told))
     return anew if anew.scale.cells and apart > math.log(STEP) else None
 
 

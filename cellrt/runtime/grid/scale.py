@@ -53,8 +53,9 @@ class CellScale:
         What a user does where the diameter is wrong.
     cells : int
         Cells of this image that the diameter was estimated from; 0 where it was not.
-    common : bool
-        Whether it is the size of other images of the run, which this one's cells have to confirm.
+    to_confirm : bool
+        Whether this image's cells have to confirm it: it is the size of other images of the run,
+        or the one that cells had there.
     """
 
     diameter_pixels: float
@@ -64,7 +65,7 @@ class CellScale:
     certain: bool = False
     remedy: str = "give the right --diameter"
     cells: int = 0
-    common: bool = False
+    to_confirm: bool = False
 
     def in_steps(self) -> CellScale:
         """The same with the nearest diameter that is some power of `STEP`."""

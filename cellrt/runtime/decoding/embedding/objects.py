@@ -35,10 +35,20 @@ def objects_of(clusters: npt.NDArray[np.int32], join_distance: float) -> npt.NDA
     parts, count = label(clusters, connectivity=2, background=0, return_num=True)
     parts = np.ascontiguousarray(parts, np.int32)
     group = np.arange(count + 1, dtype=np.int32)
-    _join(np.ascontiguousarray(clusters), parts, _offsets(join_distance), group)
+    clusters = np.ascontiguousarray(clusters)
+    _join(clusters, parts, _in_parts(clusters, parts, count), _offsets(join_distance), group)
     numbers = np.unique(group, return_inverse=True)[1].astype(np.int32)
     objects: npt.NDArray[np.int32] = numbers[parts]
     return objects
+
+
+def _in_parts(
+    clusters: npt.NDArray[np.int32], parts: npt.NDArray[np.int32], count: int
+) -> npt.NDArray[np.bool_]:
+    """Which clusters lie in several parts; most do not, and have nothing to join."""
+    cluster_of = np.zeros(count + 1, np.int32)
+    cluster_of[parts.ravel()] = clusters.ravel()
+    return np.bincount(cluster_of[1:], minlength=int(cluster_of.max()) + 1) > 1
 
 
 def _offsets(distance: float) -> npt.NDArray[np.int64]:
@@ -51,13 +61,13 @@ def _offsets(distance: float) -> npt.NDArray[np.int64]:
 
 
 @compiled
-def _join(clusters: Any, parts: Any, offsets: Any, group: Any) -> None:
+def _join(clusters: Any, parts: Any, in_parts: Any, offsets: Any, group: Any) -> None:
     """Make parts of one cluster one group where pixels lie within the offsets of each other."""
     ny, nx = clusters.shape
     for y in range(ny):
         for x in range(nx):
             cluster = clusters[y, x]
-            if cluster == 0:
+            if cluster == 0 or not in_parts[cluster]:
                 continue
             inner = 0 < y < ny - 1 and 0 < x < nx - 1
             if inner and (

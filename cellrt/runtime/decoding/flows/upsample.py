@@ -64,7 +64,7 @@ def upsample_labels(
     axes = [grid_places(n, m) for n, m in zip(labels.shape, shape, strict=True)]
     options = (step_units(step), np.int64(threshold_byte(threshold)), np.int64(walls))
     work = partial(_upsample, labels, packed, result, *axes, options)
-    in_threads(shape[0], work, voxels=result.size)
+    in_threads(shape[0] * shape[1], work, voxels=result.size)
     return result
 
 
@@ -118,20 +118,20 @@ def _upsample(
     hi: int,
 ) -> None:
     least = options[1]
-    for z in range(lo, hi):
-        for y in range(result.shape[1]):
-            before = np.int64(-1)
-            label = np.int32(-1)
-            for x in range(result.shape[2]):
-                if along_x[x, 0] != before:
-                    before = along_x[x, 0]
-                    label = _certain(labels, packed, along_z[z, 0], along_y[y, 0], before, least)
-                if label >= 0:
-                    result[z, y, x] = label
-                else:
-                    result[z, y, x] = label_at(
-                        labels, packed, along_z, along_y, along_x, options, z, y, x
-                    )
+    for row in range(lo, hi):
+        z, y = row // result.shape[1], row % result.shape[1]
+        before = np.int64(-1)
+        label = np.int32(-1)
+        for x in range(result.shape[2]):
+            if along_x[x, 0] != before:
+                before = along_x[x, 0]
+                label = _certain(labels, packed, along_z[z, 0], along_y[y, 0], before, least)
+            if label >= 0:
+                result[z, y, x] = label
+            else:
+                result[z, y, x] = label_at(
+                    labels, packed, along_z, along_y, along_x, options, z, y, x
+                )
 
 
 @compiled

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellrt.compiled import compiled
+from cellrt.compiled import compiled, inlined
 from cellrt.geometry import Shape
 from cellrt.threads import in_threads
 
@@ -32,7 +32,7 @@ def upsample_masks(labels: npt.NDArray[np.int32], shape: Shape) -> npt.NDArray[n
     """
     result = np.empty(shape, np.int32)
     work = partial(_vote, labels, result, *_all_taps(labels.shape, shape))
-    in_threads(shape[0], work, voxels=4 * result.size)
+    in_threads(shape[0] * shape[1], work, voxels=4 * result.size)
     return result
 
 
@@ -63,7 +63,7 @@ def upsample_cells(
     result = np.empty(shape, np.int32)
     taps = _all_taps(labels.shape, shape)
     work = partial(_vote_within, labels, foreground, threshold, result, *taps)
-    in_threads(shape[0], work, voxels=4 * result.size)
+    in_threads(shape[0] * shape[1], work, voxels=4 * result.size)
     return result
 
 
@@ -86,22 +86,30 @@ def _vote(
     labels: Any, result: Any, zi: Any, zw: Any, yi: Any, yw: Any, xi: Any, xw: Any, lo: int, hi: int
 ) -> None:
     corner = np.empty(8, np.int32)
-    for z in range(lo, hi):
-        for y in range(result.shape[1]):
-            a = labels[zi[z, 0], yi[y, 0]]
-            b = labels[zi[z, 0], yi[y, 1]]
-            c = labels[zi[z, 1], yi[y, 0]]
-            d = labels[zi[z, 1], yi[y, 1]]
-            for x in range(result.shape[2]):
-                left, right = xi[x]
-                first = a[left]
-                corner[0], corner[1], corner[2], corner[3] = first, a[right], b[left], b[right]
-                corner[4], corner[5], corner[6], corner[7] = c[left], c[right], d[left], d[right]
-                # Most voxels lie inside of a cell: weights are needed at borders only.
-                same = True
-                for k in range(1, 8):
-                    same = same and corner[k] == first
-                result[z, y, x] = first if same else _heaviest(corner, zw[z], yw[y], xw[x], False)
+    for row in range(lo, hi):
+        z, y = row // result.shape[1], row % result.shape[1]
+        a, b = labels[zi[z, 0], yi[y, 0]], labels[zi[z, 0], yi[y, 1]]
+        c, d = labels[zi[z, 1], yi[y, 0]], labels[zi[z, 1], yi[y, 1]]
+        for x in range(result.shape[2]):
+            if _corners(a, b, c, d, xi[x, 0], xi[x, 1], corner):
+                result[z, y, x] = corner[0]
+            else:
+                result[z, y, x] = _heaviest(corner, zw[z], yw[y], xw[x], False)
+
+
+@inlined
+def _corners(a: Any, b: Any, c: Any, d: Any, left: Any, right: Any, corner: Any) -> Any:
+    """Labels of the eight voxels around a position; whether they are alike.
+
+    Most positions lie inside of a cell: weights are needed at borders only.
+    """
+    first = a[left]
+    corner[0], corner[1], corner[2], corner[3] = first, a[right], b[left], b[right]
+    corner[4], corner[5], corner[6], corner[7] = c[left], c[right], d[left], d[right]
+    same = True
+    for k in range(1, 8):
+        same = same and corner[k] == first
+    return same
 
 
 @compiled
@@ -120,22 +128,20 @@ def _vote_within(
     hi: int,
 ) -> None:
     corner = np.empty(8, np.int32)
-    for z in range(lo, hi):
-        for y in range(result.shape[1]):
-            for x in range(result.shape[2]):
-                same = True
-                for k in range(8):
-                    corner[k] = labels[zi[z, k >> 2], yi[y, (k >> 1) & 1], xi[x, k & 1]]
-                    same = same and corner[k] == corner[0]
-                if same:
-                    result[z, y, x] = corner[0]
-                    continue
-                above = 0.0
-                for k in range(8):
-                    here = foreground[zi[z, k >> 2], yi[y, (k >> 1) & 1], xi[x, k & 1]] - threshold
-                    here = max(here, 0.0) if corner[k] else min(here, -1.0)
-                    above += here * zw[z, k >> 2] * yw[y, (k >> 1) & 1] * xw[x, k & 1]
-                result[z, y, x] = _heaviest(corner, zw[z], yw[y], xw[x], True) if above >= 0 else 0
+    for row in range(lo, hi):
+        z, y = row // result.shape[1], row % result.shape[1]
+        a, b = labels[zi[z, 0], yi[y, 0]], labels[zi[z, 0], yi[y, 1]]
+        c, d = labels[zi[z, 1], yi[y, 0]], labels[zi[z, 1], yi[y, 1]]
+        for x in range(result.shape[2]):
+            if _corners(a, b, c, d, xi[x, 0], xi[x, 1], corner):
+                result[z, y, x] = corner[0]
+                continue
+            above = 0.0
+            for k in range(8):
+                here = foreground[zi[z, k >> 2], yi[y, (k >> 1) & 1], xi[x, k & 1]] - threshold
+                here = max(here, 0.0) if corner[k] else min(here, -1.0)
+                above += here * zw[z, k >> 2] * yw[y, (k >> 1) & 1] * xw[x, k & 1]
+            result[z, y, x] = _heaviest(corner, zw[z], yw[y], xw[x], True) if above >= 0 else 0
 
 
 @compiled
