@@ -58,6 +58,7 @@ from cellrt.runtime.decoding.star.harmonics import (
 )
 from cellrt.runtime.decoding.star.parameters import StarParameters
 from cellrt.runtime.decoding.star.polyhedra import suppress_rays
+from cellrt.runtime.decoding.star.reach import reach_of_harmonics, reach_of_rays
 from cellrt.runtime.decoding.star.suppress import separate_peaks, suppress_harmonics
 from cellrt.runtime.decoding.star.tetrahedra import as_large_as_cells
 from cellrt.runtime.decoding.try_gpu import somewhere
@@ -109,14 +110,11 @@ class StarDecoder:
     merged: ClassVar[slice] = slice(0, 1)
     # A map, and at most so many proposals.
     kept_bytes: ClassVar[int] = 5
+    # Labels, and lists of proposals or the queue of a map that is flooded.
+    working_bytes: ClassVar[int] = 10
     promised_bytes: ClassVar[int] = 12
     # A network that sees cells of another size than it learned may still draw them well.
     size_weight: ClassVar[float] = 1.0
-
-    @property
-    def working_bytes(self) -> int:
-        """Memory per voxel: of labels and lists, and of the queue of a map that is flooded."""
-        return 14 if self.parameters.fit else 10
 
     @property
     def kind(self) -> Kind:
@@ -233,13 +231,26 @@ class StarDecoder:
             radii = self._radii(shapes)
         levels = self._levels(radii[:, 0])
         whole = (shapes, radii[:, 1], kept.shape, (1.0, 1.0, 1.0), np.zeros(3), draw)
+        del found, order  # as large as a label image
         if not given.fit:
             return shapes, levels, self._draw(*whole)
-        heights = interpolated(kept.map, self.outputs.stride, kept.shape)
-        reach = self._draw(*whole, limit=given.fit_reach)
+        heights = self._within_reach(shapes, radii, kept)
         labels = self._draw(*whole, limit=_CORE)
-        fit_to_map(labels, reach, heights, levels)
+        fit_to_map(labels, heights, levels)
         return shapes, levels, labels
+
+    def _within_reach(
+        self, shapes: Proposals, extent: NDArray[np.float64], kept: StarFields
+    ) -> NDArray[np.uint8]:
+        """The map on the model's grid, 0 where no cell can be."""
+        if not len(shapes):
+            return np.zeros(kept.shape, np.uint8)
+        heights = interpolated(kept.map, self.outputs.stride, kept.shape)
+        values, limit = shapes.values.astype(np.float64), self.parameters.fit_reach
+        if self.kind == "harmonics":
+            return reach_of_harmonics(heights, shapes.centres, values, extent, limit)
+        rays = directions(len(self.outputs.channels) - 1)
+        return reach_of_rays(heights, shapes.centres, values, rays, limit)
 
     def _apart(
         self,

@@ -30,39 +30,42 @@ def interpolated(heights: NDArray[np.uint8], stride: int, shape: Shape) -> NDArr
         Of the model's grid.
     """
     found = np.empty(shape, np.uint8)
-    work = partial(_interpolate, found, heights, float(stride))
-    in_threads(shape[0], work, voxels=4 * found.size)
+    taps = [_taps(n, stride, m) for n, m in zip(shape, heights.shape, strict=True)]
+    in_threads(shape[0], partial(_interpolate, found, heights, *taps), voxels=4 * found.size)
     return found
 
 
+def _taps(count: int, stride: int, length: int) -> NDArray[np.float32]:
+    """For each voxel where it lies between those of the network's grid, of which 2 are there."""
+    places = (np.arange(count) + 0.5) / stride - 0.5
+    return np.clip(places, 0, length - 1).astype(np.float32)
+
+
 @compiled
-def _interpolate(found: Any, heights: Any, stride: Any, lo: int, hi: int) -> None:
+def _interpolate(found: Any, heights: Any, tz: Any, ty: Any, tx: Any, lo: int, hi: int) -> None:
     nz, ny, nx = heights.shape
+    one = np.float32(1.0)
+    row = np.empty(nx + 1, np.float32)
     for z in range(lo, hi):
-        pz = min(max((z + 0.5) / stride - 0.5, 0.0), nz - 1.0)
-        z0 = min(int(pz), max(nz - 2, 0))
-        z1, fz = min(z0 + 1, nz - 1), pz - z0
+        z0 = min(np.int64(tz[z]), nz - 1)
+        z1, fz = min(z0 + 1, nz - 1), tz[z] - np.float32(z0)
         for y in range(found.shape[1]):
-            py = min(max((y + 0.5) / stride - 0.5, 0.0), ny - 1.0)
-            y0 = min(int(py), max(ny - 2, 0))
-            y1, fy = min(y0 + 1, ny - 1), py - y0
+            y0 = min(np.int64(ty[y]), ny - 1)
+            y1, fy = min(y0 + 1, ny - 1), ty[y] - np.float32(y0)
+            for x in range(nx):
+                before = (one - fy) * heights[z0, y0, x] + fy * heights[z0, y1, x]
+                after = (one - fy) * heights[z1, y0, x] + fy * heights[z1, y1, x]
+                row[x] = (one - fz) * before + fz * after
+            row[nx] = row[nx - 1]
             for x in range(found.shape[2]):
-                px = min(max((x + 0.5) / stride - 0.5, 0.0), nx - 1.0)
-                x0 = min(int(px), max(nx - 2, 0))
-                x1, fx = min(x0 + 1, nx - 1), px - x0
-                value = (1.0 - fz) * (
-                    (1.0 - fy) * ((1.0 - fx) * heights[z0, y0, x0] + fx * heights[z0, y0, x1])
-                    + fy * ((1.0 - fx) * heights[z0, y1, x0] + fx * heights[z0, y1, x1])
-                ) + fz * (
-                    (1.0 - fy) * ((1.0 - fx) * heights[z1, y0, x0] + fx * heights[z1, y0, x1])
-                    + fy * ((1.0 - fx) * heights[z1, y1, x0] + fx * heights[z1, y1, x1])
-                )
-                found[z, y, x] = np.uint8(value + 0.5)
+                x0 = np.int64(tx[x])
+                fx = tx[x] - np.float32(x0)
+                value = (one - fx) * row[x0] + fx * row[x0 + 1]
+                found[z, y, x] = np.uint8(value + np.float32(0.5))
 
 
 def fit_to_map(
     cores: LabelArray,
-    reach: LabelArray,
     heights: NDArray[np.uint8],
     levels: NDArray[np.float32],
 ) -> None:
@@ -75,36 +78,12 @@ def fit_to_map(
     ----------
     cores : (z, y, x) int32 array
         What certainly is of a cell, on the model's grid; the result.
-    reach : (z, y, x) int32 array
-        Not 0 where any cell may be.
     heights : (z, y, x) uint8 array
-        The map there, 0 to `LEVELS`; what is beyond all cells' reach becomes 0.
+        The map there, 0 to `LEVELS`, and 0 beyond all cells' reach; used up.
     levels : (n + 1,) float32 array
         Of cells 0 to n, 0 to 1.
     """
-    work = partial(_confine, heights, reach)
-    in_threads(len(heights), work, voxels=heights.size)
-    flood(cores, heights)
-    work = partial(_drop, cores, heights, levels * np.float32(LEVELS))
-    in_threads(len(cores), work, voxels=cores.size)
-
-
-@compiled
-def _confine(heights: Any, reach: Any, lo: int, hi: int) -> None:
-    for z in range(lo, hi):
-        for y in range(heights.shape[1]):
-            for x in range(heights.shape[2]):
-                if reach[z, y, x] == 0:
-                    heights[z, y, x] = 0
-
-
-@compiled
-def _drop(labels: Any, heights: Any, levels: Any, lo: int, hi: int) -> None:
-    for z in range(lo, hi):
-        for y in range(labels.shape[1]):
-            for x in range(labels.shape[2]):
-                if heights[z, y, x] < levels[labels[z, y, x]]:
-                    labels[z, y, x] = 0
+    flood(cores, heights, levels * np.float32(LEVELS))
 
 
 def matches(

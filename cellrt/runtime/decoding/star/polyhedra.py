@@ -258,7 +258,7 @@ def _clear(
     reach = towards.shape[0] // 2
     drawn = np.empty(0, np.uint8)
     part = np.empty((3, 2), np.int64)
-    inverse = np.empty(radii.shape[1])  # of radii: a product is quicker than a division
+    planes = np.empty((faces.shape[0], 3))
     box = boxes[i]
     for k in range(near.size):
         j = near[k]
@@ -275,34 +275,29 @@ def _clear(
             continue
         if drawn.size == 0:
             drawn = np.empty((box[1] - box[0]) * (box[3] - box[2]) * (box[5] - box[4]), np.uint8)
-            for ray in range(inverse.size):
-                inverse[ray] = 1.0 / radii[rows[i], ray]
-            _draw(places[i], inverse, faces, inverses, towards, shift, reach, box, drawn)
-        for ray in range(inverse.size):
-            inverse[ray] = 1.0 / radii[rows[j], ray]
-        if _shared(
-            places[j], inverse, faces, inverses, towards, shift, reach, part, box, drawn, limit
-        ):
-            gone[j] = True
+            planes_of(radii, rows[i], faces, inverses, planes)
+            _draw(places[i], planes, towards, shift, reach, box, drawn)
+        planes_of(radii, rows[j], faces, inverses, planes)
+        if _shared(places[j], planes, towards, shift, reach, part, box, drawn, limit):
+            gone[j] = True  # and never False, as other shapes are compared at the same time
 
 
 @compiled
-def _inside(inverse: Any, faces: Any, inverses: Any, face: Any, z: Any, y: Any, x: Any) -> Any:
-    """Whether a point is inside of a polyhedron: how deep, as a share of the radius there."""
-    m = inverses[face]
-    a = z * m[0, 0] + y * m[1, 0] + x * m[2, 0]
-    b = z * m[0, 1] + y * m[1, 1] + x * m[2, 1]
-    c = z * m[0, 2] + y * m[1, 2] + x * m[2, 2]
-    first, second, third = faces[face]
-    return a * inverse[first] + b * inverse[second] + c * inverse[third] <= 1.0
+def planes_of(radii: Any, row: Any, faces: Any, inverses: Any, planes: Any) -> None:
+    """What each face's plane multiplies (z, y, x) with, of which the sum is 1 on the plane."""
+    for face in range(faces.shape[0]):
+        a = 1.0 / radii[row, faces[face, 0]]
+        b = 1.0 / radii[row, faces[face, 1]]
+        c = 1.0 / radii[row, faces[face, 2]]
+        for axis in range(3):
+            m = inverses[face, axis, 0] * a + inverses[face, axis, 1] * b
+            planes[face, axis] = m + inverses[face, axis, 2] * c
 
 
 @compiled
 def _draw(
     place: Any,
-    inverse: Any,
-    faces: Any,
-    inverses: Any,
+    planes: Any,
     towards: Any,
     shift: Any,
     reach: int,
@@ -315,17 +310,15 @@ def _draw(
             for x in range(box[4], box[5]):
                 dz, dy, dx = z - place[0], y - place[1], x - place[2]
                 face = towards[dz + reach, dy + reach, dx + reach]
-                inside = _inside(inverse, faces, inverses, face, dz - shift, dy - shift, dx - shift)
-                drawn[at] = inside
+                a = (dz - shift) * planes[face, 0] + (dy - shift) * planes[face, 1]
+                drawn[at] = a + (dx - shift) * planes[face, 2] <= 1.0
                 at += 1
 
 
 @compiled
 def _shared(
     place: Any,
-    inverse: Any,
-    faces: Any,
-    inverses: Any,
+    planes: Any,
     towards: Any,
     shift: Any,
     reach: int,
@@ -336,21 +329,28 @@ def _shared(
 ) -> Any:
     """Whether a polyhedron has more voxels than a limit in common with what is drawn."""
     ny, nx = box[3] - box[2], box[5] - box[4]
+    edge = 2 * reach + 1
+    seen = towards.reshape(-1)
+    layers = part[0, 1] - part[0, 0]
+    area = (part[1, 1] - part[1, 0]) * (part[2, 1] - part[2, 0])
     count = 0
     # From the middle outwards: most shapes that share enough do so there.
-    layers = part[0, 1] - part[0, 0]
     for layer in range(layers):
         step = (layer + 1) // 2
         z = (part[0, 0] + part[0, 1]) // 2 + (step if layer % 2 == 0 else -step)
+        dz = z - place[0]
         for y in range(part[1, 0], part[1, 1]):
+            dy = y - place[1]
             row = ((z - box[0]) * ny + y - box[2]) * nx - box[4]
+            ray = ((dz + reach) * edge + dy + reach) * edge + reach - place[2]
             for x in range(part[2, 0], part[2, 1]):
                 if drawn[row + x] == 0:
                     continue
-                dz, dy, dx = z - place[0], y - place[1], x - place[2]
-                face = towards[dz + reach, dy + reach, dx + reach]
-                if _inside(inverse, faces, inverses, face, dz - shift, dy - shift, dx - shift):
-                    count += 1
-            if count > limit:
-                return True
+                face = seen[ray + x]
+                a = (dz - shift) * planes[face, 0] + (dy - shift) * planes[face, 1]
+                count += a + (x - place[2] - shift) * planes[face, 2] <= 1.0
+        if count > limit:
+            return True
+        if count + (layers - layer - 1) * area <= limit:
+            return False
     return False

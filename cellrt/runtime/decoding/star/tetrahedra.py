@@ -23,6 +23,29 @@ def faces_between(rays: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.asarray(ConvexHull(rays).simplices.astype(np.int64))
 
 
+def nearest_faces(
+    radii: NDArray[np.float64], rays: NDArray[np.float64], faces: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Distance from the centre to the plane of the nearest face: a ball's radius that lies inside.
+
+    Parameters
+    ----------
+    radii : ndarray, shape (cells, rays)
+    rays : ndarray, shape (rays, 3)
+    faces : ndarray, shape (faces, 3)
+        As from `faces_between`.
+    """
+    nearest = np.full(len(radii), np.inf)
+    for face in faces:
+        a, b, c = np.moveaxis(radii[:, face, np.newaxis] * rays[face], 1, 0)
+        across = np.cross(b - a, c - a)
+        area = np.linalg.norm(across, axis=1)
+        # A face without area is a line between others.
+        away = np.abs((a * across).sum(axis=1)) / np.where(area > 0, area, 1)
+        np.minimum(nearest, np.where(area > 0, away, np.inf), out=nearest)
+    return np.where(np.isfinite(nearest), nearest, 0.0)
+
+
 @functools.cache
 def _polyhedron_growth(count: int) -> float:
     from scipy.spatial import ConvexHull

@@ -26,10 +26,10 @@ def test_cells_meet_in_the_valley_wherever_their_shapes_end():
     # of the first was drawn too small, that of the second too large.
     inside = np.concatenate([np.minimum(np.arange(12) + 0.5, 11.5 - np.arange(12)) / 6] * 2)
     heights = np.rint(LEVELS * np.broadcast_to(inside, (8, 9, 24))).astype(np.uint8)
-    cores, reach = np.zeros((2, 8, 9, 24), np.int32)
+    cores = np.zeros((8, 9, 24), np.int32)
     cores[3:5, 3:6, 5:7], cores[3:5, 3:6, 14:20] = 1, 2
-    reach[..., 2:] = 1
-    fit_to_map(cores, reach, heights.copy(), np.zeros(3, np.float32))
+    heights[..., :2] = 0
+    fit_to_map(cores, heights, np.zeros(3, np.float32))
     truth = np.zeros_like(cores)
     truth[..., 2:12], truth[..., 12:] = 1, 2
     np.testing.assert_array_equal(cores, truth)
@@ -37,10 +37,10 @@ def test_cells_meet_in_the_valley_wherever_their_shapes_end():
 
 def test_each_cell_ends_at_a_level_of_its_own_and_within_reach():
     heights = np.rint(LEVELS * np.broadcast_to(np.linspace(1, 0, 11), (3, 3, 11))).astype(np.uint8)
-    cores, reach = np.zeros((2, 3, 3, 11), np.int32)
-    cores[..., 0], reach[..., :9] = 1, 1
+    cores = np.zeros((3, 3, 11), np.int32)
+    cores[..., 0], heights[..., 9:] = 1, 0
     found = cores.copy()
-    fit_to_map(found, reach, heights.copy(), np.array([0, 0.45], np.float32))
+    fit_to_map(found, heights.copy(), np.array([0, 0.45], np.float32))
     np.testing.assert_array_equal(found > 0, np.broadcast_to(np.arange(11) <= 5, found.shape))
-    fit_to_map(cores, reach, heights.copy(), np.zeros(2, np.float32))
+    fit_to_map(cores, heights.copy(), np.zeros(2, np.float32))
     np.testing.assert_array_equal(cores > 0, np.broadcast_to(np.arange(11) < 9, found.shape))
