@@ -303,54 +303,41 @@ def simulated_stack(kind: str, style: str, seed: int, z_step: float) -> Labelled
 
 def _simulated_images() -> Iterator[LabelledStack]:
     """Images that `cellrt simulate` makes unless it is told otherwise; then worms in a well."""
-    for kind, contrast, words in (
-        ("bacteria", "fluorescence", "fluorescence"),
-        ("bacteria", "phase", "phase contrast"),
-        ("bacteria", "dic", "DIC"),
-        ("worms", "brightfield", "bright field"),
+    for kind, contrast, words, shape, more in (
+        ("bacteria", "fluorescence", "fluorescence", (256, 256), {}),
+        ("bacteria", "phase", "phase contrast", (256, 256), {}),
+        ("bacteria", "dic", "DIC", (256, 256), {}),
+        ("worms", "brightfield", "bright field", (384, 384), {}),
+        ("worms", "brightfield", "bright field, a few", (520, 696), {"filling": 0.06}),
     ):
-        for number in range(10):
-            yield _simulated_image(kind, contrast, f"simulated {kind} ({words})", number)
-    for number in range(10):
-        yield _simulated_image(
-            "worms",
-            "brightfield",
-            "simulated worms (bright field, a few)",
-            number,
-            shape=(520, 696),
-            filling=0.06,
-        )
+        few = ("few",) if more else ()
+        for seed in range(SIMULATION_SEED, SIMULATION_SEED + 10):
+            name = " ".join((kind, contrast, *few, str(seed)))
+            options = {"contrast": contrast, "seed": seed, **more}
+            yield _simulated_image(name, f"simulated {kind} ({words})", kind, shape, options)
 
 
 def _simulated_image(
-    kind: str,
-    contrast: str,
-    group: str,
-    number: int,
-    *,
-    shape: tuple[int, int] | None = None,
-    **options: Any,
+    name: str, group: str, kind: str, shape: tuple[int, int], options: dict[str, Any]
 ) -> LabelledStack:
     @functools.cache
     def drawn() -> Any:
         from cellrt import simulation
 
         draw = {"bacteria": simulation.simulate_bacteria, "worms": simulation.simulate_worms}[kind]
-        usual = {"bacteria": (256, 256), "worms": (384, 384)}[kind]
-        seed = SIMULATION_SEED + number
-        return draw(shape or usual, contrast=contrast, seed=seed, **options)
+        return draw(shape, **options)
 
     def layers() -> NDArray[Any]:
         found: NDArray[Any] = drawn().layers
         return found
 
     return LabelledStack(
-        " ".join([kind, contrast, *(["few"] if options else []), str(SIMULATION_SEED + number)]),
+        name,
         group,
         "nuclei",
         lambda: (drawn().image[0], drawn().labels[0]),
         layers=layers if kind == "worms" else None,
-        stained=contrast == "fluorescence",
+        stained=options["contrast"] == "fluorescence",
     )
 
 

@@ -25,11 +25,10 @@ def busiest_box(image: MendedImage, size: Shape) -> Box:
     """
     limit = image.defects.hot_above
     best, found = -1.0, tuple(slice(0, n) for n in size)
-    starts = [_positions(n, s) for n, s in zip(image.shape, size, strict=True)]
-    gaps = any(_needed(n, s) > MOST_POSITIONS for n, s in zip(image.shape, size, strict=True))
-    for start in itertools.chain(
-        itertools.product(*starts), _liveliest(image, size) if gaps else ()
-    ):
+    axes = list(zip(image.shape, size, strict=True))
+    starts = itertools.product(*(_positions(*axis) for axis in axes))
+    gaps = any(_needed(*axis) > MOST_POSITIONS for axis in axes)
+    for start in itertools.chain(starts, _liveliest(image, size) if gaps else ()):
         box = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
         sample = image.crop((box[0], box[1], box[2])).sample(24)
         if not sample.size:

@@ -30,15 +30,15 @@ def interpolated(heights: NDArray[np.uint8], stride: int, shape: Shape) -> NDArr
         Of the model's grid.
     """
     found = np.empty(shape, np.uint8)
-    taps = [_taps(n, stride, m) for n, m in zip(shape, heights.shape, strict=True)]
-    in_threads(shape[0], partial(_interpolate, found, heights, *taps), voxels=4 * found.size)
+    places = [_places(n, stride, m) for n, m in zip(shape, heights.shape, strict=True)]
+    in_threads(shape[0], partial(_interpolate, found, heights, *places), voxels=4 * found.size)
     return found
 
 
-def _taps(count: int, stride: int, length: int) -> NDArray[np.float32]:
+def _places(count: int, stride: int, length: int) -> NDArray[np.float32]:
     """For each voxel where it lies between those of the network's grid, of which 2 are there."""
-    places = (np.arange(count) + 0.5) / stride - 0.5
-    return np.clip(places, 0, length - 1).astype(np.float32)
+    at = (np.arange(count) + 0.5) / stride - 0.5
+    return np.clip(at, 0, length - 1).astype(np.float32)
 
 
 @compiled

@@ -275,15 +275,15 @@ def _clear(
             continue
         if drawn.size == 0:
             drawn = np.empty((box[1] - box[0]) * (box[3] - box[2]) * (box[5] - box[4]), np.uint8)
-            planes_of(radii, rows[i], faces, inverses, planes)
+            _planes_of(radii, rows[i], faces, inverses, planes)
             _draw(places[i], planes, towards, shift, reach, box, drawn)
-        planes_of(radii, rows[j], faces, inverses, planes)
+        _planes_of(radii, rows[j], faces, inverses, planes)
         if _shared(places[j], planes, towards, shift, reach, part, box, drawn, limit):
             gone[j] = True  # and never False, as other shapes are compared at the same time
 
 
 @compiled
-def planes_of(radii: Any, row: Any, faces: Any, inverses: Any, planes: Any) -> None:
+def _planes_of(radii: Any, row: Any, faces: Any, inverses: Any, planes: Any) -> None:
     """What each face's plane multiplies (z, y, x) with, of which the sum is 1 on the plane."""
     for face in range(faces.shape[0]):
         a = 1.0 / radii[row, faces[face, 0]]
