@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import CellrtError
-from cellrt.export.gate.radii import predicts_shapes, radius_errors
+from cellrt.export.gate.radii import radius_errors
 from cellrt.export.gate.tolerances import Tolerance
 from cellrt.runtime.model.card import TURNS
+from cellrt.runtime.model.card_parts import predicts_shapes
 from cellrt.runtime.network.engines.openvino import shared_core
 
 Fields = NDArray[np.float32]

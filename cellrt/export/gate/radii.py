@@ -12,11 +12,6 @@ INSIDE = 0.3
 """Distance map or probability from which a voxel's shape may become a cell's."""
 
 
-def predicts_shapes(channels: Sequence[str]) -> bool:
-    """Whether all channels after the first are coefficients of harmonics, or radii."""
-    return len(channels) > 1 and all(name.startswith(("c_", "radius_")) for name in channels[1:])
-
-
 def radius_errors(
     channels: Sequence[str], fields: NDArray[np.float32], expected: NDArray[np.float32]
 ) -> NDArray[np.float32]:

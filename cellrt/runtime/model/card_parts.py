@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 LOCAL_BRIGHTNESS_VERSION = 1
@@ -94,6 +95,11 @@ class Output:
 
     name: str
     channels: tuple[str, ...]
+
+
+def predicts_shapes(channels: Sequence[str]) -> bool:
+    """Whether all channels after the first are coefficients of harmonics, or radii."""
+    return len(channels) > 1 and all(name.startswith(("c_", "radius_")) for name in channels[1:])
 
 
 @dataclass(frozen=True)

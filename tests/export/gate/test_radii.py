@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("onnx", reason="onnx is not installed")
 
 from cellrt.export.gate.compare import GateError, compare, refuse_failures
-from cellrt.export.gate.radii import predicts_shapes, radius_errors
+from cellrt.export.gate.radii import radius_errors
 from cellrt.export.gate.tolerances import FP16, FP32, TOLERANCES
 from cellrt.runtime.decoding.star.directions import directions
 from cellrt.runtime.decoding.star.harmonics import coefficient_names, real_spherical_harmonics
@@ -93,10 +93,3 @@ def test_the_map_is_judged_as_before():
     (row,) = judge(given, ball(HARMONICS), FP16, HARMONICS)
     assert row.max_error == pytest.approx(0.1)
     assert any("voxels differ" in problem for problem in row.problems)
-
-
-def test_no_other_network_predicts_shapes():
-    assert not predicts_shapes(("foreground", "flow_z", "flow_y", "flow_x"))
-    assert not predicts_shapes(("background", "membrane", "cell"))
-    assert predicts_shapes(HARMONICS)
-    assert predicts_shapes(RAYS)

@@ -129,7 +129,7 @@ def _check(name: str, model: ModelFile, *, build: bool = False) -> EngineCheck:
         if golden is not None and tile is None:
             exact = "fp32" if model.card.precision == "fp32" else "auto"
             session = choice.load(model, golden.shape, exact)
-            difference = golden_difference(golden, session.infer)
+            difference = golden_difference(model.card, session.infer)
             if not difference <= golden.tolerance:
                 return EngineCheck(
                     name,

@@ -164,7 +164,7 @@ def _verify(session: DeviceSession | HostMergedSession, model: ModelFile, tolera
     golden = model.card.golden
     if golden is None:
         return
-    difference = golden_difference(golden, session.infer)
+    difference = golden_difference(model.card, session.infer)
     if not difference <= max(golden.tolerance, tolerance):
         raise EngineError(
             f"the CUDA provider computes something else than the card of {model.path.name} "

@@ -107,7 +107,7 @@ class OpenVinoEngine:
             checked = (
                 session if golden.shape == tile else self._compile(model, golden.shape, chosen)
             )
-            difference = golden_difference(golden, checked.infer)
+            difference = golden_difference(model.card, checked.infer)
             if not difference <= max(golden.tolerance, _FP16_TOLERANCE):
                 raise EngineError(
                     f"the Intel GPU computes something else than the card of {model.path.name} "
