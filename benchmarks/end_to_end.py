@@ -66,7 +66,6 @@ class Task(NamedTuple):
     stack: SimulatedStack
     diameter: float
     target: int = 15
-    int8: bool = True
 
 
 class Way(NamedTuple):
@@ -97,8 +96,7 @@ def _ways(model: ModelFile, task: Task, coarser: list[float], folder: Path) -> l
     """Every pipeline in every precision on every grid."""
     card, stack, out = model.card, folder / "stack.tif", folder / "labels.tif"
     int8 = folder / f"{card.name}-int8.onnx"
-    if task.int8:
-        write_variant(model.path, int8, "int8")
+    write_variant(model.path, int8, "int8")
     network = network_of(model, CPU)
     told = {
         f"the image's: cells of {task.diameter:.0f} voxels": card.diameter_voxels,
@@ -128,7 +126,7 @@ def _ways(model: ModelFile, task: Task, coarser: list[float], folder: Path) -> l
                 )
                 for precision in precisions(CPU)
             ]
-        for precision in (*precisions(CPU), *(["int8"] if task.int8 else [])):
+        for precision in (*precisions(CPU), "int8"):
             file = int8 if precision == "int8" else model.path
             asked = "auto" if precision == "int8" else precision
             ways.append(
@@ -224,7 +222,7 @@ given the same, which people rarely do. Coarser: both are told that cells are la
 The baseline is not made slow. It gets the image normalised and resampled by cellrt, windows of
 cellrt's tiles with a quarter of overlap, channels-last and, for bf16, autocast; its network is
 loaded before the clock starts, cellrt's after. {task.words}
-{_int8(card.name) if task.int8 else ""}"""
+{_int8(card.name)}"""
 
 
 def _int8(name: str) -> str:
@@ -297,7 +295,6 @@ def _harmonicnet(card: ModelCard, shape: tuple[int, int, int] | None) -> Task:
         nuclei(card.diameter_voxels, shape or NUCLEI),
         card.diameter_voxels,
         target=10,
-        int8=False,
     )
 
 
@@ -317,7 +314,6 @@ def _stardist(card: ModelCard, shape: tuple[int, int, int] | None) -> Task:
         nuclei(card.diameter_voxels, shape or NUCLEI),
         card.diameter_voxels,
         target=10,
-        int8=False,
     )
 
 
