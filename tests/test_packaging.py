@@ -42,7 +42,7 @@ FLOORS = (
     ("runtime.preparation",),
     ("runtime.results",),
     ("runtime.job",),
-    ("runtime.cell_size.search", "runtime.plan"),
+    ("runtime.cell_size.search", "runtime.cell_size.places", "runtime.plan"),
     ("runtime.network",),
     ("runtime.grid", "runtime.decoding"),
     (

@@ -1,10 +1,10 @@
 """Estimate of the cell diameter from a coarse first pass over part of the image.
 
-The network knows cells of about one size on its grid. A probe shows it the busiest part of the
-image at a guessed scale, decodes the result and looks at two things: how large the cells come out,
-and how well the fields it predicted agree with those of the cells it makes (flow, or membranes; see
-the decoders' ``agreement``). At the right scale both fit; at a wrong one the network contradicts
-itself.
+The network knows cells of about one size on its grid. A probe shows it a part of the image (see
+`places`) at a guessed scale, decodes the result and looks at two things: how large the cells come
+out, and how well the fields it predicted agree with those of the cells it makes (flow, or
+membranes; see the decoders' ``agreement``). At the right scale both fit; at a wrong one the network
+contradicts itself.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import numpy as np
 
 from cellrt.compile_ahead import compile_ahead
 from cellrt.geometry import Shape
+from cellrt.runtime.cell_size.places import PROBE, probe_shape, shown
 from cellrt.runtime.decoding.base import Decoder
 from cellrt.runtime.decoding.labels.regions import equivalent_radius
 from cellrt.runtime.grid.intensity import IntensityRange
 from cellrt.runtime.grid.mended_image import MendedImage
-from cellrt.runtime.grid.model_image import measure_intensity, prepare_image
+from cellrt.runtime.grid.model_image import measure_intensity
 from cellrt.runtime.grid.scale import CellScale
-from cellrt.runtime.grid.texture import busiest_box, likeness
+from cellrt.runtime.grid.texture import likeness
 from cellrt.runtime.model.card import ModelCard
 from cellrt.runtime.model.card_parts import LocalBrightness
 from cellrt.runtime.network.engines.base import Session
@@ -43,10 +44,6 @@ UNKNOWN_STEPS = range(-2, 5)
 KNOWN_STEPS = range(-3, 4)
 DOUBT = 0.005
 FAR = 2.5  # times as large or small as a voxel size says: hardly the typical cells, a warning
-# Voxels of a probe on the model's grid: enough for some dozen cells, a fraction of a second.
-PROBE = (32, 72, 72)
-# Of a network that looks at single planes: some hundred cells, as one plane says less.
-PLANAR_PROBE = (1, 320, 320)
 FEWEST_CELLS = 3
 # A hill lower than this may be a side hill: at the right scale quality is 0.8 to 0.9 for nuclei and
 # 0.75 for membranes, and up to 0.75 where fragments of cells agree with themselves.
@@ -176,7 +173,7 @@ def refine_scale(
         return start or CellScale(card.diameter_voxels, spacing, "a default", spacing_origin)
     if start is None and is_noise(image):
         return _unknown(card, spacing, spacing_origin, warnings)
-    tile = network.fixed_tile or _probe_shape(card)
+    tile = network.fixed_tile or probe_shape(card)
     base = start or CellScale(FIRST_PIXELS, spacing, "", spacing_origin)
     seen: dict[int, Probe] = {}
 
@@ -347,27 +344,16 @@ def _probe(
     tile: Shape,
     ready: Callable[[], None],
 ) -> Probe:
-    """Segment the busiest part of the image at one scale, once the decoder is ready."""
-    # At the guess's own scale, however much that enlarges: a probe is small.
-    factors = [card.diameter_voxels / scale.diameter_pixels * s for s in scale.spacing]
-    largest = _probe_shape(card)
-    want = [
-        min(n, max(1, math.ceil(p / f)))
-        for n, p, f in zip(image.shape, largest, factors, strict=True)
-    ]
-    crop = image.crop(busiest_box(image, (want[0], want[1], want[2])))
-    z, y, x = (
-        min(p, max(1, round(n * f))) for n, p, f in zip(crop.shape, largest, factors, strict=True)
-    )
+    """Segment a part of the image at one scale, once the decoder is ready."""
+    prepared = shown(image, scale, card)
     grid = plan_tiles(
-        (1 if image.shape[0] == 1 else z, y, x),
+        prepared.shape,
         halo=0,
         multiple=card.multiple,
         stride=card.output_stride,
         tile=tile,
         planar=card.planar,
     )
-    prepared = prepare_image(crop, grid.shape, card.normalisation)
     kept, _ = network_fields(prepared, grid, session, decoder)
     ready()
     decoded = decoder.decode(kept, mode="fast")
@@ -381,13 +367,6 @@ def _probe(
     agreement = decoder.agreement(decoded, kept)
     pixels = diameter / card.diameter_voxels * scale.diameter_pixels
     return Probe(scale.diameter_pixels, len(volumes), pixels, agreement, decoder.size_weight)
-
-
-def _probe_shape(card: ModelCard) -> Shape:
-    if card.planar:
-        return PLANAR_PROBE
-    z, y, x = (math.ceil(edge / card.multiple) * card.multiple for edge in PROBE)
-    return z, y, x
 
 
 def _is_constant(image: MendedImage, card: ModelCard) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from cellrt.runtime.grid.mended_image import MendedImage
 # lie between them, and so many of the liveliest places of the overview are looked at as well.
 MOST_POSITIONS = 5
 LIVELIEST = 20
+# Boxes that vary less than this share of the one that varies most are empty.
+LIVELY = 0.25
 
 
 def busiest_box(image: MendedImage, size: Shape) -> Box:
@@ -23,21 +25,51 @@ def busiest_box(image: MendedImage, size: Shape) -> Box:
 
     Fill counts for nothing, and what is brighter than nearly all of the image no more than that.
     """
-    limit = image.defects.hot_above
-    best, found = -1.0, tuple(slice(0, n) for n in size)
     axes = list(zip(image.shape, size, strict=True))
-    starts = itertools.product(*(_positions(*axis) for axis in axes))
-    gaps = any(_needed(*axis) > MOST_POSITIONS for axis in axes)
-    for start in itertools.chain(starts, _liveliest(image, size) if gaps else ()):
-        box = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
-        sample = image.crop((box[0], box[1], box[2])).sample(24)
-        if not sample.size:
-            continue
-        sample = np.minimum(sample, np.float32(limit))
-        spread = float(np.subtract(*np.percentile(sample, [90, 30])))
+    starts: Iterable[Shape] = _spread_starts(image, size)
+    if any(_needed(*axis) > MOST_POSITIONS for axis in axes):
+        starts = itertools.chain(starts, _liveliest(image, size))
+    best, found = -1.0, _box((0, 0, 0), size)
+    for spread, box in _spreads(image, size, starts):
         if spread > best:
             best, found = spread, box
-    return found[0], found[1], found[2]
+    return found
+
+
+def typical_box(image: MendedImage, size: Shape) -> Box:
+    """Box of a given size where the image varies as much as in half of those that are not empty."""
+    found = sorted(
+        _spreads(image, size, _spread_starts(image, size)), key=lambda candidate: candidate[0]
+    )
+    if not found:
+        return _box((0, 0, 0), size)
+    least = LIVELY * found[-1][0]
+    lively = [box for spread, box in found if spread >= least]
+    return lively[len(lively) // 2]
+
+
+def _spread_starts(image: MendedImage, size: Shape) -> Iterator[Shape]:
+    """Starts of boxes from all over an image."""
+    axes = zip(image.shape, size, strict=True)
+    yield from itertools.product(*(_positions(*axis) for axis in axes))
+
+
+def _spreads(
+    image: MendedImage, size: Shape, starts: Iterable[Shape]
+) -> Iterator[tuple[float, Box]]:
+    """How much an image varies in boxes, of which some are looked over as they are all fill."""
+    limit = np.float32(image.defects.hot_above)
+    for start in starts:
+        box = _box(start, size)
+        sample = image.crop(box).sample(24)
+        if sample.size:
+            high, low = np.percentile(np.minimum(sample, limit), [90, 30])
+            yield float(high - low), box
+
+
+def _box(start: Shape, size: Shape) -> Box:
+    z, y, x = (slice(a, a + n) for a, n in zip(start, size, strict=True))
+    return z, y, x
 
 
 def _liveliest(image: MendedImage, size: Shape) -> Iterator[Shape]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cellrt.runtime.cell_size.search import PROBE
+from cellrt.runtime.cell_size.places import PROBE
 from cellrt.runtime.grid.findings import SATURATED_WARNING
 from cellrt.runtime.grid.texture import busiest_part, correlation
 from cellrt.runtime.job import Job

@@ -7,7 +7,13 @@ import pytest
 from scipy import ndimage
 
 from cellrt.runtime.grid.mended_image import as_it_is, mended
-from cellrt.runtime.grid.texture import busiest_box, busiest_part, correlation, likeness
+from cellrt.runtime.grid.texture import (
+    busiest_box,
+    busiest_part,
+    correlation,
+    likeness,
+    typical_box,
+)
 
 SIZE = (16, 64, 64)
 
@@ -47,6 +53,18 @@ def test_fill_around_the_cells_is_not_where_an_image_is_busiest():
     assert z.stop > 10
     assert 460 < y.start < 540
     assert 570 < x.start < 650
+
+
+def test_a_typical_box_is_neither_the_busiest_nor_an_empty_one():
+    rng = np.random.default_rng(5)
+    image = np.zeros((1, 400, 600), np.float32)  # cells in two thirds, and a bright spot there
+    image[:, :, 200:] = 100 * (rng.random((1, 400, 400)) < 0.4)
+    image[:, 10:90, 510:590] *= 3
+    z, y, x = typical_box(as_it_is(image), (1, 80, 80))
+    seen = image[z, y, x]
+    assert seen.shape == (1, 80, 80)
+    assert seen.max() == 100
+    assert typical_box(as_it_is(np.zeros((1, 90, 80))), (1, 80, 80))[0] == slice(0, 1)
 
 
 def test_white_noise_has_nothing_in_common_and_a_constant_everything():

@@ -8,11 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from scipy import ndimage
 
 from cellrt.runtime.grid.intensity import IntensityRange
 from cellrt.runtime.results.preview import text as lettering
 from cellrt.runtime.results.preview.page import _central_slices, write_preview
-from cellrt.runtime.results.preview.panels import Plane, project, render_plane
+from cellrt.runtime.results.preview.panels import (
+    Plane,
+    _resample_labels,
+    project,
+    render_plane,
+)
 from cellrt.runtime.results.preview.text import draw_text, text_width
 
 
@@ -231,3 +237,27 @@ def test_letters_that_no_font_has_are_escaped(monkeypatch, tmp_path):
     assert header("u\u0308", tmp_path) == header("\u00fc", tmp_path) == header(r"\xfc", tmp_path)
     assert header("a\udcff.tif", tmp_path) == header(r"a\udcff.tif", tmp_path)
     lettering._written.cache_clear()
+
+
+@pytest.mark.parametrize("size", [(62, 74), (40, 90), (17, 13)])
+def test_smoothed_labels_are_those_with_the_largest_spline_weight(
+    size: tuple[int, int],
+) -> None:
+    rng = np.random.default_rng(4)
+    labels = np.kron(rng.integers(0, 4, (11, 13)), np.ones((3, 3), int)).astype(np.int32)
+    labels[rng.random(labels.shape) < 0.05] = 5
+    smooth = _resample_labels(labels, *size)
+    places = [(np.arange(n) + 0.5) * m / n - 0.5 for n, m in zip(size, labels.shape, strict=True)]
+    at = np.meshgrid(*places, indexing="ij")
+    weights = np.stack(
+        [
+            ndimage.map_coordinates(
+                (labels == k).astype(float), at, order=3, prefilter=False, mode="nearest"
+            )
+            for k in range(6)
+        ]
+    )
+    first, second = np.sort(weights, axis=0)[[-1, -2]]
+    clear = first - second > 1e-4
+    assert clear.mean() > 0.9
+    np.testing.assert_array_equal(smooth[clear], weights.argmax(axis=0)[clear])
