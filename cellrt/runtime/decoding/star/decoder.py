@@ -35,6 +35,7 @@ from cellrt.runtime.decoding.labels.regions import count_regions, former_labels,
 from cellrt.runtime.decoding.labels.upsample import upsample_masks
 from cellrt.runtime.decoding.star import gpu_or_cpu
 from cellrt.runtime.decoding.star.candidates import (
+    LEVELS,
     Kind,
     Proposals,
     StarCollector,
@@ -66,8 +67,6 @@ from cellrt.runtime.decoding.try_gpu import somewhere
 
 # Where the map decides, what of a shape is its cell's for certain: a share of the radius.
 _CORE = 0.5
-# From the border to the middle of the voxel behind it.
-_HALF_VOXEL = 0.5
 
 T = TypeVar("T")
 
@@ -237,18 +236,23 @@ class StarDecoder:
         del found, order  # as large as a label image
         if not given.fit:
             return shapes, levels, self._draw(*whole)
-        heights = self._within_reach(shapes, radii, kept)
+        heights = self._within_reach(shapes, radii, levels, kept)
         labels = self._draw(*whole, limit=_CORE)
         fit_to_map(labels, heights, levels)
         return shapes, levels, labels
 
     def _within_reach(
-        self, shapes: Proposals, extent: NDArray[np.float64], kept: StarFields
+        self,
+        shapes: Proposals,
+        extent: NDArray[np.float64],
+        levels: NDArray[np.float32],
+        kept: StarFields,
     ) -> NDArray[np.uint8]:
-        """The map on the model's grid, 0 where no cell can be."""
+        """The map on the model's grid, 0 beyond reach and where it is lower than all cells end."""
         if not len(shapes):
             return np.zeros(kept.shape, np.uint8)
-        heights = interpolated(kept.map, self.outputs.stride, kept.shape)
+        lowest = float(levels[1:].min()) * LEVELS
+        heights = interpolated(kept.map, self.outputs.stride, kept.shape, lowest)
         values, limit = shapes.values.astype(np.float64), self.parameters.fit_reach
         if self.kind == "harmonics":
             return reach_of_harmonics(heights, shapes.centres, values, extent, limit)
@@ -337,9 +341,8 @@ class StarDecoder:
             narrowest = half_widths(shapes.values)
         else:
             narrowest = polyhedron_half_widths(shapes.values, directions(shapes.values.shape[1]))
-        levels[1:] = np.minimum(
-            self.parameters.fit_depth / np.maximum(narrowest + _HALF_VOXEL, 1.0), 0.5
-        )
+        deepest = np.maximum(narrowest + 0.5, 1.0)
+        levels[1:] = np.minimum(self.parameters.fit_depth / deepest, 0.5)
         return levels
 
     def _evidence(

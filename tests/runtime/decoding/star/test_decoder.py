@@ -131,6 +131,18 @@ def test_a_cell_ends_where_it_does_whatever_the_centre_of_its_shape(kind):
         assert evaluate(decoded, labels).mean_dice > 0.95
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_cell_goes_through_what_is_lower_than_all_cells_end(kind):
+    labels = cells((32, 32, 32), 1)
+    fields = fields_of(labels, kind)
+    made = decoder(kind, fit=True, fit_reach=4.0)
+    # What is beside the cell is high enough to be of it, too low to propose one, and within reach.
+    fields[0, 11:14, 3:6, 3:6] = 0.4
+    for bridge, crossed in ((0.004, False), (0.4, True)):
+        fields[0, 7:11, 3:6, 3:6] = np.maximum(fields[0, 7:11, 3:6, 3:6], bridge)
+        assert decode_fields(fields, made, 2)[24:26].any() == crossed
+
+
 def tiled(fields, stride, decoder, shape, tile, halo):
     """Decode fields that come in tiles, as they do from a network."""
     grid = plan_tiles(shape, halo=halo, blend=2, multiple=4, stride=stride, tile=tile)
