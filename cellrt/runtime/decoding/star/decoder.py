@@ -35,6 +35,7 @@ from cellrt.runtime.decoding.labels.regions import count_regions, former_labels,
 from cellrt.runtime.decoding.labels.upsample import upsample_masks
 from cellrt.runtime.decoding.star import gpu_or_cpu
 from cellrt.runtime.decoding.star.candidates import (
+    LEVELS,
     Kind,
     Proposals,
     StarCollector,
@@ -52,6 +53,7 @@ from cellrt.runtime.decoding.star.harmonics import (
     HIGHEST_ORDER,
     coefficient_count,
     coefficient_names,
+    half_widths,
     power_per_degree,
     radii_along,
     radius_ranges,
@@ -60,7 +62,7 @@ from cellrt.runtime.decoding.star.parameters import StarParameters
 from cellrt.runtime.decoding.star.polyhedra import suppress_rays
 from cellrt.runtime.decoding.star.reach import reach_of_harmonics, reach_of_rays
 from cellrt.runtime.decoding.star.suppress import separate_peaks, suppress_harmonics
-from cellrt.runtime.decoding.star.tetrahedra import as_large_as_cells
+from cellrt.runtime.decoding.star.tetrahedra import as_large_as_cells, polyhedron_half_widths
 from cellrt.runtime.decoding.try_gpu import somewhere
 
 # Where the map decides, what of a shape is its cell's for certain: a share of the radius.
@@ -229,23 +231,28 @@ class StarDecoder:
             stay = self._apart(found, kept.shape, order=order)
             shapes = found[order[stay]]
             radii = self._radii(shapes)
-        levels = self._levels(radii[:, 0])
+        levels = self._levels(shapes)
         whole = (shapes, radii[:, 1], kept.shape, (1.0, 1.0, 1.0), np.zeros(3), draw)
         del found, order  # as large as a label image
         if not given.fit:
             return shapes, levels, self._draw(*whole)
-        heights = self._within_reach(shapes, radii, kept)
+        heights = self._within_reach(shapes, radii, levels, kept)
         labels = self._draw(*whole, limit=_CORE)
         fit_to_map(labels, heights, levels)
         return shapes, levels, labels
 
     def _within_reach(
-        self, shapes: Proposals, extent: NDArray[np.float64], kept: StarFields
+        self,
+        shapes: Proposals,
+        extent: NDArray[np.float64],
+        levels: NDArray[np.float32],
+        kept: StarFields,
     ) -> NDArray[np.uint8]:
-        """The map on the model's grid, 0 where no cell can be."""
+        """The map on the model's grid, 0 beyond reach and where it is lower than all cells end."""
         if not len(shapes):
             return np.zeros(kept.shape, np.uint8)
-        heights = interpolated(kept.map, self.outputs.stride, kept.shape)
+        lowest = float(levels[1:].min()) * LEVELS
+        heights = interpolated(kept.map, self.outputs.stride, kept.shape, lowest)
         values, limit = shapes.values.astype(np.float64), self.parameters.fit_reach
         if self.kind == "harmonics":
             return reach_of_harmonics(heights, shapes.centres, values, extent, limit)
@@ -320,14 +327,22 @@ class StarDecoder:
         values = shapes.values
         return np.stack([values.min(axis=1), values.max(axis=1)], axis=1).astype(np.float64)
 
-    def _levels(self, shortest: NDArray[np.float64]) -> NDArray[np.float32]:
+    def _levels(self, shapes: Proposals) -> NDArray[np.float32]:
         """Of each cell, and before of the background, what the map says `fit_depth` inside of it.
 
-        The map is the distance to the border as a share of the largest, which is about the shortest
-        radius.
+        The map is the distance to the middle of the nearest voxel outside, as a share of the
+        largest. That is about half of what is the narrowest, wherever in the cell the shape has its
+        centre, and half a voxel: the shortest radius ends at the side that is near.
         """
-        levels = np.zeros(len(shortest) + 1, np.float32)
-        levels[1:] = np.minimum(self.parameters.fit_depth / np.maximum(shortest, 1.0), 0.5)
+        levels = np.zeros(len(shapes) + 1, np.float32)
+        if not len(shapes):
+            return levels
+        if self.kind == "harmonics":
+            narrowest = half_widths(shapes.values)
+        else:
+            narrowest = polyhedron_half_widths(shapes.values, directions(shapes.values.shape[1]))
+        deepest = np.maximum(narrowest + 0.5, 1.0)
+        levels[1:] = np.minimum(self.parameters.fit_depth / deepest, 0.5)
         return levels
 
     def _evidence(

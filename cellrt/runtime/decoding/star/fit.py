@@ -17,7 +17,9 @@ from cellrt.runtime.decoding.star.candidates import LEVELS
 from cellrt.threads import in_threads
 
 
-def interpolated(heights: NDArray[np.uint8], stride: int, shape: Shape) -> NDArray[np.uint8]:
+def interpolated(
+    heights: NDArray[np.uint8], stride: int, shape: Shape, least: float = 0.0
+) -> NDArray[np.uint8]:
     """Bring the map from the network's grid to the model's.
 
     Parameters
@@ -28,10 +30,14 @@ def interpolated(heights: NDArray[np.uint8], stride: int, shape: Shape) -> NDArr
         Of that grid.
     shape : (int, int, int)
         Of the model's grid.
+    least : float
+        What is lower becomes 0.
     """
     found = np.empty(shape, np.uint8)
     places = [_places(n, stride, m) for n, m in zip(shape, heights.shape, strict=True)]
-    in_threads(shape[0], partial(_interpolate, found, heights, *places), voxels=4 * found.size)
+    in_threads(
+        shape[0], partial(_interpolate, found, heights, *places, least), voxels=4 * found.size
+    )
     return found
 
 
@@ -42,7 +48,9 @@ def _places(count: int, stride: int, length: int) -> NDArray[np.float32]:
 
 
 @compiled
-def _interpolate(found: Any, heights: Any, tz: Any, ty: Any, tx: Any, lo: int, hi: int) -> None:
+def _interpolate(
+    found: Any, heights: Any, tz: Any, ty: Any, tx: Any, least: float, lo: int, hi: int
+) -> None:
     nz, ny, nx = heights.shape
     one = np.float32(1.0)
     row = np.empty(nx + 1, np.float32)
@@ -61,7 +69,8 @@ def _interpolate(found: Any, heights: Any, tz: Any, ty: Any, tx: Any, lo: int, h
                 x0 = np.int64(tx[x])
                 fx = tx[x] - np.float32(x0)
                 value = (one - fx) * row[x0] + fx * row[x0 + 1]
-                found[z, y, x] = np.uint8(value + np.float32(0.5))
+                level = np.uint8(value + np.float32(0.5))
+                found[z, y, x] = level if level >= least else np.uint8(0)
 
 
 def fit_to_map(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import UsageError
-from cellrt.runtime.decoding.star.directions import COUNT, directions
+from cellrt.runtime.decoding.star.directions import COUNT, FEWER, directions
 
 HIGHEST_ORDER = 11
 
@@ -144,6 +144,26 @@ def radius_ranges(coefficients: NDArray[np.floating]) -> NDArray[np.float64]:
         rows = slice(start, start + _CHUNK)
         radii = radii_along(coefficients[rows], COUNT)
         found[rows, 0], found[rows, 1] = radii.min(axis=1), radii.max(axis=1)
+    return found
+
+
+def half_widths(coefficients: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Half of the shortest line through the centre of each shape, along `FEWER` directions.
+
+    Parameters
+    ----------
+    coefficients : ndarray, shape (cells, (order + 1)²)
+
+    Returns
+    -------
+    ndarray of float64, shape (cells,)
+    """
+    # Of two opposite directions odd harmonics are the same but for the sign.
+    even = degrees(math.isqrt(coefficients.shape[1]) - 1) % 2 == 0
+    found = np.empty(len(coefficients))
+    for start in range(0, len(coefficients), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        found[rows] = radii_along(coefficients[rows] * even, FEWER).min(axis=1)
     return found
 
 

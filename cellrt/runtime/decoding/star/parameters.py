@@ -42,7 +42,7 @@ class StarParameters:
     min_volume: int = 1
     fit: bool = field(default=False, metadata=DRAWING)
     fit_reach: float = field(default=1.5, metadata=DRAWING)
-    fit_depth: float = field(default=0.5, metadata=DRAWING)
+    fit_depth: float = field(default=0.55, metadata=DRAWING)
     fill: Literal["radius", "delaunay"] = field(default="radius", metadata=DRAWING)
 
     def __post_init__(self) -> None:

@@ -46,6 +46,24 @@ def nearest_faces(
     return np.where(np.isfinite(nearest), nearest, 0.0)
 
 
+def polyhedron_half_widths(
+    radii: NDArray[np.floating], rays: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Half of the shortest line through each centre: of a ray, and of that which is most opposite.
+
+    Parameters
+    ----------
+    radii : ndarray, shape (cells, rays)
+    rays : ndarray, shape (rays, 3)
+        Unit vectors.
+    """
+    opposite = (rays @ rays.T).argmin(axis=1)
+    shortest = np.full(len(radii), np.inf)
+    for ray, other in enumerate(opposite):
+        np.minimum(shortest, (radii[:, ray] + radii[:, other]) / 2, out=shortest)
+    return shortest
+
+
 @functools.cache
 def _polyhedron_growth(count: int) -> float:
     from scipy.spatial import ConvexHull

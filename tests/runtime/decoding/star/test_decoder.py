@@ -16,8 +16,10 @@ from cellrt.errors import CellrtError, UsageError
 from cellrt.evaluation.scores import evaluate
 from cellrt.runtime.decoding.base import Outputs, decode_fields
 from cellrt.runtime.decoding.registry import decoder_for, find_family
+from cellrt.runtime.decoding.star.candidates import Proposals
 from cellrt.runtime.decoding.star.decoder import STAR
 from cellrt.runtime.decoding.star.directions import directions
+from cellrt.runtime.decoding.star.harmonics import fit_coefficients
 from cellrt.runtime.decoding.star.parameters import StarParameters
 from cellrt.runtime.decoding.star.shapes import encode
 from cellrt.runtime.model.card import ModelCard
@@ -105,6 +107,40 @@ def test_fields_of_cells_become_these_cells(sample, fit):
     assert scores.mean_dice > (0.97 if fit else 0.93)
     first = [np.flatnonzero(found == number)[0] for number in range(1, found.max() + 1)]
     assert first == sorted(first)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cell_ends_where_it_does_whatever_the_centre_of_its_shape(kind):
+    place = np.moveaxis(np.indices((32, 32, 32)), 0, -1) - [15.5, 15.5, 15.5]
+    labels = ((place**2).sum(axis=-1) <= 8**2).astype(np.int32)
+    rays = directions(96)
+    for away in (0, 2, 4, 5):
+        fields = fields_of(labels, kind)
+        # The only place with a shape, which is the ball as it is seen from there.
+        centre = np.array([7, 7, 7 + away // 2])
+        offset = 2 * centre + 0.5 - 15.5
+        along = rays @ offset
+        radii = np.sqrt(along**2 - offset @ offset + 8.2**2) - along
+        made = decoder(kind, fit=True)
+        shape = radii[None].astype(np.float32)
+        values = shape if kind == "rays" else fit_coefficients(shape, 5)
+        kept = made.collector(labels.shape).kept()
+        found = Proposals(centre[None], 2 * centre[None] + 0.5, np.ones(1, np.float32), values)
+        heights = np.rint(255 * fields[0]).astype(np.uint8)
+        decoded = made.decode(replace(kept, map=heights, proposals=found), mode="fast").labels
+        assert evaluate(decoded, labels).mean_dice > 0.95
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_cell_goes_through_what_is_lower_than_all_cells_end(kind):
+    labels = cells((32, 32, 32), 1)
+    fields = fields_of(labels, kind)
+    made = decoder(kind, fit=True, fit_reach=4.0)
+    # What is beside the cell is high enough to be of it, too low to propose one, and within reach.
+    fields[0, 11:14, 3:6, 3:6] = 0.4
+    for bridge, crossed in ((0.004, False), (0.4, True)):
+        fields[0, 7:11, 3:6, 3:6] = np.maximum(fields[0, 7:11, 3:6, 3:6], bridge)
+        assert decode_fields(fields, made, 2)[24:26].any() == crossed
 
 
 def tiled(fields, stride, decoder, shape, tile, halo):

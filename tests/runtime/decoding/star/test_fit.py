@@ -19,6 +19,8 @@ def test_the_map_is_interpolated_between_the_middles_of_its_voxels():
     )
     assert np.abs(found - expected).max() <= 0.5 + 1e-6
     np.testing.assert_array_equal(interpolated(coarse, 1, coarse.shape), coarse)
+    high = interpolated(coarse, 2, (6, 8, 10), 99.5)
+    np.testing.assert_array_equal(high, np.where(found >= 100, found, 0))
 
 
 def test_cells_meet_in_the_valley_wherever_their_shapes_end():

@@ -13,6 +13,7 @@ from cellrt.runtime.decoding.star.harmonics import (
     coefficient_names,
     degrees,
     fit_coefficients,
+    half_widths,
     power_per_degree,
     radius_ranges,
     real_spherical_harmonics,
@@ -106,3 +107,17 @@ def test_shortest_and_longest_radius_of_many_shapes(dtype):
     expected = np.stack([radii.min(axis=1), radii.max(axis=1)], axis=1)
     assert radius_ranges(coefficients) == pytest.approx(expected, rel=1e-5)
     assert radius_ranges(coefficients[:0]).shape == (0, 2)
+
+
+def test_half_of_what_is_narrowest_is_the_same_about_any_centre():
+    directions = shipped_directions()
+    axes = np.array([4.0, 6.0, 9.0])
+    radii = []
+    for offset in ([0, 0, 0], [1.5, 0, 0], [1, 0.5, -2]):
+        # Where a ray from the offset crosses the ellipsoid.
+        along, start = directions / axes, np.asarray(offset) / axes
+        a, b, c = (along**2).sum(axis=1), along @ start, start @ start - 1
+        radii.append((np.sqrt(b * b - a * c) - b) / a)
+    coefficients = fit_coefficients(np.asarray(radii, np.float32), 7)
+    assert radius_ranges(coefficients)[1, 0] < 2.8
+    np.testing.assert_allclose(half_widths(coefficients), 4.0, rtol=0.06)
