@@ -75,6 +75,8 @@ def encode(
     from cellrt.runtime.results.shape_table import shape_table
 
     check_order(order)
+    if labels.lower().endswith(".csv"):
+        raise InputError(f"{labels} is a table; `cellrt decode` draws its cells")
     refuse_other_ending(output, (".csv",), "a table")
 
     def look(volume: Volume) -> None:

@@ -10,6 +10,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cellrt.compiled import announced
 from cellrt.errors import CellrtError, InputError, UsageError
 from cellrt.geometry import Shape
@@ -27,6 +29,7 @@ from cellrt.runtime.image.reading import Source, is_2d
 from cellrt.runtime.image.volume import Volume
 from cellrt.runtime.image.voxel_size import doubts_about_anisotropy
 from cellrt.runtime.job import Job, Options
+from cellrt.runtime.model.card import FLOW_OUTPUTS
 from cellrt.runtime.model.card_parts import LocalBrightness
 from cellrt.runtime.model.file import DEFAULT, DEFAULT_2D, bundled_models
 from cellrt.runtime.network.engines.base import check_precision
@@ -38,6 +41,9 @@ from cellrt.runtime.progress import StageClock
 
 if TYPE_CHECKING:
     from cellrt.runtime.model.file import ModelFile
+
+# Voxels along each axis that are looked at for whether a chosen range shows anything.
+_SEEN_PER_AXIS = 64
 
 
 def default_model(source: Source, **known: Any) -> str:
@@ -111,7 +117,8 @@ def check(network: LoadedModel, options: Options) -> Decoder:
     ):
         raise UsageError(
             f"--min-confidence cannot be asked for: model {card.name!r} with the decoder "
-            f"{decoder.name} says nothing about the confidence of cells"
+            f"{decoder.name} says nothing about the confidence of cells; leave it out, or give a "
+            "--model that does, as nuclei and membranes do"
         )
     return decoder
 
@@ -164,10 +171,12 @@ def _prepare(
             "on single slices; give a z-stack, or another --model"
         )
     if card.planar and not volume.is_2d and not options.slices:
+        flows = set(card.outputs[0].channels) == set(FLOW_OUTPUTS)
+        sides = "--views for cells seen from three sides, " if flows else ""
         raise InputError(
             f"the image has {volume.shape[0]} slices and model {card.name!r} looks at single "
-            "ones: give --views for cells seen from three sides, --slices for those of each slice, "
-            "with --stitch 0.25 to join what overlaps, or another --model for stacks"
+            f"ones: give {sides}--slices for those of each slice, with --stitch 0.25 to join what "
+            "overlaps, or another --model for stacks"
         )
     if volume.is_2d and options.min_confidence is not None:
         raise UsageError("--min-confidence cannot be asked for of one slice; it is known in stacks")
@@ -201,6 +210,7 @@ def _prepare(
         local = isinstance(card.normalisation, LocalBrightness)
         rule = "chosen by the user" if chosen else "local brightness" if local else "percentiles"
         found = findings(image, model_shape, intensity, rule)
+        warnings += _unseen(image, chosen)
     clock.progress.note(f"intensity {found.line()}")
     return Job(
         volume,
@@ -333,3 +343,17 @@ def _chosen_range(options: Options) -> IntensityRange | None:
     if options.intensity is None:
         return None
     return IntensityRange(*options.intensity)
+
+
+def _unseen(image: MendedImage, chosen: IntensityRange | None) -> list[str]:
+    """The warning that a chosen range shows the network one grey value only, where it does."""
+    sample = np.empty(0) if chosen is None else image.sample(_SEEN_PER_AXIS) + image.defects.base
+    if chosen is None or not sample.size:
+        return []
+    low, high = float(sample.min()), float(sample.max())
+    if low < chosen.high and high > chosen.low:
+        return []
+    return [
+        f"the image has grey values from about {low:g} to {high:g}, all beside --intensity "
+        f"{chosen.low:g} {chosen.high:g}: give a range within them, or leave it out"
+    ]

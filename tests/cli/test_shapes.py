@@ -213,6 +213,7 @@ def renamed(old, new):
         (renamed("c_5_5_um", "c_5_5_voxels"), ["in um and in voxels"]),
         (renamed("c_5_5_um", "c_5_4_um"), ["has the column c_5_4_um twice"]),
         (setting("c_0_0_um", "wide"), ["row 1, column c_0_0_um is 'wide'"]),
+        (setting("c_0_0_um", "-2"), ["row 1, column c_0_0_um is -2", "more than 0"]),
         (setting("c_1_0_um", "nan", 2), ["row 2, column c_1_0_um is 'nan'"]),
         (setting("id", "8"), ["id 8 occurs 2 times"]),
         (setting("id", "0"), ["row 1, column id is 0"]),
@@ -249,7 +250,13 @@ def test_other_files_are_no_tables(cellrt, tmp_path, file):
     refused(
         cellrt("decode", cells, "-o", tmp_path / "b.tif"), 3, "cells.csv has no column c_0_0_um"
     )
-    refused(cellrt("decode", file, "-o", tmp_path / "b.tif"), 3, "labels.tif")
+    refused(cellrt("decode", file, "-o", tmp_path / "b.tif"), 3, "labels.tif", "it is no text")
+    refused(cellrt("encode", cells, "-o", tmp_path / "b.csv"), 3, "cells.csv is a table", "decode")
+    of_excel = tmp_path / "semicolons.csv"
+    of_excel.write_text("id;c_0_0_um\n1;2,5\n", encoding="utf-8")
+    refused(
+        cellrt("decode", of_excel, "-o", tmp_path / "b.tif"), 3, "semicolons.csv", "with commas"
+    )
     refused(cellrt("decode", tmp_path / "gone.csv", "-o", tmp_path / "b.tif"), 3, "does not exist")
     refused(cellrt("decode", tmp_path, "-o", tmp_path / "b.tif"), 3, "cannot be read")
 

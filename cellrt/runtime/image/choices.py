@@ -98,7 +98,7 @@ def choose_channel(
     hint = "" if "Z" in letters else "; if they are slices, say so with --axes"
     raise InputError(
         f"{where}: has {len(names)} channels ({_list_channels(names)}); "
-        f"choose the one to segment with --channel 1 to --channel {len(names)}{hint}"
+        f"choose one with --channel 1 to --channel {len(names)}{hint}"
     )
 
 
