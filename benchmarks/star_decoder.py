@@ -311,8 +311,9 @@ Target: {TARGET_CELLS:,} cells in at most {TARGET_SECONDS:g} s on 2 cores. The s
 for as many cells of a tissue {slowest["tissue", True]:.1f} and {slowest["tissue", False]:.1f} s.
 Time goes by voxels of shapes and, for rays, by proposals, of which large cells have many; not by
 pairs of cells. With the fit it goes by voxels of the map that are as high as where cells end, too,
-which grow one after the other on one core. Borders then are those of the map, which the network gives at every second voxel:
-cells of a tissue of 100,000, eleven voxels wide, are better drawn by 96 rays alone.
+which grow one after the other on one core. Borders then are those of the map, which the network
+gives at every second voxel: cells of a tissue of 100,000, eleven voxels wide, are better
+drawn by 96 rays alone.
 
 Memory is that of decoding alone: its input, which is kept while the network runs, and what decoding
 adds to the peak of the resident memory. That of whole runs is in [Memory and start](footprint.md).
