@@ -61,5 +61,5 @@ class StarParameters:
         if self.fit and self.fill == "delaunay":
             raise InputError(
                 "fit is true and fill is delaunay, whose simplices know no radius to compare with; "
-                "give fit=false (--no-fit), or fill=radius"
+                "give fit=false, or fill=radius"
             )
