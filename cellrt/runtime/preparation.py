@@ -29,7 +29,6 @@ from cellrt.runtime.image.reading import Source, is_2d
 from cellrt.runtime.image.volume import Volume
 from cellrt.runtime.image.voxel_size import doubts_about_anisotropy
 from cellrt.runtime.job import Job, Options
-from cellrt.runtime.model.card import FLOW_OUTPUTS
 from cellrt.runtime.model.card_parts import LocalBrightness
 from cellrt.runtime.model.file import DEFAULT, DEFAULT_2D, bundled_models
 from cellrt.runtime.network.engines.base import check_precision
@@ -171,8 +170,7 @@ def _prepare(
             "on single slices; give a z-stack, or another --model"
         )
     if card.planar and not volume.is_2d and not options.slices:
-        flows = set(card.outputs[0].channels) == set(FLOW_OUTPUTS)
-        sides = "--views for cells seen from three sides, " if flows else ""
+        sides = "--views for cells seen from three sides, " if card.predicts_flows else ""
         raise InputError(
             f"the image has {volume.shape[0]} slices and model {card.name!r} looks at single "
             f"ones: give {sides}--slices for those of each slice, with --stitch 0.25 to join what "
@@ -347,11 +345,11 @@ def _chosen_range(options: Options) -> IntensityRange | None:
 
 def _unseen(image: MendedImage, chosen: IntensityRange | None) -> list[str]:
     """The warning that a chosen range shows the network one grey value only, where it does."""
-    sample = np.empty(0) if chosen is None else image.sample(_SEEN_PER_AXIS) + image.defects.base
-    if chosen is None or not sample.size:
+    if chosen is None:
         return []
-    low, high = float(sample.min()), float(sample.max())
-    if low < chosen.high and high > chosen.low:
+    sample = image.sample(_SEEN_PER_AXIS) + image.defects.base
+    low, high = sample.min(initial=np.inf), sample.max(initial=-np.inf)
+    if not sample.size or (low < chosen.high and high > chosen.low):
         return []
     return [
         f"the image has grey values from about {low:g} to {high:g}, all beside --intensity "

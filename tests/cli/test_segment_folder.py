@@ -62,7 +62,7 @@ def test_what_cannot_be_segmented_keeps_none_from_its_turn(cellrt, plate):
     done = cellrt("segment", plate, *OPTIONS)
     assert done.code == 3
     assert "a3.png is truncated or damaged" in done.err
-    assert "choose one with" in done.err
+    assert "choose one with --channel 1 to" in done.err
     assert "2 of 5 images could not be segmented, as told above: a3.png, colour.png" in done.err
     assert "Traceback" not in done.err
     for stem in ("a2", "a10", "b"):

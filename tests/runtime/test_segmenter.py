@@ -181,9 +181,9 @@ def test_a_chosen_intensity_is_used_and_recorded(image):
 def test_an_intensity_beside_all_grey_values_is_a_warning(image, beyond):
     low, high = float(image.min()), float(image.max())
     chosen = (high + 10, high + 500) if beyond else (low - 500, low - 10)
-    with pytest.warns(CellrtWarning, match="all beside"):
+    with pytest.warns(CellrtWarning, match="all beside intensity"):
         result = cellrt.segment(image, diameter=16, intensity=chosen)
-    assert any("all beside" in text for text in result.warnings)
+    assert any("all beside intensity" in text for text in result.warnings)
 
 
 @pytest.mark.parametrize("intensity", [(5, 5), (9, 2), (np.nan, 1), (0, np.inf)])

@@ -1,9 +1,10 @@
-"""What the busiest part of an image looks like: where it is, and how alike its pixels are."""
+"""Where an image is busiest, or as busy as it typically is, and how alike its pixels are there."""
 
 from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -25,9 +26,8 @@ def busiest_box(image: MendedImage, size: Shape) -> Box:
 
     Fill counts for nothing, and what is brighter than nearly all of the image no more than that.
     """
-    axes = list(zip(image.shape, size, strict=True))
-    starts: Iterable[Shape] = _spread_starts(image, size)
-    if any(_needed(*axis) > MOST_POSITIONS for axis in axes):
+    starts = _spread_starts(image, size)
+    if any(_needed(*axis) > MOST_POSITIONS for axis in zip(image.shape, size, strict=True)):
         starts = itertools.chain(starts, _liveliest(image, size))
     best, found = -1.0, _box((0, 0, 0), size)
     for spread, box in _spreads(image, size, starts):
@@ -38,9 +38,7 @@ def busiest_box(image: MendedImage, size: Shape) -> Box:
 
 def typical_box(image: MendedImage, size: Shape) -> Box:
     """Box of a given size where the image varies as much as in half of those that are not empty."""
-    found = sorted(
-        _spreads(image, size, _spread_starts(image, size)), key=lambda candidate: candidate[0]
-    )
+    found = sorted(_spreads(image, size, _spread_starts(image, size)), key=operator.itemgetter(0))
     if not found:
         return _box((0, 0, 0), size)
     least = LIVELY * found[-1][0]
@@ -48,10 +46,10 @@ def typical_box(image: MendedImage, size: Shape) -> Box:
     return lively[len(lively) // 2]
 
 
-def _spread_starts(image: MendedImage, size: Shape) -> Iterator[Shape]:
+def _spread_starts(image: MendedImage, size: Shape) -> Iterable[Shape]:
     """Starts of boxes from all over an image."""
-    axes = zip(image.shape, size, strict=True)
-    yield from itertools.product(*(_positions(*axis) for axis in axes))
+    z, y, x = (_positions(*axis) for axis in zip(image.shape, size, strict=True))
+    return itertools.product(z, y, x)
 
 
 def _spreads(

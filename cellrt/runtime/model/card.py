@@ -138,6 +138,11 @@ class ModelCard:
         return across_planes(self.multiple, self.planar, 1)
 
     @property
+    def predicts_flows(self) -> bool:
+        """Whether the network says where each voxel's cell has its middle, as `--views` needs."""
+        return self.outputs[0].channels == FLOW_OUTPUTS
+
+    @property
     def told(self) -> Guides | None:
         """Guides of a network that is told where each tile lies.
 
@@ -262,7 +267,7 @@ def _check(card: ModelCard) -> None:
     need(card.two_dimensional or not card.planar, "planar needs two_dimensional")
     need(card.output_stride == 1 or not card.planar, "planar needs an output_stride of 1")
     need(not (card.views and card.planar), "views are of whole stacks and exclude planar")
-    need(not card.views or card.outputs[0].channels == FLOW_OUTPUTS, "views need flows")
+    need(not card.views or card.predicts_flows, "views need flows")
     need(card.activation_bytes >= 4, "activation_bytes must be at least 4")
     need(card.halo >= 0 and card.blend >= 0, "halo and blend must not be negative")
     need(len(card.outputs) >= 1, "outputs is empty")

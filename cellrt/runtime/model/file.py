@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cellrt.errors import InputError, UsageError
 from cellrt.files import refuse_special
-from cellrt.runtime.model.card import FLOW_OUTPUTS, METADATA_KEY, PRECISIONS, ModelCard
+from cellrt.runtime.model.card import METADATA_KEY, PRECISIONS, ModelCard
 from cellrt.runtime.model.onnx_metadata import read_metadata
 from cellrt.runtime.model.shared_weights import outdated, whole_file
 
@@ -90,7 +90,7 @@ class ModelFile:
         card = self.card
         if card.views:
             return self
-        if not card.planar or card.outputs[0].channels != FLOW_OUTPUTS:
+        if not card.planar or not card.predicts_flows:
             raise UsageError(
                 f"--views cannot be asked for: model {card.name!r} is none of single slices with "
                 "flows; leave it out, or give a --model that `cellrt train` made with the method "

@@ -88,12 +88,12 @@ def read_shapes(path: Path) -> Shapes:
             "with at least one"
         )
     values = {name: _numbers(path.name, name, header.index(name), rows) for name in wanted}
-    mean = _coefficients(0, unit)[0]
-    if (values[mean] <= 0).any():
-        k = int(np.argmax(values[mean] <= 0))
+    (mean,) = _coefficients(0, unit)
+    without = np.flatnonzero(values[mean] <= 0)
+    if without.size:
         raise InputError(
-            f"{path.name}: row {k + 1}, column {mean} is {values[mean][k]:g}; expected more than "
-            "0, as it is the mean radius times 3.54"
+            f"{path.name}: row {without[0] + 1}, column {mean} is {values[mean][without[0]]:g}; "
+            "expected more than 0, as it is the mean radius times 3.54"
         )
     flags = np.zeros((len(rows), len(FLAGS)), np.bool_)
     for k, name in enumerate(FLAGS):
@@ -158,15 +158,15 @@ def _read(path: Path) -> tuple[list[str], list[list[str]]]:
             lines = [line for line in csv.reader(file) if line]
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; give {_MADE_BY}") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        # Of a label image, say, nothing is a text.
-        text = not isinstance(error, UnicodeDecodeError)
-        reason = getattr(error, "strerror", None) or first_line(error) if text else "it is no text"
+    except UnicodeDecodeError as error:  # of a label image, say
+        raise InputError(f"{path} cannot be read (it is no text); give {_MADE_BY}") from error
+    except (OSError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise InputError(f"{path} cannot be read ({reason}); give {_MADE_BY}") from error
     if not lines:
         raise InputError(f"{path.name} is empty; expected {_MADE_BY}")
     header = [name.strip() for name in lines[0]]
-    if len(header) == 1 and len(header[0].split(";")) > 1:
+    if len(header) == 1 and ";" in header[0]:
         raise InputError(
             f"{path.name} has columns separated by semicolons; save it with commas between them "
             "and points in numbers"

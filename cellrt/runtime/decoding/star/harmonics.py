@@ -139,10 +139,15 @@ def radius_ranges(coefficients: NDArray[np.floating]) -> NDArray[np.float64]:
     -------
     ndarray of float64, shape (cells, 2)
     """
+    return _ranges(coefficients, COUNT)
+
+
+def _ranges(coefficients: NDArray[np.floating], count: int) -> NDArray[np.float64]:
+    """The least and the most of what shapes say along the shipped directions of some number."""
     found = np.empty((len(coefficients), 2))
     for start in range(0, len(coefficients), _CHUNK):
         rows = slice(start, start + _CHUNK)
-        radii = radii_along(coefficients[rows], COUNT)
+        radii = radii_along(coefficients[rows], count)
         found[rows, 0], found[rows, 1] = radii.min(axis=1), radii.max(axis=1)
     return found
 
@@ -160,11 +165,7 @@ def half_widths(coefficients: NDArray[np.floating]) -> NDArray[np.float64]:
     """
     # Of two opposite directions odd harmonics are the same but for the sign.
     even = degrees(math.isqrt(coefficients.shape[1]) - 1) % 2 == 0
-    found = np.empty(len(coefficients))
-    for start in range(0, len(coefficients), _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        found[rows] = radii_along(coefficients[rows] * even, FEWER).min(axis=1)
-    return found
+    return _ranges(coefficients * even, FEWER)[:, 0]
 
 
 def power_per_degree(coefficients: NDArray[np.floating]) -> NDArray[np.float64]:

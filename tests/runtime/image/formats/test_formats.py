@@ -74,7 +74,7 @@ def test_channels_and_time_are_chosen_in_every_format(tmp_path: Path, ending: st
     volume = read_volume(address, axes="TCZYX", channel=2, time=1)
     np.testing.assert_array_equal(volume.image[:], movie[0, 1])
     np.testing.assert_array_equal(volume.channel(1)[:], movie[0, 0])
-    with pytest.raises(InputError, match=r"2 channels .* choose one with"):
+    with pytest.raises(InputError, match=r"2 channels .* choose one with channel 1 to channel 2"):
         read_volume(address, axes="TCZYX", time=1)
     if ending != ".tif":
         with pytest.raises(InputError, match="say it with axes, for example axes TCZYX"):
