@@ -193,8 +193,9 @@ def segment(
 
     from cellrt.cli.reporting import JsonEvents, Terminal
     from cellrt.errors import UsageError
-    from cellrt.runtime.image.folder import images_of, is_folder_of_images
+    from cellrt.runtime.image.folder import images_of, images_passed_over, is_folder_of_images
     from cellrt.runtime.model.file import DEFAULT, open_model
+    from cellrt.wording import counted
 
     words = [
         *(param or ()),
@@ -262,6 +263,13 @@ def segment(
         if is_folder_of_images(stack):
             from cellrt.cli.segment_folder import Folder
 
-            Folder(images_of(stack, output), asked, events, held).segment()
+            images, others = images_of(stack, output), images_passed_over(stack)
+            if others:
+                events.note(
+                    f"{counted(len(others), 'file')} of a kind that cellrt does not read passed "
+                    f"over, the first is {others[0].name}; save such images as TIFF or PNG",
+                    warning=True,
+                )
+            Folder(images, asked, events, held).segment()
         else:
             segment_one(stack, Networks(asked, events, held), asked, events)()

@@ -216,6 +216,14 @@ def test_what_is_wrong_with_a_folder_is_said_first(cellrt, plate, change, output
     assert sorted(plate.iterdir()) == before
 
 
+def test_images_of_a_kind_that_is_not_read_are_not_passed_over_in_silence(cellrt, plate, tmp_path):
+    Image.fromarray(DISCS).save(plate / "c.gif")
+    (plate / "D7.CZI").write_bytes(b"ZISRAWFILE")
+    done = cellrt("segment", plate, *OPTIONS, "--dry-run", "-o", f"{tmp_path}/out/")
+    assert done.code == 0, done.err
+    assert "2 files of a kind that cellrt does not read passed over, the first is D7" in done.err
+
+
 def test_images_are_told_from_results_and_sorted_as_people_do(plate):
     for name in ("a1.labels.tif", "A1.preview.png", "a1.overlaps.tif", "w.truth.tif"):
         (plate / name).write_text("")

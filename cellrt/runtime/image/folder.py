@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import os
 import re
 from pathlib import Path
@@ -11,6 +12,9 @@ from cellrt.runtime.image.formats import is_image_folder, known_suffixes
 
 # How names of what cellrt writes end, which is no image to segment.
 _RESULTS = (".labels.tif", ".preview.png", ".overlaps.tif", ".truth.tif")
+
+# How microscopes' own files end, for which there is no type of media.
+_MICROSCOPES = (".czi", ".lif", ".nd2", ".oib", ".oif", ".vsi", ".ims", ".dv", ".mrxs", ".svs")
 
 
 def is_folder_of_images(path: str | os.PathLike[str]) -> bool:
@@ -71,6 +75,22 @@ def images_of(folder: str | os.PathLike[str], output: str | None = None) -> list
         )
     _refuse_same_results(images, endings)
     return sorted(images, key=_natural)
+
+
+def images_passed_over(folder: str | os.PathLike[str]) -> list[Path]:
+    """Images in a folder that `images_of` leaves out, as nothing here reads their kind."""
+    endings = known_suffixes()
+    return sorted(
+        path
+        for path in Path(folder).iterdir()
+        if path.is_file()
+        and not path.name.startswith(".")
+        and not path.name.lower().endswith(endings)
+        and (
+            (mimetypes.guess_type(path.name)[0] or "").startswith("image/")
+            or path.suffix.lower() in _MICROSCOPES
+        )
+    )
 
 
 def _refuse_same_results(images: list[Path], endings: tuple[str, ...]) -> None:
