@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from cellrt.compile_ahead import compile_ahead
 from cellrt.compiled import announced
 from cellrt.runtime.decoding.base import Decoded, Decoder, Mode, Place
+from cellrt.runtime.decoding.outside import without_fill
 from cellrt.runtime.decoding.slices import decode_slices
 from cellrt.runtime.grid.intensity import IntensityRange
 from cellrt.runtime.grid.model_image import prepare_image
@@ -123,17 +124,18 @@ def decode(fields: Fields, decoder: Decoder | None = None, mode: Mode | None = N
         return Decoded(np.zeros(job.volume.shape, np.int32), Place("CPU", "nothing was decoded"))
     decoder = decoder or job.decoder
     if job.options.slices:
-        return decode_slices(
+        decoded = decode_slices(
             decoder,
             fields.kept,
             job.volume.shape,
             mode=mode or job.options.mode,
             stitch=job.options.stitch,
         )
-    decoded = decoder.decode(fields.kept, mode=mode or job.options.mode)
-    if decoded.labels.shape == job.volume.shape:
-        return decoded
-    return decoder.to_grid(decoded, fields.kept, job.volume.shape)
+    else:
+        decoded = decoder.decode(fields.kept, mode=mode or job.options.mode)
+        if decoded.labels.shape != job.volume.shape:
+            decoded = decoder.to_grid(decoded, fields.kept, job.volume.shape)
+    return without_fill(decoded, job.image)
 
 
 def measure(
