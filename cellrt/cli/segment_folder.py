@@ -254,8 +254,9 @@ class Folder:
         found = []
         for image, turn in searched[:1]:  # with it, what all need is loaded
             turn.come()
-            found.append(self._own_diameter(image, turn))
-        works = [pool.submit(self._own_diameter, *each) for each in searched[1:]]
+            found.append(self._own_diameter(image, turn, {}))
+        near = dict(filter(None, found))
+        works = [pool.submit(self._own_diameter, *each, near) for each in searched[1:]]
         for (_, turn), work in zip(searched[1:], works, strict=True):
             turn.come()
             found.append(work.result())
@@ -267,8 +268,13 @@ class Folder:
             )
         return sizes
 
-    def _own_diameter(self, image: Path, turn: Turn) -> tuple[Kind, float] | None:
-        """What one image's cells say; nothing where it has more than one slice."""
+    def _own_diameter(
+        self, image: Path, turn: Turn, near: Mapping[Kind, float]
+    ) -> tuple[Kind, float] | None:
+        """What one image's cells say, searched from what others of its kind do.
+
+        Nothing where it has more than one slice.
+        """
         from cellrt.errors import InputError, ResourceError
         from cellrt.runtime.cell_size.common import kind_of, own_diameter
         from cellrt.runtime.image.reading import read
@@ -279,7 +285,8 @@ class Folder:
             volume = read(str(image), **self._asked.known)
             if not volume.is_2d:
                 return None
-            diameter = own_diameter(volume, network, options, StageClock(turn))
+            kind = kind_of(volume, network)
+            diameter = own_diameter(volume, network, options, StageClock(turn), near.get(kind))
         except (InputError, ResourceError):
             return None
-        return None if diameter is None else (kind_of(volume, network), diameter)
+        return None if diameter is None else (kind, diameter)

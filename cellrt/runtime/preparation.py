@@ -233,6 +233,8 @@ def find_scale(
     warnings: list[str],
     note: Callable[[str], None],
     guess: CellScale | None = None,
+    *,
+    in_steps: bool = True,
 ) -> CellScale:
     """The scale that user, file, other images of the run or the cells say; see `prepare`.
 
@@ -246,6 +248,9 @@ def find_scale(
         Receives what the user should know.
     note : callable
         Told what takes long.
+    in_steps : bool
+        Whether what is searched for from a guess becomes a step, as images of a run that have a
+        size of their own share networks then.
     """
     known, spacing, spacing_origin = known_scale(
         volume, network.model.card, diameter=options.diameter, anisotropy=options.anisotropy
@@ -272,7 +277,8 @@ def find_scale(
         return searched(start=known)
     scale = replace(guess, spacing=spacing, spacing_origin=spacing_origin)
     if not guess.to_confirm:
-        scale = searched(start=scale).in_steps()
+        scale = searched(start=scale)
+        scale = scale.in_steps() if in_steps else scale
     if known is None:
         warnings.append(
             f"no voxel size is known: the cell diameter is taken as {scale.diameter_pixels:.3g} "

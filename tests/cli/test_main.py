@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
+import sys
 
 import pytest
 
@@ -24,6 +26,18 @@ def test_wrong_usage_is_code_2(cellrt, arguments):
     done = cellrt(*arguments)
     assert done.code in (0, 2) if arguments == ["segment"] else done.code == 2
     assert "Traceback" not in done.err
+
+
+def test_what_a_program_leaves_is_not_looked_through_where_it_ends(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["cellrt", "--version"])
+    assert gc.get_freeze_count() == 0
+    try:
+        for arguments, ends in ((["--version"], False), (None, True)):
+            with pytest.raises(SystemExit):
+                cli.main(arguments)
+            assert (gc.get_freeze_count() > 0) == ends
+    finally:
+        gc.unfreeze()
 
 
 def test_a_bug_is_one_line_and_code_1_and_debug_shows_where(monkeypatch, capfd):

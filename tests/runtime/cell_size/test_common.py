@@ -7,8 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cellrt.runtime.cell_size import common
+from cellrt.runtime.cell_size import common, search
 from cellrt.runtime.grid.scale import STEP, CellScale
+from cellrt.runtime.image.reading import read
+from cellrt.runtime.job import Options
+from cellrt.runtime.model.file import open_model
+from cellrt.runtime.preparation import load
 from cellrt.runtime.progress import Silent, StageClock
 
 COMMON = CellScale(20.0, (1.0, 1.0, 1.0), "the median", "", to_confirm=True)
@@ -83,3 +87,24 @@ def test_an_image_with_hardly_any_cells_is_searched_as_if_alone(monkeypatch):
     monkeypatch.setattr(common, "prepare", prepare)
     assert anew(60, count=2) is None  # nothing says another size
     assert found == [None]
+
+
+def test_a_search_from_the_size_in_another_image_finds_this_one_with_fewer_looks(monkeypatch):
+    y, x = np.mod(np.indices((200, 200)), 32) - 16
+    image = 20 + 180 / (1 + np.exp(2 * (np.hypot(y, x) - 10)))
+    image = np.random.default_rng(0).normal(image, 3).clip(0, 255).astype(np.uint8)
+    volume, network = read(image), load(open_model("nuclei2d"), Options(), keep=1)
+    looks, probe = [], search._probe
+
+    def counted(*arguments):
+        looks.append(arguments)
+        return probe(*arguments)
+
+    monkeypatch.setattr(search, "_probe", counted)
+    needed = {}
+    for near in (None, 20.0, 30.0, 12.0):
+        looks.clear()
+        found = common.own_diameter(volume, network, Options(), StageClock(Silent()), near)
+        assert found == pytest.approx(20, rel=0.15)
+        needed[near] = len(looks)
+    assert needed[20.0] < needed[None]

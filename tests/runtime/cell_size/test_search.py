@@ -68,6 +68,17 @@ def test_the_size_of_cells_in_one_slice_follows_from_their_areas():
     assert found_diameter(image)["diameter_pixels"] == pytest.approx(24, rel=0.25)
 
 
+@pytest.mark.parametrize("model", ["nuclei2d", "cells2d-harmonic"])
+@pytest.mark.parametrize("diameter", [16, 26, 34])
+def test_of_single_planes_the_size_is_that_of_the_cells_between_guesses_too(model, diameter):
+    y, x = np.mod(np.indices((300, 300)), 2 * diameter) - diameter
+    inside = (y**2 + x**2 <= (diameter / 2) ** 2).astype(np.float32)
+    noise = np.random.default_rng(0).normal(0, 6, inside.shape)
+    image = (100 + 300 * ndimage.gaussian_filter(inside, 1.5) + noise).astype(np.uint16)
+    scale = cellrt.Segmenter(model).prepare(image).scale
+    assert scale.diameter_pixels == pytest.approx(diameter, rel=0.07)
+
+
 def test_a_wrong_voxel_size_is_noticed_and_said():
     stack = simulate_nuclei(
         (48, 96, 96), nuclei=NucleiParameters(filling=0.15), imaging=ImagingParameters(), seed=4
