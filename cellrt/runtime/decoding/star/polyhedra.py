@@ -285,10 +285,11 @@ def _clear(
 @compiled
 def _planes_of(radii: Any, row: Any, faces: Any, inverses: Any, planes: Any) -> None:
     """What each face's plane multiplies (z, y, x) with, of which the sum is 1 on the plane."""
+    inverse = np.empty(radii.shape[1])
+    for ray in range(inverse.size):
+        inverse[ray] = 1.0 / radii[row, ray]
     for face in range(faces.shape[0]):
-        a = 1.0 / radii[row, faces[face, 0]]
-        b = 1.0 / radii[row, faces[face, 1]]
-        c = 1.0 / radii[row, faces[face, 2]]
+        a, b, c = inverse[faces[face, 0]], inverse[faces[face, 1]], inverse[faces[face, 2]]
         for axis in range(3):
             m = inverses[face, axis, 0] * a + inverses[face, axis, 1] * b
             planes[face, axis] = m + inverses[face, axis, 2] * c

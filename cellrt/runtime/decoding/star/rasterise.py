@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cellrt.compiled import compiled
+from cellrt.compiled import compiled, inlined
 from cellrt.geometry import LabelArray, Shape
 from cellrt.runtime.decoding.rounding import dot
 from cellrt.runtime.decoding.star.harmonic_ratio import (
     MARGIN,
-    harmonic_ratio,
-    radius_along,
+    harmonic_ratios,
     recurrence,
 )
 from cellrt.runtime.decoding.star.harmonics import norms
@@ -29,6 +28,8 @@ from cellrt.threads import in_threads
 
 # A voxel of a box takes about as long as this many that are only read.
 _COST = 16
+AT_ONCE = 512
+"""Voxels that are enough to be compared with a shape together; the rest of a plane is added."""
 
 
 def rasterise_harmonics(
@@ -192,6 +193,34 @@ def boxes_of(
     return boxes
 
 
+@inlined
+def row_within(square: Any, centre: Any, size: Any, first: Any, last: Any) -> Any:
+    """Part of a row of voxels that is within a sphere, or a little more of it.
+
+    Parameters
+    ----------
+    square : float
+        Of half the length of what the sphere contains of the row's line; below 0 where nothing.
+    centre, size : float
+        Of the sphere and of a voxel, along x.
+    first, last : int
+        Of the row.
+    """
+    half = math.sqrt(max(square, 0.0))
+    low = max(first, math.floor((centre - half) / size))
+    high = min(last, math.ceil((centre + half) / size) + 1)
+    return low, high
+
+
+@compiled
+def largest_plane(boxes: Any, cells: Any) -> int:
+    """Most voxels along y and x of the boxes of some cells."""
+    most = 0
+    for cell in cells:
+        most = max(most, (boxes[cell, 3] - boxes[cell, 2]) * (boxes[cell, 5] - boxes[cell, 4]))
+    return most
+
+
 @compiled
 def _draw_harmonics(
     scaled: Any,
@@ -210,32 +239,21 @@ def _draw_harmonics(
     size: Any,
     centres: Any,
 ) -> None:
+    most = AT_ONCE + largest_plane(boxes, cells)
+    away, ratios = np.empty((3, most)), np.empty(most, np.float32)
+    places = np.empty((3, most), np.int64)
     for cell in cells:
         box = boxes[cell]
-        c = scaled[cell]
-        for z in range(max(lo, box[0]), min(hi, box[1])):
-            dz = z * size[0] - centres[cell, 0]
-            for y in range(box[2], box[3]):
-                dy = y * size[1] - centres[cell, 1]
-                for x in range(box[4], box[5]):
-                    if first and labels[z, y, x] > 0:
-                        continue
-                    dx = x * size[2] - centres[cell, 2]
-                    distance = math.sqrt(dot(dz, dy, dx, dz, dy, dx))
-                    if distance > reach[cell]:
-                        continue
-                    inverse = 1.0 / distance if distance > 0.0 else 0.0
-                    radius = radius_along(
-                        c, order, up, down, dz * inverse, dy * inverse, dx * inverse
-                    )
-                    ratio = harmonic_ratio(distance, radius, limit)
-                    if ratio < 0.0:
-                        continue
-                    if first:
-                        labels[z, y, x] = cell + 1
-                    elif ratio < depth[z - lo, y, x]:
-                        depth[z - lo, y, x] = ratio
-                        labels[z, y, x] = cell + 1
+        count, end = 0, min(hi, box[1])
+        for z in range(max(lo, box[0]), end):
+            count = _plane(
+                labels, first, reach[cell], z, size, centres[cell], box, away, places, count
+            )
+            if count < AT_ONCE and z + 1 < end:
+                continue
+            harmonic_ratios(scaled[cell], order, up, down, reach[cell], limit, away, count, ratios)
+            _label(labels, depth, lo, first, cell + 1, places, ratios, count)
+            count = 0
 
 
 @compiled
@@ -253,27 +271,76 @@ def _fill_masks(
     lo: int,
     hi: int,
 ) -> None:
+    most = AT_ONCE + largest_plane(boxes, np.arange(lo, hi))
+    away, ratios = np.empty((3, most)), np.empty(most, np.float32)
+    places = np.empty(most, np.int64)
     for cell in range(lo, hi):
         box = boxes[cell]
-        c = scaled[cell]
-        at = starts[cell] - 1
+        at, count = starts[cell] - box[4], 0
         for z in range(box[0], box[1]):
             dz = z - centres[cell, 0]
             for y in range(box[2], box[3]):
                 dy = y - centres[cell, 1]
-                for x in range(box[4], box[5]):
-                    dx = x - centres[cell, 2]
-                    at += 1
-                    distance = math.sqrt(dot(dz, dy, dx, dz, dy, dx))
-                    if distance > reach[cell]:
-                        continue
-                    inverse = 1.0 / distance if distance > 0.0 else 0.0
-                    radius = radius_along(
-                        c, order, up, down, dz * inverse, dy * inverse, dx * inverse
-                    )
-                    if harmonic_ratio(distance, radius, 1.0) >= 0.0:
-                        voxels[at] = 1
-                        volumes[cell] += 1
+                square = reach[cell] ** 2 - dz**2 - dy**2
+                low, high = row_within(square, centres[cell, 2], 1.0, box[4], box[5])
+                for x in range(low, high):
+                    away[0, count], away[1, count] = dz, dy
+                    away[2, count] = x - centres[cell, 2]
+                    places[count] = at + x
+                    count += 1
+                at += box[5] - box[4]
+            if count < AT_ONCE and z + 1 < box[1]:
+                continue
+            harmonic_ratios(scaled[cell], order, up, down, reach[cell], 1.0, away, count, ratios)
+            for k in range(count):
+                if ratios[k] >= 0.0:
+                    voxels[places[k]] = 1
+                    volumes[cell] += 1
+            count = 0
+
+
+@compiled
+def _plane(
+    labels: Any,
+    first: bool,
+    reach: Any,
+    z: int,
+    size: Any,
+    centre: Any,
+    box: Any,
+    away: Any,
+    places: Any,
+    count: int,
+) -> int:
+    """Add to a list what a cell may have of a plane; returns the length of the list."""
+    dz = z * size[0] - centre[0]
+    for y in range(box[2], box[3]):
+        dy = y * size[1] - centre[1]
+        square = reach**2 - dz**2 - dy**2
+        low, high = row_within(square, centre[2], size[2], box[4], box[5])
+        for x in range(low, high):
+            if first and labels[z, y, x] > 0:
+                continue
+            away[0, count], away[1, count], away[2, count] = dz, dy, x * size[2] - centre[2]
+            places[0, count], places[1, count], places[2, count] = z, y, x
+            count += 1
+    return count
+
+
+@compiled
+def _label(
+    labels: Any, depth: Any, lo: int, first: bool, label: int, places: Any, ratios: Any, count: int
+) -> None:
+    """Label those of some voxels that are in a cell, and deeper than in those before."""
+    for k in range(count):
+        if ratios[k] < 0.0:
+            continue
+        z, y, x = places[0, k], places[1, k], places[2, k]
+        if first:
+            labels[z, y, x] = label
+        elif ratios[k] < depth[z - lo, y, x]:
+            depth[z - lo, y, x] = ratios[k]
+            labels[z, y, x] = label
 
 
 @compiled

@@ -35,15 +35,28 @@ def nearest_faces(
     faces : ndarray, shape (faces, 3)
         As from `faces_between`.
     """
-    nearest = np.full(len(radii), np.inf)
-    for face in faces:
-        a, b, c = np.moveaxis(radii[:, face, np.newaxis] * rays[face], 1, 0)
-        across = np.cross(b - a, c - a)
-        area = np.linalg.norm(across, axis=1)
-        # A face without area is a line between others.
-        away = np.abs((a * across).sum(axis=1)) / np.where(area > 0, area, 1)
-        np.minimum(nearest, np.where(area > 0, away, np.inf), out=nearest)
-    return np.where(np.isfinite(nearest), nearest, 0.0)
+    nearest = np.zeros(len(radii))
+    _nearest_faces(radii, rays, faces, nearest)
+    return nearest
+
+
+@compiled
+def _nearest_faces(radii: Any, rays: Any, faces: Any, nearest: Any) -> None:
+    for cell in range(radii.shape[0]):
+        least = np.inf
+        for face in range(faces.shape[0]):
+            i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
+            p, q, r = radii[cell, i], radii[cell, j], radii[cell, k]
+            az, ay, ax = p * rays[i, 0], p * rays[i, 1], p * rays[i, 2]
+            bz, by, bx = q * rays[j, 0] - az, q * rays[j, 1] - ay, q * rays[j, 2] - ax
+            cz, cy, cx = r * rays[k, 0] - az, r * rays[k, 1] - ay, r * rays[k, 2] - ax
+            z, y, x = by * cx - bx * cy, bx * cz - bz * cx, bz * cy - by * cz
+            area = math.sqrt(z * z + y * y + x * x)
+            # A face without area is a line between others.
+            if area > 0.0:
+                least = min(least, abs(az * z + ay * y + ax * x) / area)
+        if least < np.inf:
+            nearest[cell] = least
 
 
 def polyhedron_half_widths(

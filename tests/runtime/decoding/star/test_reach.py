@@ -49,6 +49,20 @@ def test_the_map_stays_where_polyhedra_are_drawn(some, limit):
     np.testing.assert_array_equal(found, np.where(drawn > 0, heights, 0))
 
 
+@pytest.mark.parametrize("count", [36, 96])
+def test_voxels_on_edges_and_in_centres_of_polyhedra_are_reached(count):
+    # Rays along the axes and centres in the middle of voxels: many lie on a face or between two.
+    rng = np.random.default_rng(count)
+    rays = np.concatenate([np.eye(3), -np.eye(3), directions(count)])
+    centres = np.floor(rng.uniform(0, SHAPE, (12, 3)))
+    radii = np.full((12, len(rays)), 4.0)
+    radii[:6] = rng.integers(1, 9, (6, len(rays)))
+    heights = np.full(SHAPE, 7, np.uint8)
+    drawn = rasterise_rays(SHAPE, ONE, centres, radii, rays, limit=1.5)
+    found = reach_of_rays(heights, centres, radii, rays, 1.5)
+    np.testing.assert_array_equal(found, np.where(drawn > 0, heights, 0))
+
+
 def test_without_shapes_nothing_is_reached():
     heights = np.full((3, 4, 5), 7, np.uint8)
     none = np.zeros((0, 3))
