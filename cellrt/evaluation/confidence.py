@@ -19,7 +19,7 @@ from cellrt.evaluation.cells import cell_overlaps
 from cellrt.evaluation.matching import match_cells, score_matching
 from cellrt.evaluation.overlap import overlap_table
 from cellrt.runtime.model.card_parts import Confidence
-from cellrt.runtime.results.confidence import MEAN, term
+from cellrt.runtime.results.confidence import MEAN, SIZE, relative_size, term
 
 FloatArray = NDArray[np.float64]
 
@@ -28,7 +28,7 @@ CONFIDENCE = "confidence"
 
 TERMS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "flows": (
-        ("logit probability", "log flow_error", "plain touches_border"),
+        ("logit probability", "log flow_error", "plain touches_border", f"log {SIZE}"),
         (f"plain {MEAN}", "log unsure", "log flow_error"),
     ),
     "tascan": (
@@ -36,11 +36,7 @@ TERMS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (f"plain {MEAN}", "log class_mismatch", "log missed"),
     ),
 }
-"""By decoder: the terms for cells, and those for stacks.
-
-The mean confidence of a stack's cells enters twice, as what it says of a stack levels off sooner
-than its logit does.
-"""
+"""By decoder: the terms for cells, and those for stacks."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +82,13 @@ def judge_stack(
     right = np.zeros(overlaps.prediction_ids.size, bool)
     right[overlaps.pair_prediction[pairs]] = True
     known = right | ~overlaps.mostly_unlabelled if ignore_unlabelled else np.ones_like(right)
+    columns = {**result.table.columns, SIZE: relative_size(result.table)}
     names = _names(cell_terms)
-    if CONFIDENCE in result.table.columns:
+    if CONFIDENCE in columns:
         names.append(CONFIDENCE)
     evidence = result.record["quality"]["evidence"]
     return JudgedStack(
-        {name: np.asarray(result.table[name], np.float64)[known] for name in names},
+        {name: np.asarray(columns[name], np.float64)[known] for name in names},
         right[known],
         {name: float(evidence[name]) for name in _names(stack_terms) if name != MEAN},
         score_matching(overlaps, IOU, ignore_unlabelled=ignore_unlabelled).average_precision,

@@ -26,6 +26,7 @@ def made_up(rng, cells=400):
         "probability": rng.uniform(0.5, 1, cells),
         "flow_error": rng.uniform(0.02, 0.6, cells),
         "touches_border": rng.integers(0, 2, cells).astype(float),
+        "relative_size": rng.uniform(0.1, 1, cells),
     }
     truth = {"constant": -2.0, "logit probability": 0.5, "log flow_error": -1.5}
     p = 1 / (1 + np.exp(-weighted(known, truth, cells)))
@@ -81,6 +82,7 @@ def test_cells_are_right_where_they_match_one_to_one():
     assert judged.right.tolist() == [True, False, False]
     assert judged.ap50 == pytest.approx(1 / 4)
     assert judged.cells["touches_border"].tolist() == [1, 1, 1]
+    assert judged.cells["relative_size"].tolist() == [1, 1, 1]
     assert judged.volume == {"unsure": 0.5, "flow_error": 0.1}
     # Of sparse truth nobody knows whether there is a cell where none is labelled.
     segmented = Result(found, measure(found).with_columns(evidence), record)

@@ -246,11 +246,12 @@ def _find_slices(
         ]
         if len(others) < 2:
             continue
-        near = [k for k in (z - 1, z + 1) if k in others]
+        # The next one on either side; of the first and last slice the next two on the same side.
+        near = sorted(others, key=lambda k: (abs(k - z), k))[:2]
         # The middle of the neighbours is not moved by one more bad slice among them.
         noisier = noise[z] / max(float(np.median(noise[others])), 1e-30)
         ratio = contrast[z] / max(float(np.median(contrast[others])), 1e-30)
-        if not near or not _alike(noise[near]) or noise[z] <= 0:
+        if not _alike(noise[near]) or noise[z] <= 0:
             continue
         if _alike(contrast[near]):
             odd = noisier > NOISE_FACTOR and ratio > CONTRAST_FACTOR

@@ -21,6 +21,9 @@ from cellrt.runtime.results.table import CellTable
 FloatArray = NDArray[np.float64]
 
 MEAN = "mean_confidence"
+SIZE = "relative_size"
+"""A cell's voxels, as a share of those of the stack's median cell, at most 1. More of a small cell
+is border, where the network doubts: its mean probability is low without its being wrong."""
 
 # Beyond these, evidence says nothing more: it keeps a single term from deciding alone.
 _LOG_FLOOR = 0.01
@@ -75,13 +78,24 @@ def judge(
     whole = dict(evidence.volume)
     if fitted is None:
         return table.with_columns(cells), Quality(whole)
-    confidence = _sigmoid(weighted({**table.columns, **cells}, fitted.cell, len(table)))
+    known_of_cells = {**table.columns, **cells, SIZE: relative_size(table)}
+    confidence = _sigmoid(weighted(known_of_cells, fitted.cell, len(table)))
     if not len(table):
         return table.with_columns({"confidence": confidence, **cells}), Quality(whole)
     whole = {MEAN: float(confidence.mean()), **whole}
     known = {name: np.array([value]) for name, value in whole.items()}
     expected = float(_sigmoid(weighted(known, fitted.stack, 1))[0])
     return table.with_columns({"confidence": confidence, **cells}), Quality(whole, expected)
+
+
+def relative_size(table: CellTable) -> FloatArray:
+    """What each cell is of the median one, at most 1; see `SIZE`."""
+    name = "volume_voxels" if "volume_voxels" in table.columns else "area_voxels"
+    voxels = np.asarray(table[name], np.float64)
+    if not voxels.size:
+        return voxels
+    relative: FloatArray = np.minimum(voxels / np.median(voxels), 1)
+    return relative
 
 
 def weighted(

@@ -81,6 +81,13 @@ def test_a_slice_of_another_brightness_is_brought_back(gain: float) -> None:
     np.testing.assert_array_equal(whole(found)[8], image[8])
 
 
+@pytest.mark.parametrize("dim", range(6))
+def test_beside_a_dim_slice_no_other_one_is_changed(dim: int) -> None:
+    image = np.stack([stack(offset=0, seed=seed)[12] for seed in range(6)])
+    image[dim] = image[dim] * 0.2
+    assert set(find_defects(image).mended) <= {dim}
+
+
 def test_cells_in_one_slice_only_are_not_taken_for_a_bright_slice() -> None:
     rng = np.random.default_rng(0)
     image = rng.normal(100, 5, (9, 64, 64))

@@ -93,3 +93,16 @@ def test_terms_are_finite_and_grow_with_what_they_are_of(value):
         low, high = (term(f"{how} x", {"x": np.array([v])})[0] for v in (value, value + 0.1))
         assert np.isfinite(low)
         assert low <= high
+
+
+def test_small_cells_are_told_by_their_size_beside_the_median_cell():
+    labels = np.zeros((2, 4, 12), np.int32)
+    labels[:, :, :4], labels[:, :, 4:8], labels[0, :2, 8:9] = 1, 2, 3
+    fitted = Confidence(
+        cell={"constant": 0.0, "log relative_size": 1.0},
+        stack={"constant": 0.0, "plain mean_confidence": 1.0},
+        data="made up",
+    )
+    table, _ = judge(measure(labels, [labels]), evidence([0.9] * 3, [0.1] * 3), fitted)
+    assert table["confidence"] == pytest.approx([0.5, 0.5, 0.0], abs=0.07)
+    assert "relative_size" not in table.columns

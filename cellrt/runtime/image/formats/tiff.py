@@ -52,6 +52,8 @@ _NO_DAMAGE = re.compile(
 )
 # A second image this much smaller than the first is a thumbnail or a label of the slide.
 _THUMBNAIL_FRACTION = 0.05
+# Of the steps of a table of colours for brightness, so many go up: rainbows turn once or twice.
+_RISING = 0.7
 
 
 def read(path: Path, inside: str) -> Stored:
@@ -110,9 +112,32 @@ def _read_open(path: Path, tif: tifffile.TiffFile, inside: str) -> Stored:
         axes_text=_axes_text(series),
         size=stated_size(tif, series, pixels),
         channel_names=_colours(series) or (None if pixels is None else channel_names(pixels)),
-        warnings=warnings,
+        warnings=(*warnings, *_unusual_values(path.name, series)),
         holds_labels=software_of(series) == LABELS_SOFTWARE,
     )
+
+
+def _unusual_values(name: str, series: tifffile.TiffPageSeries) -> tuple[str, ...]:
+    """Warn of values that may not get larger with the light.
+
+    They are taken as they are stored all the same: programs save an image that they show inverted,
+    or in colours, with the values that it has.
+    """
+    page = series.keyframe
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        return (
+            f"{name} says that its smallest value is white; values are taken as they are stored: "
+            "where cells are dark in the preview, invert the image",
+        )
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
+        brightness = np.asarray(page.colormap, np.float64).sum(axis=0)
+        rising = np.count_nonzero(np.diff(brightness) > 0)
+        if rising < _RISING * np.count_nonzero(np.diff(brightness)):
+            return (
+                f"{name} has a table of colours that do not get brighter with their numbers, which "
+                "are taken as brightness; if it is a picture in few colours, save it in grey",
+            )
+    return ()
 
 
 @contextmanager

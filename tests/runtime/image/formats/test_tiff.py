@@ -617,3 +617,28 @@ def test_real_file_with_two_channels() -> None:
     volume = read_volume(path, channel=2)
     assert [source.shape for source in volume.channels] == [(45, 130, 133)] * 2
     assert volume.voxel_size_um == pytest.approx((0.4994, 0.5119, 0.5119), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("colours", "words"),
+    [
+        (np.stack([np.zeros(256), np.arange(256) * 257, np.zeros(256)]), None),  # green
+        (np.random.default_rng(1).integers(0, 65536, (3, 256)), "table of colours"),
+    ],
+)
+def test_numbers_of_colours_are_pointed_out_but_not_a_table_for_display(
+    file: Path, colours: np.ndarray, words: str | None
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
+    tifffile.imwrite(file, image, photometric="palette", colormap=colours.astype(np.uint16))
+    volume = read_volume(file)
+    assert np.array_equal(np.asarray(volume.image[0]), image)
+    assert [words in text for text in volume.warnings] == [True] if words else not volume.warnings
+
+
+def test_an_image_that_says_that_its_smallest_value_is_white_is_pointed_out(file: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
+    tifffile.imwrite(file, image, photometric="miniswhite")
+    volume = read_volume(file)
+    assert np.array_equal(np.asarray(volume.image[0]), image)
+    assert "smallest value is white" in volume.warnings[0]
