@@ -93,11 +93,11 @@ reports a COCO AP of 0.724, of networks that were given the true mask of all wor
 
 Some ground truth cannot be met: balls of {BALL_VOXELS} voxels stand for nuclei that nobody could
 outline ({ball_words}), and dim nuclei end where
-the grey value falls below one number per stack. Of the 54 nuclei of ovule_1135, 17 are pieces that the
-border cuts, less than a third of the median one. plant_patch x >= 140 is segmented with the rest of
-the stack around it, whose labels were trained on, and scored in the held-back part alone, on the
-cells that lie mostly in it; *cut out* sees nothing else. Single images that a model was trained on tell
-what it has not learned, beside what nobody could.
+the grey value falls below one number per stack. Of the 54 nuclei of ovule_1135, 17 are pieces that
+the border cuts, less than a third of the median one. plant_patch x >= 140 is segmented with the
+rest of the stack around it, whose labels were trained on, and scored in the held-back part alone,
+on the cells that lie mostly in it; *cut out* sees nothing else. Single images that a model was
+trained on tell what it has not learned, beside what nobody could.
 
 The baseline is Gaussian smoothing, background subtraction where it helps, Otsu's threshold,
 distance transform and seeded watershed, told the median diameter of the true cells and the

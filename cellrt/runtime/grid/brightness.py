@@ -34,6 +34,7 @@ from cellrt.runtime.grid.brightness_kernels import (
     window_quantiles,
 )
 from cellrt.runtime.grid.intensity import IntensityRange
+from cellrt.runtime.grid.specks import are_wide, specks
 from cellrt.threads import in_threads
 
 FloatArray = NDArray[np.float32]
@@ -190,7 +191,9 @@ class BrightnessMeter:
         background += _smooth(_window_quantiles(_above(means, background))[0])
         local, noise = _noise(changes)
         found = [lattice.peaks(background, PEAK_NOISE * local) for lattice in self._lattices]
-        where, heights = (np.concatenate(each) for each in zip(*found, strict=True))
+        where, heights, wide = (np.concatenate(each) for each in zip(*found, strict=True))
+        clean = ~specks(heights, wide)
+        where, heights = where[clean], heights[clean]
         if reference is None:
             reference = reference_height(heights)
         if reference > 0:
@@ -229,13 +232,16 @@ class _Lattice:
         means = np.where(known, self._sums / np.maximum(self._counts, 1), np.nan)
         return means.astype(np.float32)
 
-    def peaks(self, background: FloatArray, least: FloatArray) -> tuple[Indices, FloatArray]:
-        """Blocks higher than all around them, and their heights above the background."""
+    def peaks(
+        self, background: FloatArray, least: FloatArray
+    ) -> tuple[Indices, FloatArray, NDArray[np.bool_]]:
+        """Blocks higher than all around them, heights above the background, and which are wide."""
         means = self.means()
         above = _above(means, background, self.start / self.block)
         marked = np.zeros(means.shape, np.bool_)
         mark_peaks(means, above, least, marked)
-        return np.argwhere(marked), above[marked]
+        where, heights = np.argwhere(marked), above[marked]
+        return where, heights, are_wide(above, where, heights)
 
 
 def measure_brightness(

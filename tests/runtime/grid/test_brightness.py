@@ -87,6 +87,28 @@ def test_dirt_does_not_move_the_rest() -> None:
     np.testing.assert_allclose(normalised(dirty)[far], normalised(image)[far], rtol=0.3, atol=0.1)
 
 
+@pytest.mark.parametrize("specks", [3, 12, 40])
+@pytest.mark.parametrize("size", [1, 2])
+def test_specks_are_no_cells_however_bright_and_many(specks: int, size: int) -> None:
+    image = noisy(cells())
+    dirty = image.copy()
+    rng = np.random.default_rng(specks)
+    for z, y, x in rng.integers(0, np.array(image.shape) - size, (specks, 3)):
+        dirty[z : z + size, y : y + size, x : x + size] = 3000
+    assert measured(dirty).reference == pytest.approx(measured(image).reference, rel=0.2)
+
+
+def test_small_cells_are_not_taken_for_specks_among_haze() -> None:
+    # Smaller than blocks, as where the search for their size begins too high.
+    small = noisy(np.zeros((48, 72, 72), np.float32), 0.002)
+    for z, y, x in np.random.default_rng(1).integers(0, (46, 70, 70), (80, 3)):
+        small[z : z + 2, y : y + 2, x : x + 2] = 1
+    haze = np.zeros_like(small)
+    haze[20:36, 10:30, 10:30] = haze[20:36, 40:60, 40:60] = 0.05
+    among = small + ndimage.gaussian_filter(haze, 2)
+    assert measured(among).reference == pytest.approx(measured(small).reference, rel=0.2)
+
+
 def test_light_from_one_side_is_followed() -> None:
     ramp = np.linspace(0.25, 1, 72, dtype=np.float32)
     image = cells() * ramp + 0.01 * noisy(np.zeros((48, 72, 72), np.float32), 1.0)

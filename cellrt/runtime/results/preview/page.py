@@ -49,6 +49,8 @@ _CROWDED = 1.7
 # Shortest side of room that a picture in the corner is worth.
 _CORNER = 120
 _CONTRAST = Normalisation(low_percentile=0.5, high_percentile=99.8)
+# The brightest along z may be so many times as bright as what slices show.
+_PROJECTED = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,14 +206,19 @@ def _stack_panels(
     crowded = crowding > _CROWDED
     z_over_x = spacing[0] / spacing[2]
 
+    def _along_z(plane: Plane) -> IntensityRange:
+        """Dirt that hardly any slice cuts is in the projection, and would leave cells black."""
+        own = _common_contrast([plane])
+        most = own.low + _PROJECTED * (contrast.high - contrast.low)
+        return IntensityRange(own.low, min(own.high, most))
+
     def draw_projection(of_cells: bool, left: int, top: int, room: tuple[int, int]) -> _Panel:
         scale = min(room[0] / ey, room[1] / ex)
         size = _in_pixels((ey, ex), scale)
         if of_cells:
             picture = render_from_above(labels, size, z_over_x)
         else:
-            contrast = _common_contrast([projected])
-            picture = render_plane(projected, size, contrast, outlines=not crowded)
+            picture = render_plane(projected, size, _along_z(projected), outlines=not crowded)
         caption = "uppermost cells along z" if of_cells else "brightest along z"
         return _Panel(picture, left, top, scale, caption)
 
