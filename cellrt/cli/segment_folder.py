@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Optional
 from cellrt.cli.console import printable
 from cellrt.cli.segment_images import Asked, Networks, segment_one
 from cellrt.cli.turn import Turn
+from cellrt.endings import interrupted
 from cellrt.wording import counted
 
 if TYPE_CHECKING:
@@ -150,12 +151,17 @@ class Folder:
                 else:
                     done += 1
                     tell()
+        except BaseException as error:
+            if interrupted(error) and not self._asked.dry_run:
+                ready = f"{done + len(there)} of {counted(len(self._images), 'image')}"
+                self._events.note(f"{ready} done; the same command goes on with the others")
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
         told = self._tell_all(done, there, left_out)
         if left_out:
             raise InputError(
-                f"{len(left_out)} of {counted(len(self._images), 'image')} could not be segmented, "
+                f"{len(left_out)} of {counted(len(self._images), 'image')} were left out, "
                 f"as told above: {', '.join(left_out[:5])}{', ...' if len(left_out) > 5 else ''}; "
                 f"{told}"
             )
@@ -214,8 +220,10 @@ class Folder:
         for number, image in enumerate(self._images, 1):
             if seen[image].difference == "":
                 continue
-            turn = Turn(self._events)
-            turn.note(f"image {number} of {len(self._images)}: {one_line(image.name)}")
+            name = one_line(image.name)
+            # The line that names the image is not printed then, and warnings of images look alike.
+            turn = Turn(self._events, f"{name}: " if self._asked.quiet else "")
+            turn.note(f"image {number} of {len(self._images)}: {name}")
             work = None
             if seen[image].small and not first and not self._asked.dry_run:
                 work = pool.submit(self._segment, image, turn, seen[image])

@@ -17,10 +17,12 @@ class Turn:
     ----------
     events : Progress
         Who is told.
+    of : str
+        What warnings begin with.
     """
 
-    def __init__(self, events: Progress) -> None:
-        self._events = events
+    def __init__(self, events: Progress, of: str = "") -> None:
+        self._events, self._of = events, of
         self._waiting: list[Callable[[], None]] | None = []
         self._lock = threading.Lock()  # between who computes and who says that the turn has come
 
@@ -41,6 +43,7 @@ class Turn:
 
     def note(self, text: str, *, warning: bool = False) -> None:
         """A decision or a warning."""
+        text = self._of + text if warning else text
         self._tell(lambda: self._events.note(text, warning=warning))
 
     def _tell(self, event: Callable[[], None]) -> None:

@@ -162,7 +162,7 @@ def _prepare(
     if volume.is_2d and card.views:
         raise InputError(
             f"the image has one slice and model {card.name!r} looks at stacks from three sides; "
-            "give a z-stack, or the --model of single slices that it is made of"
+            "give a z-stack, or leave out --views and name the --model that it is made of"
         )
     if volume.is_2d and not card.two_dimensional:
         raise InputError(

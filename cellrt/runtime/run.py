@@ -52,7 +52,10 @@ def finish(fields: stages.Fields, clock: StageClock) -> Segmentation:
         table, quality = stages.judge(table, decoded, job)
         found += stages.doubts(quality, table, job)
         table, left_out = stages.select(decoded.labels, table, job.options)
-    if len(table) == 0 and not any(left_out.values()):
+    if len(table) == 0 and any(left_out.values()):
+        names = " and ".join(f"--{name.replace('_', '-')}" for name, n in left_out.items() if n)
+        found.append(f"all cells that were found were left out by {names}")
+    elif len(table) == 0:
         text = "no cells were found"
         if not job.scale.certain:
             size = f"{job.scale.diameter_pixels:.3g} pixels ({job.scale.diameter_origin})"

@@ -63,7 +63,7 @@ def test_what_cannot_be_segmented_keeps_none_from_its_turn(cellrt, plate):
     assert done.code == 3
     assert "a3.png is truncated or damaged" in done.err
     assert "choose one with --channel 1 to" in done.err
-    assert "2 of 5 images could not be segmented, as told above: a3.png, colour.png" in done.err
+    assert "2 of 5 images were left out, as told above: a3.png, colour.png" in done.err
     assert "Traceback" not in done.err
     for stem in ("a2", "a10", "b"):
         assert (plate / f"{stem}.labels.tif").exists()
@@ -222,6 +222,13 @@ def test_images_of_a_kind_that_is_not_read_are_not_passed_over_in_silence(cellrt
     done = cellrt("segment", plate, *OPTIONS, "--dry-run", "-o", f"{tmp_path}/out/")
     assert done.code == 0, done.err
     assert "2 files of a kind that cellrt does not read passed over, the first is D7" in done.err
+
+
+def test_warnings_name_their_image_where_nothing_else_does(cellrt, plate, tmp_path):
+    done = cellrt("segment", plate, *OPTIONS, "--min-size", 10**6, "-o", f"{tmp_path}/out/")
+    assert done.code == 0, done.err
+    for name in ("a2.jpg", "a10.png", "b.tif"):
+        assert f"{name}: all cells that were found were left out by --min-size" in done.err
 
 
 def test_images_are_told_from_results_and_sorted_as_people_do(plate):

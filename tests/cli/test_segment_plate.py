@@ -92,7 +92,7 @@ def test_nobody_is_told_of_an_image_before_the_one_before_is_done(cellrt, plate)
     (plate / "well4.tif").write_bytes(b"II*\0nothing")
     done = cellrt("segment", plate, "-m", "nuclei2d", "--diameter", 18, "--json")
     assert done.code == 3
-    assert "1 of 12 images could not be segmented, as told above: well4.tif" in done.err
+    assert "1 of 12 images were left out, as told above: well4.tif" in done.err
     told = [json.loads(line) for line in done.out.splitlines()]
     kinds = [
         event.get("text", event["event"]).partition(":")[0]
@@ -126,7 +126,7 @@ def test_what_fails_while_the_next_image_is_computed(cellrt, plate, tmp_path, er
     assert not any(name.startswith((".cellrt", "well3.")) for name in names)
     if isinstance(error, ResourceError):
         assert done.code == 3
-        assert "1 of 12 images could not be segmented, as told above: well3.tif" in done.err
+        assert "1 of 12 images were left out, as told above: well3.tif" in done.err
         assert len(names) == 3 * 11
     else:  # nothing that one image could be blamed for: the run ends
         assert done.code not in (0, 3)

@@ -214,6 +214,7 @@ def renamed(old, new):
         (renamed("c_5_5_um", "c_5_4_um"), ["has the column c_5_4_um twice"]),
         (setting("c_0_0_um", "wide"), ["row 1, column c_0_0_um is 'wide'"]),
         (setting("c_0_0_um", "-2"), ["row 1, column c_0_0_um is -2", "more than 0"]),
+        (setting("c_0_0_um", "1e12", 2), ["row 2, column c_0_0_um", "longer than the whole image"]),
         (setting("c_1_0_um", "nan", 2), ["row 2, column c_1_0_um is 'nan'"]),
         (setting("id", "8"), ["id 8 occurs 2 times"]),
         (setting("id", "0"), ["row 1, column id is 0"]),
@@ -230,6 +231,19 @@ def test_a_table_that_is_none_of_shapes_is_refused_by_name(cellrt, tmp_path, fil
     change(table, edit)
     refused(cellrt("decode", table, "-o", back), 3, "shapes.csv", *words)
     assert not back.exists()
+
+
+def test_an_image_that_nobody_can_have_is_refused(cellrt, tmp_path, file):
+    table = tmp_path / "shapes.csv"
+    assert cellrt("encode", file, "-o", table).code == 0
+
+    def edit(table):
+        for row in table[1:]:
+            for name in ("image_z_voxels", "image_y_voxels", "image_x_voxels"):
+                row[table[0].index(name)] = "2000000"
+
+    change(table, edit)
+    refused(cellrt("decode", table, "-o", tmp_path / "back.tif"), 3, "image_z_voxels", "1e+12")
 
 
 def test_a_voxel_size_that_no_voxel_has_is_refused(cellrt, tmp_path, file):

@@ -28,6 +28,7 @@ _COEFFICIENT = re.compile(r"c_(\d+)_(-?\d+)_(um|voxels)")
 # Of label files, which have 32 bits.
 _LARGEST_ID = 2**32 - 1
 _LARGEST_IMAGE = 2**31 - 1
+_MOST_VOXELS = 1e12
 _MADE_BY = "a table of `cellrt encode`"
 
 
@@ -113,7 +114,19 @@ def read_shapes(path: Path) -> Shapes:
         _same(path.name, name, _whole(path.name, name, values[name], _LARGEST_IMAGE))
         for name in _IMAGE
     )
+    if nz * ny * nx > _MOST_VOXELS:
+        raise InputError(
+            f"{path.name}: {', '.join(_IMAGE)} are {nz:.0f}, {ny:.0f} and {nx:.0f}; expected the "
+            f"size of an image, of at most {_MOST_VOXELS:.0e} voxels"
+        )
     z, y, x = (_same(path.name, name, values[name]) for name in sizes)
+    diagonal = math.hypot(nz * z, ny * y, nx * x)
+    beyond = np.flatnonzero(values[mean] > math.sqrt(4 * math.pi) * diagonal)
+    if beyond.size:
+        raise InputError(
+            f"{path.name}: row {beyond[0] + 1}, column {mean} is {values[mean][beyond[0]]:g}, a "
+            "mean radius that is longer than the whole image"
+        )
     try:
         check_voxel_size((z, y, x))
     except UsageError as error:
