@@ -151,13 +151,11 @@ class Folder:
                 else:
                     done += 1
                     tell()
-        except BaseException as error:
-            if interrupted(error) and not self._asked.dry_run:
-                ready = f"{done + len(there)} of {counted(len(self._images), 'image')}"
-                self._events.note(f"{ready} done; the same command goes on with the others")
-            raise
         finally:
             pool.shutdown(cancel_futures=True)
+            if interrupted(sys.exc_info()[1]) and not self._asked.dry_run:
+                ready = f"{done + len(there)} of {counted(len(self._images), 'image')}"
+                self._events.note(f"{ready} were done; the same command goes on with the others")
         told = self._tell_all(done, there, left_out)
         if left_out:
             raise InputError(
