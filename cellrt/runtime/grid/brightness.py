@@ -34,7 +34,7 @@ from cellrt.runtime.grid.brightness_kernels import (
     window_quantiles,
 )
 from cellrt.runtime.grid.intensity import IntensityRange
-from cellrt.runtime.grid.specks import are_wide, specks
+from cellrt.runtime.grid.specks import are_wide, one_of_the_highest, specks
 from cellrt.threads import in_threads
 
 FloatArray = NDArray[np.float32]
@@ -55,10 +55,7 @@ PEAK_NOISE = 8.0
 # differed by 4.3 % with one, by 1.7 % with two, and by 1.6 % with eight.
 LATTICES = 2
 # The reference is the height at which half of the sum of all peaks' heights lies. What is higher
-# than 1.5 times the 8 % highest (at least the third of each lattice) counts no more than that: dirt
-# is bright.
-HIGHEST_SHARE = 0.08
-HIGHEST_LEAST = 3 * LATTICES
+# than 1.5 times `one_of_the_highest` counts no more than that: dirt is bright.
 HIGHEST_FACTOR = 1.5
 # Peaks below this share of the reference are haze. Others pull the contrast of their surroundings
 # (a Gaussian of 1.5 cells) towards their own height, at most by this factor each, against one peak
@@ -261,8 +258,7 @@ def reference_height(heights: FloatArray) -> float:
     if not len(heights):
         return 0.0
     ordered = np.sort(heights).astype(np.float64)
-    highest = min(len(ordered), max(HIGHEST_LEAST, int(HIGHEST_SHARE * len(ordered))))
-    weights = np.minimum(ordered, HIGHEST_FACTOR * ordered[-highest])
+    weights = np.minimum(ordered, HIGHEST_FACTOR * one_of_the_highest(ordered))
     middle = np.searchsorted(np.cumsum(weights), weights.sum() / 2)
     return float(ordered[min(middle, len(ordered) - 1)])
 

@@ -7,6 +7,8 @@ are about four blocks wide, and walls go on along two axes.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,12 +17,19 @@ FloatArray = NDArray[np.float32]
 # What is smaller than a block has, along every axis, on at least one side less than this share of
 # its height.
 WIDE_SHARE = 0.2
-# Specks are so many times as high as the highest other peaks: the highest 8 %, but at least three
-# of each lattice. Where there are more than twice as many of them as of others they may be cells
-# among haze, smaller than was thought, and stay.
+# Specks are so many times as high as `one_of_the_highest` other peaks. Where there are more than
+# twice as many of them as of others they may be cells among haze, smaller than was thought, and
+# stay.
 SPECK_FACTOR = 3.0
-HIGHEST_SHARE, FEWEST = 0.08, 6
 MOST_SPECKS = 2
+# Not the highest peak, as a few are dirt, but the last of the 8 % highest, of three of each of the
+# two lattices at least.
+HIGHEST_SHARE, HIGHEST_LEAST = 0.08, 6
+
+
+def one_of_the_highest(ordered: NDArray[Any]) -> Any:
+    """Height that few of some peaks, which are in ascending order, exceed."""
+    return ordered[-min(len(ordered), max(HIGHEST_LEAST, int(HIGHEST_SHARE * len(ordered))))]
 
 
 def are_wide(above: FloatArray, where: NDArray[np.int64], heights: FloatArray) -> NDArray[np.bool_]:
@@ -43,7 +52,6 @@ def specks(heights: FloatArray, wide: NDArray[np.bool_]) -> NDArray[np.bool_]:
     others = np.sort(heights[wide])
     if not len(others):
         return np.zeros(len(heights), np.bool_)
-    highest = min(len(others), max(FEWEST, int(HIGHEST_SHARE * len(others))))
-    dirt = ~wide & (heights > SPECK_FACTOR * others[-highest])
+    dirt = ~wide & (heights > SPECK_FACTOR * one_of_the_highest(others))
     few = np.count_nonzero(dirt) <= MOST_SPECKS * len(others)
     return dirt if few else np.zeros_like(dirt)

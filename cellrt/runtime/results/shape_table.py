@@ -120,13 +120,6 @@ def read_shapes(path: Path) -> Shapes:
             f"size of an image, of at most {_MOST_VOXELS:.0e} voxels"
         )
     z, y, x = (_same(path.name, name, values[name]) for name in sizes)
-    diagonal = math.hypot(nz * z, ny * y, nx * x)
-    beyond = np.flatnonzero(values[mean] > math.sqrt(4 * math.pi) * diagonal)
-    if beyond.size:
-        raise InputError(
-            f"{path.name}: row {beyond[0] + 1}, column {mean} is {values[mean][beyond[0]]:g}, a "
-            "mean radius that is longer than the whole image"
-        )
     try:
         check_voxel_size((z, y, x))
     except UsageError as error:
@@ -134,6 +127,13 @@ def read_shapes(path: Path) -> Shapes:
             f"{path.name}: {', '.join(sizes)} are {z:g}, {y:g} and {x:g}; expected sizes that a "
             "voxel can have"
         ) from error
+    diagonal = math.hypot(nz * z, ny * y, nx * x)
+    beyond = np.flatnonzero(values[mean] > math.sqrt(4 * math.pi) * diagonal)
+    if beyond.size:
+        raise InputError(
+            f"{path.name}: row {beyond[0] + 1}, column {mean} is {values[mean][beyond[0]]:g}, a "
+            "mean radius that is longer than the whole image"
+        )
     return Shapes(
         ids=ids,
         centres=np.stack([values[name] for name in _centres(unit)], axis=1),

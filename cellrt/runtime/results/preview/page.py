@@ -206,19 +206,17 @@ def _stack_panels(
     crowded = crowding > _CROWDED
     z_over_x = spacing[0] / spacing[2]
 
-    def _along_z(plane: Plane) -> IntensityRange:
-        """Dirt that hardly any slice cuts is in the projection, and would leave cells black."""
-        own = _common_contrast([plane])
-        most = own.low + _PROJECTED * (contrast.high - contrast.low)
-        return IntensityRange(own.low, min(own.high, most))
-
     def draw_projection(of_cells: bool, left: int, top: int, room: tuple[int, int]) -> _Panel:
         scale = min(room[0] / ey, room[1] / ex)
         size = _in_pixels((ey, ex), scale)
         if of_cells:
             picture = render_from_above(labels, size, z_over_x)
         else:
-            picture = render_plane(projected, size, _along_z(projected), outlines=not crowded)
+            own = _common_contrast([projected])
+            # Dirt that hardly any slice cuts is in the projection, and would leave cells black.
+            most = own.low + _PROJECTED * (contrast.high - contrast.low)
+            bright = IntensityRange(own.low, min(own.high, most))
+            picture = render_plane(projected, size, bright, outlines=not crowded)
         caption = "uppermost cells along z" if of_cells else "brightest along z"
         return _Panel(picture, left, top, scale, caption)
 
