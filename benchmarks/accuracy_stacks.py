@@ -198,7 +198,7 @@ def _images() -> Iterator[LabelledStack]:
     for group, image_files, truth in (
         ("DSB 2018, names 0 and 1", "dsb2018/images/[01]*.tif", "dsb2018/masks"),
         ("DSB 2018, names with 2", "dsb2018/images/2*.tif", "dsb2018/masks"),
-        # Trained on: how well hand-drawn outlines can be met at all.
+        # Trained on: what a network has not learned, beside what nobody could.
         ("DSB 2018, names 3 and 4", "dsb2018/images/[34]*.tif", "dsb2018/masks"),
         ("tissue sections", "tissue_dapi/images/*_2.tif", "tissue_dapi/masks"),
     ):
