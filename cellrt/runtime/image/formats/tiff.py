@@ -130,9 +130,8 @@ def _unusual_values(name: str, series: tifffile.TiffPageSeries) -> tuple[str, ..
             "where cells are dark in the preview, invert the image",
         )
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
-        brightness = np.asarray(page.colormap, np.float64).sum(axis=0)
-        rising = np.count_nonzero(np.diff(brightness) > 0)
-        if rising < _RISING * np.count_nonzero(np.diff(brightness)):
+        steps = np.diff(np.asarray(page.colormap, np.float64).sum(axis=0))
+        if np.count_nonzero(steps > 0) < _RISING * np.count_nonzero(steps):
             return (
                 f"{name} has a table of colours that do not get brighter with their numbers, which "
                 "are taken as brightness; if it is a picture in few colours, save it in grey",
