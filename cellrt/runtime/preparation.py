@@ -23,7 +23,7 @@ from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.grid.findings import findings
 from cellrt.runtime.grid.intensity import IntensityRange
 from cellrt.runtime.grid.mended_image import MendedImage
-from cellrt.runtime.grid.model_image import look_at, measure_intensity
+from cellrt.runtime.grid.model_image import Scale, look_at, measure_intensity
 from cellrt.runtime.grid.scale import UNKNOWN_SPACING, CellScale, known_scale, slice_planes
 from cellrt.runtime.image.reading import Source, is_2d
 from cellrt.runtime.image.volume import Volume
@@ -39,6 +39,7 @@ from cellrt.runtime.plan import Plan, check_halo, make_plan
 from cellrt.runtime.progress import StageClock
 
 if TYPE_CHECKING:
+    from cellrt.runtime.model.card import ModelCard
     from cellrt.runtime.model.file import ModelFile
 
 # Voxels along each axis that are looked at for whether a chosen range shows anything.
@@ -272,6 +273,7 @@ def find_scale(
         decoder=decoder,
         warnings=warnings,
         note=note,
+        intensity=_chosen_scale(image, network.model.card, options),
     )
     if guess is None or (known is not None and known.certain):
         return searched(start=known)
@@ -341,6 +343,12 @@ def make_decoder(network: LoadedModel, options: Options) -> Decoder:
             f"it has {', '.join(decoder.modes)}"
         )
     return decoder
+
+
+def _chosen_scale(image: MendedImage, card: ModelCard, options: Options) -> Scale | None:
+    """What the user chose to become 0 and 1, the same on every grid."""
+    chosen = _chosen_range(options)
+    return measure_intensity(image, image.shape, card.normalisation, chosen) if chosen else None
 
 
 def _chosen_range(options: Options) -> IntensityRange | None:

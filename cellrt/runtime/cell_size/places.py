@@ -15,7 +15,7 @@ import numpy as np
 
 from cellrt.geometry import Shape
 from cellrt.runtime.grid.mended_image import MendedImage
-from cellrt.runtime.grid.model_image import ModelImage, prepare_image
+from cellrt.runtime.grid.model_image import ModelImage, Scale, prepare_image
 from cellrt.runtime.grid.scale import CellScale
 from cellrt.runtime.grid.texture import busiest_box, typical_box
 from cellrt.runtime.model.card import ModelCard
@@ -38,7 +38,9 @@ def probe_shape(card: ModelCard) -> Shape:
     return z, y, x
 
 
-def shown(image: MendedImage, scale: CellScale, card: ModelCard) -> ModelImage:
+def shown(
+    image: MendedImage, scale: CellScale, card: ModelCard, intensity: Scale | None = None
+) -> ModelImage:
     """What a probe shows the network of an image, with cells of a scale's size.
 
     Parameters
@@ -47,6 +49,8 @@ def shown(image: MendedImage, scale: CellScale, card: ModelCard) -> ModelImage:
     scale : CellScale
         The guess; an image is enlarged as far as it says, as a probe is small.
     card : ModelCard
+    intensity : IntensityRange or Brightness, optional
+        What becomes 0 and 1 as the user chose it; measured in the part that is shown otherwise.
     """
     factors = [card.diameter_voxels / scale.diameter_pixels * s for s in scale.spacing]
     largest = probe_shape(card)
@@ -58,16 +62,18 @@ def shown(image: MendedImage, scale: CellScale, card: ModelCard) -> ModelImage:
         n >= max(LARGE_PIXELS, LARGE_TIMES * p)
         for n, p in zip(image.shape[1:], (y, x), strict=True)
     ):
-        return _of_quarters(image, (z, -(-y // 2), -(-x // 2)), largest, card)
+        return _of_quarters(image, (z, -(-y // 2), -(-x // 2)), largest, card, intensity)
     crop = image.crop(busiest_box(image, (z, y, x)))
     z, y, x = (
         min(p, max(1, round(n * f))) for n, p, f in zip(crop.shape, largest, factors, strict=True)
     )
     shape = (1 if image.shape[0] == 1 else z, y, x)
-    return prepare_image(crop, shape, card.normalisation)
+    return prepare_image(crop, shape, card.normalisation, intensity)
 
 
-def _of_quarters(image: MendedImage, size: Shape, largest: Shape, card: ModelCard) -> ModelImage:
+def _of_quarters(
+    image: MendedImage, size: Shape, largest: Shape, card: ModelCard, intensity: Scale | None
+) -> ModelImage:
     """A typical part of each quarter of an image, put together as one."""
     _, height, width = image.shape
     half = (1, largest[1] // 2, largest[2] // 2)
@@ -81,7 +87,8 @@ def _of_quarters(image: MendedImage, size: Shape, largest: Shape, card: ModelCar
                     slice(column * width // 2, (column + 1) * width // 2),
                 )
             )
-            part = prepare_image(quarter.crop(typical_box(quarter, size)), half, card.normalisation)
+            crop = quarter.crop(typical_box(quarter, size))
+            part = prepare_image(crop, half, card.normalisation, intensity)
             y, x = row * half[1], column * half[2]
             ready[:, y : y + half[1], x : x + half[2]] = part.read((0, 0, 0), half)
     return ModelImage(image, part.scale, ready)

@@ -22,7 +22,7 @@ from cellrt.runtime.decoding.base import Decoder
 from cellrt.runtime.decoding.labels.regions import equivalent_radius
 from cellrt.runtime.grid.intensity import IntensityRange
 from cellrt.runtime.grid.mended_image import MendedImage
-from cellrt.runtime.grid.model_image import measure_intensity
+from cellrt.runtime.grid.model_image import ModelImage, Scale, measure_intensity
 from cellrt.runtime.grid.scale import CellScale
 from cellrt.runtime.grid.texture import likeness
 from cellrt.runtime.model.card import ModelCard
@@ -145,6 +145,7 @@ def refine_scale(
     decoder: Decoder,
     warnings: list[str],
     note: Callable[[str], None] = lambda text: None,
+    intensity: Scale | None = None,
 ) -> CellScale:
     """Check the scale that is known, or find one.
 
@@ -161,6 +162,8 @@ def refine_scale(
         Receives what the user should know.
     note : callable
         Told what takes long, such as building an engine.
+    intensity : IntensityRange or Brightness, optional
+        What becomes 0 and 1 as the user chose it; measured in what each probe sees otherwise.
 
     Returns
     -------
@@ -169,7 +172,7 @@ def refine_scale(
     if start is not None and start.certain:
         return start
     card = network.model.card
-    if _is_constant(image, card):
+    if image.defects.constant or (intensity is None and _is_constant(image, card)):
         return start or CellScale(card.diameter_voxels, spacing, "a default", spacing_origin)
     if start is None and is_noise(image):
         return _unknown(card, spacing, spacing_origin, warnings)
@@ -181,7 +184,8 @@ def refine_scale(
         guess = replace(base, diameter_pixels=pixels)
         if _room(image.shape, guess) < LEAST_ROOM:
             return Probe(pixels, 0, math.nan, 0.0)
-        return _probe(image, guess, card, session, decoder, tile, ready)
+        prepared = shown(image, guess, card, intensity)
+        return _probe(prepared, guess, card, session, decoder, tile, ready)
 
     def look(step: int) -> Probe:
         if step not in seen:
@@ -204,7 +208,7 @@ def refine_scale(
         # Single images are of anything: of bacteria, where the model's cells have 12 µm.
         anything = refine_scale(
             *(image, None, spacing, spacing_origin),
-            network=network, decoder=decoder, warnings=[], note=note,
+            network=network, decoder=decoder, warnings=[], note=note, intensity=intensity,
         )  # fmt: skip
         if not anything.cells:
             return start
@@ -343,7 +347,7 @@ def _room(shape: tuple[int, ...], scale: CellScale) -> float:
 
 
 def _probe(
-    image: MendedImage,
+    prepared: ModelImage,
     scale: CellScale,
     card: ModelCard,
     session: Session,
@@ -352,7 +356,6 @@ def _probe(
     ready: Callable[[], None],
 ) -> Probe:
     """Segment a part of the image at one scale, once the decoder is ready."""
-    prepared = shown(image, scale, card)
     grid = plan_tiles(
         prepared.shape,
         halo=0,

@@ -381,3 +381,21 @@ def test_small_cells_that_convince_or_have_the_size_that_was_guessed_are_no_nois
     assert not Probe(smallest, 15, 0.6 * smallest, 0.85).is_enlarged_noise
     assert not Probe(smallest, 15, 0.9 * smallest, 0.68).is_enlarged_noise
     assert not Probe(2 * smallest, 15, 1.2 * smallest, 0.68).is_enlarged_noise
+
+
+@pytest.mark.parametrize("model", ["nuclei2d", "cells2d-harmonic"])
+def test_the_grey_values_that_a_user_chose_are_those_in_which_the_size_is_looked_for(model):
+    large, small = (np.zeros((400, 400)) for _ in range(2))
+    large[24::60, 24::60], small[5::28, 5::28] = 1, 1
+    radius = {"cell": 15, "grain": 4}
+    y, x = np.ogrid[-15:16, -15:16]
+    drawn = {n: y**2 + x**2 <= r**2 for n, r in radius.items()}
+    cells = ndimage.grey_dilation(large, footprint=drawn["cell"]) * 200
+    grains = ndimage.grey_dilation(small, footprint=drawn["grain"]) * 3000
+    image = 100 + ndimage.gaussian_filter(np.maximum(cells, grains), 1)
+    image += np.random.default_rng(0).normal(0, 8, image.shape)
+    image = image.clip(0).astype(np.uint16)
+    segmenter = cellrt.Segmenter(model)
+    assert segmenter.prepare(image).scale.diameter_pixels < 15
+    chosen = segmenter.prepare(image, intensity=(100, 300)).scale
+    assert chosen.diameter_pixels == pytest.approx(30, rel=0.25)
