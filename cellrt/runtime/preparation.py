@@ -20,6 +20,7 @@ from cellrt.runtime.cell_size.search import refine_scale
 from cellrt.runtime.decoding.base import Decoder
 from cellrt.runtime.decoding.parameters import without_drawing
 from cellrt.runtime.decoding.registry import decoder_for
+from cellrt.runtime.grid.drawn import drawing
 from cellrt.runtime.grid.findings import findings
 from cellrt.runtime.grid.intensity import IntensityRange
 from cellrt.runtime.grid.mended_image import MendedImage
@@ -186,6 +187,7 @@ def _prepare(
     warnings = list(volume.warnings)
     with clock.stage("look"):
         image = look_at(volume.image, card.normalisation)
+        warnings += _drawn(volume)
     with network.in_use, clock.stage("cell size"):
         scale = find_scale(
             volume, image, network, decoder, options, warnings, clock.progress.note, guess
@@ -355,6 +357,17 @@ def _chosen_range(options: Options) -> IntensityRange | None:
     if options.intensity is None:
         return None
     return IntensityRange(*options.intensity)
+
+
+def _drawn(volume: Volume) -> list[str]:
+    """The warning that an image is what others made of a recording, where it looks so."""
+    kind = drawing(volume.image)
+    if kind is None:
+        return []
+    return [
+        f"the image looks like {kind}, in which areas of one value end sharply, and not like a "
+        "recording: give the one that it was made from"
+    ]
 
 
 def _unseen(image: MendedImage, chosen: IntensityRange | None) -> list[str]:

@@ -1,0 +1,49 @@
+"""Whether an image was drawn, as masks and labels are, and not recorded."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from cellrt.runtime.image.source import Voxels
+
+# Planes that are looked at, and the pixels along y and x of their middle.
+PLANES, EDGE = 3, 1024
+# Of pixels that are no background, so many equal one beside them. What is drawn ends sharply: in
+# 560 label images of nuclei and cells 0.987 to 1 of them do. Recordings have noise, and cells in
+# them a soft edge: of 512, of 8 and of 16 bits, 0.89 at most; 0.977 with some three grey values.
+FLAT = 0.985
+
+
+def drawing(image: Voxels) -> str | None:
+    """Say what an image is, where it is no recording.
+
+    Parameters
+    ----------
+    image : ndarray or VoxelSource, shape (z, y, x)
+
+    Returns
+    -------
+    str or None
+        ``"a mask"``, of two values, or ``"a label image"``; None for recordings, and where the
+        planes that are looked at say nothing.
+    """
+    depth, height, width = image.shape
+    y, x = (slice(max(0, n // 2 - EDGE // 2), n // 2 + EDGE // 2 + 1) for n in (height, width))
+    drawn = flat = 0
+    planes = []
+    for z in sorted({math.floor(depth * (n + 0.5) / PLANES) for n in range(PLANES)}):
+        plane = np.asarray(image[z : z + 1, y, x])[0]
+        middle = plane[:, 1:-1]
+        foreground = middle != plane.min()
+        alike = (middle == plane[:, :-2]) | (middle == plane[:, 2:])
+        drawn += np.count_nonzero(foreground)
+        flat += np.count_nonzero(foreground & alike)
+        if flat < FLAT * drawn:
+            return None
+        planes.append(np.unique(plane))
+    values = np.unique(np.concatenate(planes))
+    if not drawn or len(values) < 2:
+        return None
+    return "a mask" if len(values) == 2 else "a label image"
