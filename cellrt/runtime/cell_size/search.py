@@ -172,7 +172,7 @@ def refine_scale(
     if start is not None and start.certain:
         return start
     card = network.model.card
-    if image.defects.constant or (intensity is None and _is_constant(image, card)):
+    if _is_constant(image, card, intensity):
         return start or CellScale(card.diameter_voxels, spacing, "a default", spacing_origin)
     if start is None and is_noise(image):
         return _unknown(card, spacing, spacing_origin, warnings)
@@ -379,8 +379,8 @@ def _probe(
     return Probe(scale.diameter_pixels, len(volumes), pixels, agreement, decoder.size_weight)
 
 
-def _is_constant(image: MendedImage, card: ModelCard) -> bool:
-    if isinstance(card.normalisation, LocalBrightness):
+def _is_constant(image: MendedImage, card: ModelCard, intensity: Scale | None) -> bool:
+    if intensity is not None or isinstance(card.normalisation, LocalBrightness):
         return image.defects.constant
     scale = measure_intensity(image, image.shape, card.normalisation)
     return isinstance(scale, IntensityRange) and scale.is_constant
