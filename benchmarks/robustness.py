@@ -233,7 +233,7 @@ def draw(rows: Sequence[Row]) -> None:
     methods = list(dict.fromkeys(row.method for row in rows))
     figure, axis = plt.subplots(figsize=(9, 1.5 + 0.3 * len(names)), layout="constrained")
     axis.axvline(0.9, color="#cccccc", zorder=0)
-    colours = iter(("#0b6e4f", "#7b4fa3", "#2a6fb0", "#444444"))
+    colours = iter(("#0b6e4f", "#7b4fa3", "#2a6fb0", "#b03a2e", "#5d8a2a", "#1f2d5a"))
     model = ""
     for method in methods:
         baseline = method == BASELINE
