@@ -63,7 +63,14 @@ def test_an_empty_image_and_a_full_one_end():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"filling": 1.5}, {"diameter_voxels": 2}, {"photons": 0}, {"contrast": "dark"}]
+    "wrong",
+    [
+        {"filling": 1.5},
+        {"diameter_voxels": 2},
+        {"diameter_voxels": 65},
+        {"photons": 0},
+        {"contrast": "dark"},
+    ],
 )
 def test_what_makes_no_sense_is_refused(wrong):
     with pytest.raises(UsageError):

@@ -33,11 +33,13 @@ def check_planar(
     """
     if contrast not in contrasts:
         raise UsageError(f"no contrast '{contrast}'; choose from {', '.join(contrasts)}")
-    if not 0 <= filling <= 1 or not diameter_voxels >= 4 or not photons > 0 or min(shape) < 8:
+    fits = 4 <= diameter_voxels <= min(shape)
+    if not 0 <= filling <= 1 or not fits or not photons > 0 or min(shape) < 8:
         raise UsageError(
             f"{cells} of {diameter_voxels:g} pixels that cover {filling:g} of {shape[0]} x "
             f"{shape[1]} pixels with {photons:g} photons cannot be simulated; expected 4 pixels or "
-            "more, a share from 0 to 1, 8 x 8 pixels or more and photons"
+            "more but no more than the image has, a share from 0 to 1, 8 x 8 pixels or more and "
+            "photons"
         )
 
 
