@@ -87,7 +87,7 @@ class Options:
             ("halo", 0, int, 0, math.inf),
             ("min_confidence", 0, float, 0, 1),
             ("min_size", 0, float, 0, math.inf),
-            ("max_size", 0, float, 0, math.inf),
+            ("max_size", 0, float, 1, math.inf),
             ("stitch", 0, float, 0.01, 1),
         ):
             value = getattr(self, name)
@@ -126,7 +126,10 @@ def _numbers(name: str, value: Any, count: int, kind: type) -> Any:
             raise TypeError  # which Python counts as 1 and 0
         if count:
             found = tuple(kind(part) for part in value)
-            if len(found) == count and all(a == b for a, b in zip(found, value, strict=True)):
+            # What is no number is refused by its range.
+            if len(found) == count and all(
+                a == b or a != a for a, b in zip(found, value, strict=True)
+            ):
                 return found
         elif kind(value) == value:
             return kind(value)

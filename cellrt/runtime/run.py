@@ -55,7 +55,7 @@ def finish(fields: stages.Fields, clock: StageClock) -> Segmentation:
     if len(table) == 0 and any(left_out.values()):
         names = " and ".join(f"--{name.replace('_', '-')}" for name, n in left_out.items() if n)
         found.append(f"all cells that were found were left out by {names}")
-    elif len(table) == 0:
+    elif len(table) == 0 and fields.kept is not None:
         text = "no cells were found"
         if not job.scale.certain:
             size = f"{job.scale.diameter_pixels:.3g} pixels ({job.scale.diameter_origin})"

@@ -154,6 +154,7 @@ def test_the_shape_of_a_simulated_stack_too(cellrt, tmp_path):
         ("--halo", ["-1"]),
         ("--tile", ["0 8 8", "-8 8 8"]),
         ("--intensity", ["nan 5", "0 inf", "9 2", "5 5"]),
+        ("--max-size", ["0", "-1", "nan"]),
         ("--voxel-size", ["0 1 1", "nan 1 1", "inf 1 1", "-1 1 1", "1e9 1 1", "300 100 100"]),
     ],
 )
@@ -168,6 +169,14 @@ def test_impossible_numbers_are_refused_before_the_stack_is_read(cellrt, tmp_pat
         assert line.startswith("cellrt: ")
         assert option.lstrip("-") in line
         assert [p.name for p in tmp_path.iterdir()] == ["a.npy"]
+
+
+def test_what_is_no_number_is_not_miscounted(cellrt, tmp_path):
+    import numpy as np
+
+    np.save(tmp_path / "a.npy", np.zeros((4, 16, 16), np.uint8))
+    done = cellrt("segment", tmp_path / "a.npy", "--intensity", "nan", "5")
+    assert "--intensity is nan 5; expected finite numbers" in done.err
 
 
 def test_a_diameter_beyond_the_image_is_refused(cellrt, tmp_path):

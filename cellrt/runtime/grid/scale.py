@@ -184,10 +184,12 @@ def known_scale(
         words, remedy = "given by the user", "give another --diameter"
         scale = CellScale(diameter, spacing, words, origin, certain=True, remedy=remedy)
     elif x is not None:
-        said = _shown(volume) if by_user else str(volume.voxel_size_source)
+        said = _shown(volume) if by_user else volume.voxel_size_source.text
         words = f"a typical {card.diameter_um:.3g} µm at {x:.3g} µm per pixel"
         remedy = (
-            f"check --voxel-size {said}" if by_user else f"give --voxel-size, if {said} is wrong"
+            f"check --voxel-size {said}"
+            if by_user
+            else f"give --voxel-size, if that of the file ({said}) is wrong"
         )
         remedy += ", or give --diameter"
         scale = CellScale(card.diameter_um / x, spacing, words, origin, remedy=remedy)

@@ -50,6 +50,20 @@ class Axes:
     text: str
 
 
+def contradicted(file_axes: str, origin_text: str, user_axes: str) -> list[str]:
+    """The warning that a user turns a stack whose axes the file says, where that is so.
+
+    Another name for slices, as for time points, turns nothing.
+    """
+    named = zip(file_axes, user_axes, strict=True)
+    if not any(a != b and {a, b} <= set("ZYX") for a, b in named):
+        return []
+    return [
+        f"the axes are {user_axes} as given, where the file says {file_axes} ({origin_text}): "
+        "leave --axes out if the file is right"
+    ]
+
+
 def resolve_axes(
     shape: tuple[int, ...], file_axes: str, origin_text: str, user_axes: str | None, where: str
 ) -> Axes:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cellrt.errors import InputError
-from cellrt.runtime.image.axes import Axes, example_axes, resolve_axes
+from cellrt.runtime.image.axes import Axes, contradicted, example_axes, resolve_axes
 from cellrt.runtime.image.choices import (
     choose_channel,
     find_channel,
@@ -216,6 +216,8 @@ def describe(
     lengths = dict(zip(letters, shape, strict=True))
     times, count = lengths.get("T", 1), lengths.get("C", 1)
     warnings = list(stored.warnings)
+    if resolved.origin == "user" and stored.axes is not None:
+        warnings += contradicted(stored.axes, stored.axes_text, letters)
     if user_size is None:
         size, size_source = believed_size(stored.size, where, lengths.get("Z", 1))
     else:

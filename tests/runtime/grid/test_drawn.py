@@ -61,3 +61,14 @@ def test_segmenting_labels_is_a_warning():
     with pytest.warns(cellrt.CellrtWarning, match="looks like a label image"):
         result = cellrt.segment(NUCLEI.labels, diameter=16)
     assert any("looks like a label image" in text for text in result.warnings)
+
+
+def test_an_image_that_a_threshold_made_is_a_mask():
+    plane = NUCLEI.image[12:13].astype(float)
+    assert drawing((plane > np.median(plane) + 60).astype(np.uint8) * 255) == "a mask"
+
+
+@pytest.mark.parametrize("photons", [0.02, 0.2])
+def test_single_photons_are_no_mask(photons):
+    counts = np.random.default_rng(0).poisson(photons, (1, 200, 200))
+    assert drawing(counts.clip(0, 1).astype(np.uint8)) is None

@@ -93,7 +93,13 @@ def _volume(origin, size):
         ("user", (1, 1, 1), {"diameter": 1e9}, UsageError, "1e.09 pixels .given by the user"),
         ("user", (200, 0.001, 0.001), {}, UsageError, "check --voxel-size 200 0.001 0.001"),
         ("user", (100, 0.02, 0.02), {}, UsageError, "400 pixels long along y.* has 20"),
-        ("file", (100, 0.02, 0.02), {}, InputError, "give --voxel-size, if file: test is wrong"),
+        (
+            "file",
+            (100, 0.02, 0.02),
+            {},
+            InputError,
+            r"give --voxel-size, if that of the file \(test\) is wrong",
+        ),
         # Along one axis only, and with other options on top of it.
         ("file", (1, 0.001, 0.5), {}, InputError, "8e.03 pixels long along y"),
         ("file", (1, 0.001, 0.5), {"diameter": 16}, UsageError, "voxel size, file: test"),

@@ -159,3 +159,22 @@ def test_axes_given_as_an_example_fit_the_shape(shape: list[int]) -> None:
     time = 1 if "T" in lengths else None
     volume = volume_from_array(np.zeros(shape), axes=letters, channel=channel, time=time)
     assert volume.shape == (lengths.get("Z", 1), lengths["Y"], lengths["X"])
+
+
+@pytest.mark.parametrize(
+    ("in_file", "given", "warned"),
+    [
+        ("ZYX", "YZX", True),
+        ("ZYX", "ZXY", True),
+        ("ZYX", "ZYX", False),
+        ("TYX", "ZYX", False),  # time points that are slices
+        ("QYX", "ZYX", False),
+        ("CZYX", "TZYX", False),
+    ],
+)
+def test_axes_that_turn_what_the_file_says_are_a_warning(
+    in_file: str, given: str, warned: bool
+) -> None:
+    stored = Stored(np.zeros([LENGTHS.get(n, 4) for n in in_file], np.uint8), in_file, "test")
+    volume = describe(stored, axes=given, time=1 if "T" in given else None)
+    assert [f"file says {in_file}" in text for text in volume.warnings] == [True] * warned
