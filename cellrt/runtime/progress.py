@@ -40,10 +40,17 @@ class Silent:
 
 @dataclass
 class StageClock:
-    """Wall-clock seconds per stage, in order."""
+    """Wall-clock seconds per stage, in order, and what the user was warned of."""
 
     progress: Progress
     seconds: dict[str, float] = field(default_factory=dict)
+    warned: set[str] = field(default_factory=set)
+
+    def warn(self, text: str) -> None:
+        """Warn the user, of each thing once."""
+        if text not in self.warned:
+            self.warned.add(text)
+            self.progress.note(text, warning=True)
 
     @contextmanager
     def stage(self, name: str, total: int = 0, unit: str = "") -> Iterator[None]:

@@ -12,7 +12,12 @@ from cellrt.runtime.results.segmentation import Segmentation
 
 
 def run(job: Job, clock: StageClock) -> Segmentation:
-    """Compute a prepared job, from the network to the table of cells."""
+    """Compute a prepared job, from the network to the table of cells.
+
+    What is doubtful before the network runs is said before it does.
+    """
+    for text in (*job.warnings, *job.network.choice.warnings):
+        clock.warn(text)
     return finish(begin(job, clock), clock)
 
 
@@ -65,7 +70,7 @@ def finish(fields: stages.Fields, clock: StageClock) -> Segmentation:
         found.append(text)
     found = list(dict.fromkeys(found))  # each once, whoever found it
     for text in found:
-        clock.progress.note(text, warning=True)
+        clock.warn(text)
     record = run_record(
         job,
         cells=len(table),

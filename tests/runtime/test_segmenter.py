@@ -129,6 +129,31 @@ def test_a_clean_run_warns_of_nothing(image):
         cellrt.segment(image, diameter=16, anisotropy=1)
 
 
+def test_what_is_doubtful_beforehand_is_said_before_the_network_runs_and_once(image):
+    class Told:
+        def __init__(self):
+            self.events = []
+
+        def stage(self, name, total, unit):
+            self.events.append(f"stage {name}")
+
+        def advance(self, done):
+            pass
+
+        def note(self, text, *, warning=False):
+            if warning:
+                self.events.append(text)
+
+    told = Told()
+    with pytest.warns(cellrt.CellrtWarning):
+        result = cellrt.segment(image, progress=told)
+    said = [n for n, text in enumerate(told.events) if "diameter was estimated" in text]
+    assert len(said) == 1
+    assert said[0] < told.events.index("stage network")
+    # Each once; in Python's words in the result.
+    assert len([t for t in told.events if not t.startswith("stage")]) == len(result.warnings)
+
+
 def test_progress_is_shown_on_standard_error(image, capsys):
     cellrt.segment(image, diameter=16, progress=True)
     shown = capsys.readouterr()
