@@ -33,20 +33,19 @@ def drawing(image: Voxels) -> str | None:
     depth, height, width = image.shape
     y, x = (slice(max(0, n // 2 - EDGE // 2), n // 2 + EDGE // 2 + 1) for n in (height, width))
     drawn = flat = 0
-    planes = []
+    of_two, ends = True, set()
     for z in sorted({math.floor(depth * (n + 0.5) / PLANES) for n in range(PLANES)}):
         plane = np.asarray(image[z : z + 1, y, x])[0]
+        low, high = plane.min(), plane.max()
+        ends |= {low.item(), high.item()}
+        of_two = of_two and len(ends) <= 2 and bool(((plane == low) | (plane == high)).all())
         middle = plane[:, 1:-1]
-        foreground = middle != plane.min()
+        foreground = middle != low
         alike = (middle == plane[:, :-2]) | (middle == plane[:, 2:])
         drawn += np.count_nonzero(foreground)
         flat += np.count_nonzero(foreground & alike)
-        if flat < FLAT_OF_TWO * drawn:
+        if flat < (FLAT_OF_TWO if of_two else FLAT) * drawn:
             return None
-        planes.append(np.unique(plane))
-    values = np.unique(np.concatenate(planes))
-    if not drawn or len(values) < 2:
+    if not drawn:
         return None
-    if len(values) == 2:
-        return "a mask"
-    return "a label image" if flat >= FLAT * drawn else None
+    return "a mask" if of_two else "a label image"

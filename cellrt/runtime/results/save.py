@@ -192,7 +192,7 @@ def write_results(
         result.table.write_csv(paths["cells"])
         _write_extras(paths, labels, volume)
     for text in _older_extras(outputs.final):
-        clock.progress.note(text, warning=True)
+        clock.warn(text)
         record["warnings"].append(text)
     if preview:
         # Drawing takes modules that a run without a picture never loads.
