@@ -36,11 +36,14 @@ class Accident:
         ``(image, labels, rng) -> (image, labels)``.
     background : bool
         It needs voxels that belong to no cell.
+    slices : bool
+        It befalls some slices of a stack, and no single image.
     """
 
     name: str
     play: Callable[[Image, Image, np.random.Generator], Pair]
     background: bool = False
+    slices: bool = False
 
 
 def _rotated(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
@@ -59,7 +62,7 @@ def _padded(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
 
 def _speck(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
     changed = image.astype(np.float32)
-    radius = (0.0015 * image.size * 3 / (4 * np.pi)) ** (1 / 3)
+    radius = _radius(0.0015 * image.size, image.shape)
     inside = _ball(image.shape, rng.uniform(0.2, 0.8, 3) * image.shape, radius)
     changed[inside] = 65535 if image.dtype != np.uint8 else 255
     return _stored(changed, image), np.where(inside, 0, labels)
@@ -68,7 +71,7 @@ def _speck(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
 def _dirt(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
     changed = image.astype(np.float32)
     cells = np.bincount(labels.ravel())[1:]
-    radius = (float(np.median(cells[cells > 0])) * 3 / (4 * np.pi)) ** (1 / 3)
+    radius = _radius(float(np.median(cells[cells > 0])), image.shape)
     inside = _ball(image.shape, rng.uniform(0.2, 0.8, 3) * image.shape, radius)
     low, cell = _levels(image, labels)
     changed[inside] = low + 5 * (cell - low)
@@ -199,24 +202,29 @@ ACCIDENTS = (
     Accident("padded with zeros, offset 1000", _padded),
     Accident("a saturated speck, 0.15 % of voxels", _speck),
     Accident("dirt five times as bright as cells, same size", _dirt),
-    Accident("one slice eight times as bright", _bright_slice),
+    Accident("one slice eight times as bright", _bright_slice, slices=True),
     Accident("stray light along one axis, up to a cell's brightness", _stray_light),
     Accident("four times as bright on one side", _one_side),
     Accident("cells in a wide dark field, down to 0.2 % foreground", _wide_field, background=True),
     Accident("hot pixels, 0.07 %", _hot_pixels),
     Accident("counts divided, 20 grey values left", _few_counts),
-    Accident("light lost with depth, to 0.15", _depth_decay),
-    Accident("bleached along z, to 0.3", _bleaching),
-    Accident("defocused along z", _defocus),
+    Accident("light lost with depth, to 0.15", _depth_decay, slices=True),
+    Accident("bleached along z, to 0.3", _bleaching, slices=True),
+    Accident("defocused along z", _defocus, slices=True),
     Accident("stitched, half as bright on one side", _stitching),
-    Accident("one slice missing (zeros)", _missing_slice),
-    Accident("one slice repeated", _repeated_slice),
+    Accident("one slice missing (zeros)", _missing_slice, slices=True),
+    Accident("one slice repeated", _repeated_slice, slices=True),
     Accident("interlaced, every second line 0.7", _interlaced),
     Accident("striped illumination", _striped),
     Accident("JPEG, quality 40", _jpeg),
     Accident("8 bits, stretched", _eight_bits),
     Accident("12 bits, saturated", _twelve_bits),
 )
+
+
+def _radius(voxels: float, shape: tuple[int, ...]) -> float:
+    """Of the ball, or in a single image the disc, of so many voxels."""
+    return float((voxels / np.pi) ** 0.5 if shape[0] == 1 else (0.75 * voxels / np.pi) ** (1 / 3))
 
 
 def _levels(image: Image, labels: Image) -> tuple[float, float]:

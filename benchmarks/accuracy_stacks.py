@@ -194,7 +194,6 @@ def _other_nuclei() -> Iterator[LabelledStack]:
 
 
 def _images() -> Iterator[LabelledStack]:
-    folder = DATA / "cells2d"
     for group, image_files, truth in (
         ("DSB 2018, names 0 and 1", "dsb2018/images/[01]*.tif", "dsb2018/masks"),
         ("DSB 2018, names with 2", "dsb2018/images/2*.tif", "dsb2018/masks"),
@@ -202,15 +201,27 @@ def _images() -> Iterator[LabelledStack]:
         ("DSB 2018, names 3 and 4", "dsb2018/images/[34]*.tif", "dsb2018/masks"),
         ("tissue sections", "tissue_dapi/images/*_2.tif", "tissue_dapi/masks"),
     ):
-        for image in sorted(folder.glob(image_files)):
-            labels = folder / truth / image.name
-            yield LabelledStack(
-                name=image.stem[:24],
-                group=group,
-                model="nuclei",
-                load=_tiff_pair(image, labels),
-                files=(image, labels),
-            )
+        yield from _labelled_images(group, image_files, truth)
+
+
+def tissue_trained_on() -> Iterator[LabelledStack]:
+    """Return the sections that no table scores, as the models have seen them."""
+    yield from _labelled_images(
+        "tissue sections, trained on", "tissue_dapi/images/*_[!2].tif", "tissue_dapi/masks"
+    )
+
+
+def _labelled_images(group: str, image_files: str, truth: str) -> Iterator[LabelledStack]:
+    folder = DATA / "cells2d"
+    for image in sorted(folder.glob(image_files)):
+        labels = folder / truth / image.name
+        yield LabelledStack(
+            name=image.stem[:24],
+            group=group,
+            model="nuclei",
+            load=_tiff_pair(image, labels),
+            files=(image, labels),
+        )
 
 
 def _plant() -> Iterator[LabelledStack]:
@@ -317,6 +328,14 @@ def _simulated_images() -> Iterator[LabelledStack]:
             name = " ".join((kind, contrast, *few, str(seed)))
             options = {"contrast": contrast, "seed": seed, **more}
             yield _simulated_image(name, f"simulated {kind} ({words})", kind, shape, options)
+
+
+def simulated_image(kind: str, contrast: str, shape: tuple[int, int], seed: int) -> LabelledStack:
+    """Return one image that `cellrt simulate` makes unless it is told otherwise."""
+    options = {"contrast": contrast, "seed": seed}
+    return _simulated_image(
+        f"{kind} {contrast} {seed}", f"simulated {kind} ({contrast})", kind, shape, options
+    )
 
 
 def _simulated_image(

@@ -1,4 +1,4 @@
-"""Images that confidence is fitted and measured on: stacks, accidents, and other worlds."""
+"""Images that confidence is fitted and measured on: as they are, after accidents, other worlds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 from accidents import ACCIDENTS, Accident, Image, Pair
 from accuracy import model_options
-from accuracy_stacks import LabelledStack, median_diameter, simulated_stack
+from accuracy_stacks import (
+    LabelledStack,
+    median_diameter,
+    simulated_image,
+    simulated_stack,
+)
 from numpy.typing import NDArray
 from robustness import UNDISTURBED
 from scipy import ndimage
@@ -25,6 +30,7 @@ EDGE = 96
 # are few, while one simulated stack tells little of others.
 PER_REAL_STACK = (10, 5)
 PER_SIMULATED_STACK = (3, 2)
+PER_IMAGE = (3, 1)
 # Accidents whose images become too large to be played often.
 SLOW = ("cells in a wide dark field",)
 
@@ -58,13 +64,20 @@ def scenes(found: list[LabelledStack], card: ModelCard, purpose: str) -> Iterato
     """Stacks as they are, after accidents, and images that are none of the model's business."""
     for stack in found:
         image, truth = stack.load()
-        if not stack.files:
+        diameter = median_diameter(truth, stack.anisotropy)
+        if card.planar:
+            image, truth = image[None], truth[None]
+        elif not stack.files:
             image, truth = _cut(image), _cut(truth)
-        told, _ = model_options(stack, median_diameter(truth, stack.anisotropy))
+            diameter = median_diameter(truth, stack.anisotropy)
+        told, _ = model_options(stack, diameter)
         seed = zlib.crc32(f"{purpose} {stack.name}".encode())
-        accidents, worlds = PER_REAL_STACK if stack.files else PER_SIMULATED_STACK
+        many = PER_REAL_STACK if stack.files else PER_SIMULATED_STACK
+        accidents, worlds = PER_IMAGE if card.planar else many
         draw = random.Random(seed)
-        quick = [a for a in ACCIDENTS if not a.name.startswith(SLOW)]
+        quick = [
+            a for a in ACCIDENTS if not a.name.startswith(SLOW) and not (card.planar and a.slices)
+        ]
         for accident in (
             UNDISTURBED,
             *draw.sample(quick, accidents),
@@ -74,24 +87,43 @@ def scenes(found: list[LabelledStack], card: ModelCard, purpose: str) -> Iterato
             changed, left = accident.play(image, truth, rng)
             inside = accident not in OTHER_WORLDS
             yield Scene(stack.name, accident.name, changed, left, told, inside, stack.sparse)
-        diameter = median_diameter(truth, stack.anisotropy)
-        for factor in draw.sample((0.2, 3.0), 2 if stack.files else 1):
+        for factor in draw.sample((0.2, 3.0), 2 if stack.files and not card.planar else 1):
             wrong = {"diameter": factor * diameter, "anisotropy": stack.anisotropy}
             name = f"told {factor:g} of the size"
             # Enlarged fivefold, an eighth of the stack is enough to compute.
-            edges = [n // 2 if factor < 1 else n for n in image.shape]
+            edges = [-(-n // 2) if factor < 1 else n for n in image.shape]
             part = _cut(image, edges), _cut(truth, edges)
             yield Scene(stack.name, name, *part, wrong, False, stack.sparse)
     other = {"nuclei": "membranes", "membranes": "nuclei"}[card.target]
-    for number, style in enumerate(("typical", "random")):
+    styles = ("typical", "random") * (2 if card.planar else 1)
+    for number, style in enumerate(styles):
         seed = SEED + number + 10 * (purpose == "fit")
         stack = simulated_stack(other, style, seed, 1.0 + number)
-        image, truth = map(_cut, stack.load())
+        image, truth = stack.load()
+        if card.planar:
+            middle = len(image) // 2
+            image, truth = image[middle : middle + 1], truth[middle : middle + 1]
+        else:
+            image, truth = _cut(image), _cut(truth)
         yield Scene(stack.name, f"{other} instead", image, truth, {}, False)
 
 
 def simulated(card: ModelCard, seed: int, count: int) -> list[LabelledStack]:
-    """Stacks of all styles and some distances of slices."""
+    """Stacks of all styles and some distances of slices; images of what the model knows."""
+    if card.planar:
+        if card.decoder != "embedding":
+            return []  # nuclei, of which there are real images
+        known = (
+            ("bacteria", "fluorescence", (256, 256)),
+            ("bacteria", "phase", (256, 256)),
+            ("bacteria", "dic", (256, 256)),
+            ("worms", "brightfield", (384, 384)),
+        )
+        return [
+            simulated_image(kind, contrast, shape, seed + number)
+            for number in range(count)
+            for kind, contrast, shape in (known[number % len(known)],)
+        ]
     styles = ("typical", "random", *(["clumped"] if card.decoder == "tascan" else []))
     return [
         simulated_stack(
@@ -111,7 +143,7 @@ def _cut(array: NDArray[Any], edges: Sequence[int] = (EDGE, EDGE, EDGE)) -> NDAr
 def _blurred(image: Image, labels: Image, rng: np.random.Generator) -> Pair:
     """Out of focus by half a cell."""
     sizes = np.bincount(labels.ravel())[1:]
-    sigma = 0.5 * float(np.median(sizes[sizes > 0])) ** (1 / 3)
+    sigma = 0.5 * float(np.median(sizes[sizes > 0])) ** (1 / (2 if len(image) == 1 else 3))
     return ndimage.gaussian_filter(image.astype(np.float32), sigma), labels
 
 

@@ -7,7 +7,8 @@ Prints mean Dice + AP at IoU 0.5, averaged over groups of stacks, for each pair 
 foreground threshold and least confidence of flows, touching area and least radius of TASCAN.
 `nuclei`: the embryo kept for validation, simulated stacks of both styles, and the paper's setting
 with its first point-spread function. `membranes`: simulated stacks of both styles, and the part of
-plant_patch that is trained on; with TASCAN clumped ones too. Seeds are apart from those of the
+plant_patch that is trained on; with TASCAN clumped ones too. Models of single images: the images
+kept for validation, and sections that are trained on. Seeds are apart from those of the
 recipes and of the accuracy benchmark.
 """
 
@@ -21,7 +22,14 @@ from typing import Any
 
 import numpy as np
 from accuracy import model_options
-from accuracy_stacks import LabelledStack, median_diameter, simulated_stack, stacks
+from accuracy_stacks import (
+    LabelledStack,
+    images,
+    median_diameter,
+    simulated_stack,
+    stacks,
+    tissue_trained_on,
+)
 from numpy.typing import NDArray
 from report import parser
 
@@ -74,7 +82,11 @@ def main() -> None:
 
 
 def chosen(card: ModelCard) -> Iterator[LabelledStack]:
-    """Stacks for choosing: validation and training data, and simulations of their own."""
+    """Stacks or images for choosing: validation and training data, simulations of their own."""
+    if card.planar:
+        yield from (image for image in images() if image.group == "DSB 2018, names with 2")
+        yield from tissue_trained_on()
+        return
     kind = card.target
     group = {"nuclei": "Emb06", "membranes": "plant_patch x < 140"}[kind]
     yield from (stack for stack in stacks() if stack.group == group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -81,10 +82,14 @@ def simulate(
             voxel_size_um=voxel_size,
         )
         paths = save_stack(stack, output, each, overwrite=overwrite)
+        z, y, x = stack.image.shape
+        size = f"{y} x {x} pixels" if z == 1 else f"{z} x {y} x {x} voxels"
+        if stack.cell_count == 0 and style != "empty":
+            text = f"{paths['image']} has no cells: none has room in {size}, or none was drawn"
+            print(f"warning: {text}", file=sys.stderr)
         if not quiet:
-            z, y, x = stack.image.shape
             words = _WORDS.get(stack.kind, ("cell", "cells"))
             print(
-                f"[{index + 1}/{count}] {paths['image']}: {z} x {y} x {x} voxels, "
+                f"[{index + 1}/{count}] {paths['image']}: {size}, "
                 f"{counted(stack.cell_count, *words)}; ground truth in {paths['truth'].name}"
             )

@@ -69,7 +69,7 @@ _ELSEWHERE = {
 
 # Options of several numbers: how many, what they are, and an example.
 _NUMBERS = {
-    "--voxel-size": (3, "three numbers, Z Y X in µm", "0.5 0.2 0.2"),
+    "--voxel-size": (3, "three numbers, Z Y X in µm, of one slice too", "0.5 0.2 0.2"),
     "--tile": (3, "three whole numbers, Z Y X in voxels", "64 64 64"),
     "--shape": (3, "three whole numbers, Z Y X in voxels", "64 128 128"),
     "--intensity": (2, "two numbers, the grey values of background and of a cell", "120 800"),
@@ -121,7 +121,7 @@ def explain(error: Exception, words: Sequence[str]) -> str | None:
         return _with_hint(f"{missing} is missing in `{usage}`", command)
     given = [following for name in names if (following := _given(name, words)) is not None]
     if given and names[0] in _NUMBERS:
-        return _several_numbers(names[0], given[-1])
+        return _several_numbers(names[0], given[-1], words)
     if given and not given[-1]:
         return _with_hint(f"{names[0]} needs a value", command)
     if given:
@@ -204,13 +204,15 @@ def _given(option: str, words: Sequence[str]) -> list[str] | None:
     return None
 
 
-def _several_numbers(option: str, given: Sequence[str]) -> str:
+def _several_numbers(option: str, given: Sequence[str], words: Sequence[str]) -> str:
     """Ask for the numbers that an option takes, written as they were meant where that is clear."""
     count, expected, example = _NUMBERS[option]
     # Other words of the command line may stand behind the numbers.
     numeric = list(itertools.takewhile(_NUMERIC.fullmatch, given))
     meant = _meant(numeric, count, whole="whole" in expected)
     shown = " ".join(given[:count]) or "nothing"
+    if option == "--shape" and any(kind in words for kind in ("bacteria", "worms")):
+        example = "1 256 256"
     advice = f"write {option} {' '.join(meant)}" if meant else f"an example: {option} {example}"
     return f"{option} takes {expected}, not {shown!r}; {advice}"
 

@@ -35,6 +35,14 @@ TERMS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("logit class_match", "logit interior_share", "plain touches_border"),
         (f"plain {MEAN}", "log class_mismatch", "log missed"),
     ),
+    "star": (
+        ("logit probability", "logit shape_match", "plain touches_border", f"log {SIZE}"),
+        (f"plain {MEAN}", "log missed"),
+    ),
+    "embedding": (
+        ("logit probability", "log embedding_error", "plain touches_border", f"log {SIZE}"),
+        (f"plain {MEAN}", "log embedding_error", "log missed"),
+    ),
 }
 """By decoder: the terms for cells, and those for stacks."""
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cellrt.errors import UsageError
+from cellrt.geometry import Shape
 from cellrt.runtime.decoding.base import Decoder
 from cellrt.runtime.grid.findings import Findings
 from cellrt.runtime.grid.mended_image import MendedImage
@@ -53,7 +54,7 @@ class Options:
         ``{"min_area": 40}`` for ``"tascan"``.
     min_confidence : float, optional
         Leave out cells of less confidence, 0 to 1.
-    min_size, max_size : float, optional
+    min_size, max_size : int, optional
         Leave out smaller and larger cells, in voxels of the image (pixels where it has one slice).
     slices : bool
         Segment every slice of a stack by itself, with a model of single slices.
@@ -72,8 +73,8 @@ class Options:
     decoder: str | None = None
     decoder_parameters: Mapping[str, Any] = field(default_factory=dict)
     min_confidence: float | None = None
-    min_size: float | None = None
-    max_size: float | None = None
+    min_size: int | None = None
+    max_size: int | None = None
     slices: bool = False
     stitch: float | None = None
 
@@ -86,8 +87,8 @@ class Options:
             ("tile", 3, int, 1, math.inf),
             ("halo", 0, int, 0, math.inf),
             ("min_confidence", 0, float, 0, 1),
-            ("min_size", 0, float, 0, math.inf),
-            ("max_size", 0, float, 1, math.inf),
+            ("min_size", 0, int, 0, math.inf),
+            ("max_size", 0, int, 1, math.inf),
             ("stitch", 0, float, 0.01, 1),
         ):
             value = getattr(self, name)
@@ -115,6 +116,28 @@ class Options:
                 f"decoder_parameters is {self.decoder_parameters!r}; expected values by name, "
                 'such as {"foreground_threshold": 0.5}'
             )
+
+    def against(self, shape: Shape) -> list[str]:
+        """Tell what has no effect on an image of a shape (z, y, x).
+
+        Raises
+        ------
+        UsageError
+            The image is smaller than a cell that would stay.
+        """
+        voxels = math.prod(shape)
+        if self.min_size is not None and self.min_size > voxels:
+            raise UsageError(
+                f"--min-size is {self.min_size:,} and the image has {voxels:,} voxels: no cell "
+                "could stay; give the number of voxels of the smallest cell to keep"
+            )
+        if shape[0] > 1:
+            return []
+        return [
+            f"--{name} changes nothing: the image has one slice"
+            for name in ("anisotropy", "stitch")
+            if getattr(self, name) is not None
+        ]
 
 
 def _numbers(name: str, value: Any, count: int, kind: type) -> Any:

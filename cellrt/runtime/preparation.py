@@ -178,12 +178,17 @@ def _prepare(
             f"ones: give {sides}--slices for those of each slice, with --stitch 0.25 to join what "
             "overlaps, or another --model for stacks"
         )
-    if volume.is_2d and options.min_confidence is not None:
-        raise UsageError("--min-confidence cannot be asked for of one slice; it is known in stacks")
+    if volume.is_2d and not card.planar and options.min_confidence is not None:
+        raise UsageError(
+            f"--min-confidence cannot be asked for of one slice: model {card.name!r} knows it in "
+            "stacks; leave it out, or give a --model of single slices"
+        )
     chosen = _chosen_range(options)
     # The record has what was asked for as it was read, also where texts were given.
     asked = {name: getattr(decoder.parameters, name) for name in options.decoder_parameters}
     options = replace(options, decoder_parameters=asked)
+    for text in options.against(volume.shape):
+        clock.progress.note(text)
     warnings = list(volume.warnings)
     with clock.stage("look"):
         image = look_at(volume.image, card.normalisation)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cellrt.compile_ahead import compile_ahead
 from cellrt.compiled import announced
-from cellrt.runtime.decoding.base import Decoded, Decoder, Mode, Place
+from cellrt.runtime.decoding.base import Decoded, Decoder, Mode, Place, decode_whole
 from cellrt.runtime.decoding.outside import without_fill
 from cellrt.runtime.decoding.slices import decode_slices
 from cellrt.runtime.grid.intensity import IntensityRange
@@ -120,9 +120,13 @@ def decode(fields: Fields, decoder: Decoder | None = None, mode: Mode | None = N
         The job's by default.
     """
     job = fields.job
-    if fields.kept is None:
-        return Decoded(np.zeros(job.volume.shape, np.int32), Place("CPU", "nothing was decoded"))
     decoder = decoder or job.decoder
+    if fields.kept is None:
+        # No cells, but the table shall have the columns that it has of other images.
+        outputs = job.network.model.card.outputs[0].channels
+        none = decode_whole(np.zeros((len(outputs), 1, 1, 1), np.float32), decoder)
+        place = Place("CPU", "nothing was decoded")
+        return Decoded(np.zeros(job.volume.shape, np.int32), place, none.evidence)
     if job.options.slices:
         decoded = decode_slices(
             decoder,
@@ -185,8 +189,8 @@ def judge(table: CellTable, decoded: Decoded, job: Job) -> tuple[CellTable, Qual
     }
     table = table.with_columns(areas)
     card = job.network.model.card
-    # Confidence is fitted on stacks, where fields of a slice say something else.
-    own = job.decoder.name == card.decoder and not job.volume.is_2d
+    # That of a network for stacks is fitted on stacks, where fields of a slice say something else.
+    own = job.decoder.name == card.decoder and (card.planar or not job.volume.is_2d)
     return judge_cells(table, decoded.evidence, card.confidence if own else None)
 
 

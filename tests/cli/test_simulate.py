@@ -164,7 +164,7 @@ def test_the_truth_of_worms_is_in_layers(cellrt, tmp_path):
         (("--style", "paper"), "not known"),
         (("--voxel-size", 1, 0.2, 0.3), "the same"),
         (("--voxel-size", 1, 0, 0), "above 0"),
-        (("--diameter", 2), "4 pixels"),
+        (("--diameter", 2), "4 to 256 pixels"),
     ],
 )
 def test_wrong_options_of_one_slice_give_one_line(cellrt, tmp_path, kind, options, words):
@@ -173,3 +173,12 @@ def test_wrong_options_of_one_slice_give_one_line(cellrt, tmp_path, kind, option
     assert words in done.err
     assert "Traceback" not in done.err
     assert not (tmp_path / "new").exists()
+
+
+def test_a_stack_without_room_for_a_cell_is_a_warning(cellrt, tmp_path):
+    done = cellrt("simulate", "nuclei", "-o", tmp_path, "--shape", 16, 16, 16, "--diameter", 15)
+    assert done.code == 0, done.err
+    assert "warning: " in done.err
+    assert "has no cells: none has room in 16 x 16 x 16 voxels" in done.err
+    empty = ("simulate", "nuclei", "-o", tmp_path, "--style", "empty", "--shape", 16, 32, 32)
+    assert "warning" not in cellrt(*empty, "--overwrite").err

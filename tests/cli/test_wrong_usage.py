@@ -331,3 +331,15 @@ def test_several_stacks_take_a_loop(cellrt, tmp_path):
 def test_a_command_that_was_forgotten(cellrt, words, meant):
     line = refused(cellrt(*words))
     assert f"id you mean {meant}?" in line
+
+
+def test_an_example_of_a_shape_is_one_that_the_command_takes(cellrt, tmp_path):
+    line = refused(cellrt("simulate", "bacteria", "-o", tmp_path, "--shape", 64, 64))
+    numbers = line.partition("an example: --shape ")[2].split()
+    assert cellrt("simulate", "bacteria", "-o", tmp_path, "--shape", *numbers).code == 0
+
+
+def test_slices_and_views_exclude_each_other(cellrt, tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((8, 32, 32), np.uint8))
+    line = refused(cellrt("segment", tmp_path / "a.npy", "-m", "nuclei2d", "--slices", "--views"))
+    assert "leave one of them out" in line

@@ -341,6 +341,11 @@ class WholeCollector:
 def decode_fields(
     fields: NDArray[np.float32], decoder: Decoder, stride: int = 1
 ) -> NDArray[np.int32]:
+    """Labels of fields that are whole; see `decode_whole`."""
+    return decode_whole(fields, decoder, stride).labels
+
+
+def decode_whole(fields: NDArray[np.float32], decoder: Decoder, stride: int = 1) -> Decoded:
     """Decode fields that are whole, as the stages do those that come in tiles.
 
     Parameters
@@ -352,8 +357,8 @@ def decode_fields(
 
     Returns
     -------
-    (z, y, x) int32 array
-        ``stride`` times as many voxels along each axis.
+    Decoded
+        Of ``stride`` times as many voxels along each axis.
     """
     _, z, y, x = fields.shape
     collector = decoder.collector((stride * z, stride * y, stride * x))
@@ -361,7 +366,7 @@ def decode_fields(
         own = (slice(0, z), slice(0, y), slice(0, x))
         cast(TileCollector, collector).add_tile(TileFields((0, 0, 0), own, fields))
     collector.add(Block(slice(0, z), slice(0, y), fields[decoder.merged]))
-    return decoder.decode(collector.kept(), mode="fast").labels
+    return decoder.decode(collector.kept(), mode="fast")
 
 
 def check_size(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cellrt.runtime.cell_size.places import PROBE
+from cellrt.runtime.cell_size.places import PLANAR_PROBE, PROBE
 from cellrt.runtime.grid.findings import SATURATED_WARNING
 from cellrt.runtime.grid.texture import busiest_part, correlation
 from cellrt.runtime.job import Job
@@ -20,6 +20,8 @@ AGREEING = 0.1
 # Correlation of neighbouring pixels below which noise hides what cells look like: of an image that
 # is enlarged fourfold it is far above, of one in which noise is twice the contrast it is 0.2.
 NOISY = 0.3
+# Of stacks as thin as that, the networks see cells that are cut above and below.
+FEW_SLICES = 5
 # Correlation at an eighth of a cell's diameter above which edges are lost. Of a sharp ball it is
 # 0.84, of one blurred by half a cell 0.98, and 0.92 of a sharp one taken for half as large.
 BLURRED = 0.96
@@ -79,11 +81,19 @@ def reason(table: CellTable, job: Job) -> str:
     if job.findings.saturated > SATURATED_WARNING:
         return "the image is saturated; record it with less light or gain"
     pixels = max(1, round(job.scale.diameter_pixels / 8))
-    part = busiest_part(job.image, PROBE)
+    slices = job.volume.shape[0]
+    thickness = slices * job.scale.spacing[0]
+    if not card.planar and slices <= FEW_SLICES and thickness < job.scale.diameter_pixels:
+        return (
+            f"its {slices} slices show no cell as a whole; record more of them, or give a --model "
+            "of single slices with --slices"
+        )
+    probe = PLANAR_PROBE if card.planar else PROBE
+    part = busiest_part(job.image, probe)
     if correlation(part)[0] < NOISY:
         return "noise hides what cells look like; average or bin the image, or record more light"
-    z, y, x = (max(n, 8 * pixels) for n in PROBE)
-    if (z, y, x) != PROBE:
+    z, y, x = (max(n, 8 * pixels) for n in probe)
+    if (z, y, x) != probe:
         part = busiest_part(job.image, (z, y, x))
     if correlation(part, pixels)[0] > BLURRED:
         return "it has no edges at the scale of cells, as out of focus"
@@ -96,8 +106,8 @@ def reason(table: CellTable, job: Job) -> str:
             "voxel size and diameter"
         )
     return (
-        f"they do not look like the {card.target} that the model {card.name} knows; check stain "
-        "and channel, voxel size and diameter, or try another model"
+        f"they do not look like the cells that the model {card.name} knows; check stain and "
+        "channel, voxel size and diameter, or try another model"
     )
 
 

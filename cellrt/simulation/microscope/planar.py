@@ -33,14 +33,18 @@ def check_planar(
     """
     if contrast not in contrasts:
         raise UsageError(f"no contrast '{contrast}'; choose from {', '.join(contrasts)}")
-    fits = 4 <= diameter_voxels <= min(shape)
-    if not 0 <= filling <= 1 or not fits or not photons > 0 or min(shape) < 8:
+    size = f"{shape[0]} x {shape[1]} pixels"
+    if min(shape) < 8:
+        raise UsageError(f"an image of {size} is too small; give 8 x 8 pixels or more")
+    if not 4 <= diameter_voxels <= min(shape):
         raise UsageError(
-            f"{cells} of {diameter_voxels:g} pixels that cover {filling:g} of {shape[0]} x "
-            f"{shape[1]} pixels with {photons:g} photons cannot be simulated; expected 4 pixels or "
-            "more but no more than the image has, a share from 0 to 1, 8 x 8 pixels or more and "
-            "photons"
+            f"{cells} of {diameter_voxels:g} pixels cannot be simulated in {size}; give a diameter "
+            f"of 4 to {min(shape)} pixels"
         )
+    if not 0 <= filling <= 1:
+        raise UsageError(f"filling is {filling:g}; expected a share of the image from 0 to 1")
+    if not photons > 0:
+        raise UsageError(f"photons is {photons:g}; expected a number above 0")
 
 
 def transmitted_light(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:

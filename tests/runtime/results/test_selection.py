@@ -51,6 +51,7 @@ def test_labels_and_table_always_agree(sizes, least, most):
         ({"min_confidence": 1.1}, "min_confidence"),
         ({"min_confidence": float("nan")}, "min_confidence"),
         ({"min_size": -1}, "min_size"),
+        ({"min_size": 1.5}, "whole number"),
         ({"max_size": float("inf")}, "max_size"),
         ({"min_size": 9, "max_size": 8}, "no cell could stay"),
     ],
@@ -58,3 +59,12 @@ def test_labels_and_table_always_agree(sizes, least, most):
 def test_demands_that_mean_nothing_are_refused(demand, word):
     with pytest.raises(UsageError, match=word):
         Options(**demand)
+
+
+def test_cells_that_are_larger_than_the_image_are_refused_and_options_without_effect_told():
+    with pytest.raises(UsageError, match=r"1,001 and the image has 1,000 voxels"):
+        Options(min_size=1001).against((10, 10, 10))
+    asked = Options(min_size=1000, anisotropy=2, slices=True, stitch=0.25)
+    assert asked.against((10, 10, 10)) == []
+    told = asked.against((1, 40, 40))
+    assert [text.partition(" changes nothing")[0] for text in told] == ["--anisotropy", "--stitch"]

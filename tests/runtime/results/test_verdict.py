@@ -33,9 +33,11 @@ def job(image, *, saturated=0.0, diameter=DIAMETER):
     card = cellrt.load_model("nuclei").card
     return SimpleNamespace(
         image=as_it_is(image),
-        volume=SimpleNamespace(full_voxel_size_um=None),
+        volume=SimpleNamespace(full_voxel_size_um=None, shape=image.shape),
         findings=SimpleNamespace(saturated=saturated),
-        scale=SimpleNamespace(diameter_pixels=diameter, diameter_origin="given by the user"),
+        scale=SimpleNamespace(
+            diameter_pixels=diameter, diameter_origin="given by the user", spacing=(1.0, 1.0, 1.0)
+        ),
         network=SimpleNamespace(model=SimpleNamespace(card=card)),
     )
 
@@ -60,7 +62,8 @@ def test_good_stacks_and_models_that_do_not_say_get_no_warning(stack):
             {"diameter": 3 * DIAMETER},
             "times as large as they were taken for",
         ),
-        (lambda image, rng: image, {}, "do not look like the nuclei"),
+        (lambda image, rng: image[20:23], {}, "3 slices show no cell as a whole"),
+        (lambda image, rng: image, {}, "do not look like the cells that the model nuclei knows"),
     ],
 )
 def test_the_warning_names_the_likely_reason(stack, change, known, word):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import UsageError
-from cellrt.geometry import Shape
+from cellrt.geometry import LabelArray, Shape
 from cellrt.runtime.decoding.base import (
     Decoded,
     Decoder,
@@ -97,17 +97,19 @@ class ClassMapDecoder:
     def decode(self, kept: NDArray[Any], *, mode: Mode) -> Decoded:
         """Labels on the model's grid, each judged by the classes that its voxels should have."""
         labels = self.find(kept, self.parameters)
+        return Decoded(labels, HERE, self._evidence(labels, kept))
+
+    def _evidence(self, labels: LabelArray, kept: NDArray[Any]) -> Evidence:
         found = class_matches(labels, kept, class_map_of(labels), int(labels.max(initial=0)))
         voxels = np.maximum(found[:, 0], 1)
         claimed = max(int(found[1:, 0].sum()), 1)
-        evidence = Evidence(
+        return Evidence(
             {"class_match": found[:, 1] / voxels, "interior_share": found[:, 2] / voxels},
             {
                 "class_mismatch": 1 - int(found[1:, 1].sum()) / claimed,
                 "missed": int(found[0, 2]) / claimed,
             },
         )
-        return Decoded(labels, HERE, evidence)
 
     def to_grid(self, decoded: Decoded, kept: NDArray[Any], shape: Shape) -> Decoded:
         """Interpolate the cells' masks; classes say nothing between voxels."""

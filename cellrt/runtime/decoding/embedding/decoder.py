@@ -152,21 +152,25 @@ class EmbeddingDecoder:
             found = self._decode_plane(plane)
             target[...] = np.where(found > 0, found + count, 0)
             count += int(found.max(initial=0))
+        return Decoded(labels, HERE, self._evidence(labels, kept, count))
+
+    def _evidence(
+        self, labels: npt.NDArray[np.int32], kept: npt.NDArray[Any], count: int
+    ) -> Evidence:
         errors, inside = self._errors(labels, kept), self._inside(kept)
         cell = labels[labels > 0]
         pixels = np.maximum(np.bincount(cell, minlength=count + 1), 1)
         probability = np.clip(kept[..., -1][labels > 0] * _STEP, 0, 1)
-        evidence = Evidence(
+        return Evidence(
             {
                 "embedding_error": np.bincount(cell, errors, count + 1) / pixels,
                 "probability": np.bincount(cell, probability, count + 1) / pixels,
             },
             {
                 "embedding_error": float(errors.mean()) if errors.size else 0.0,
-                "missed": np.count_nonzero(inside & (labels == 0)) / max(cell.size, 1),
+                "missed": int(np.count_nonzero(inside & (labels == 0))) / max(cell.size, 1),
             },
         )
-        return Decoded(labels, HERE, evidence)
 
     def _decode_plane(self, plane: npt.NDArray[np.int16]) -> npt.NDArray[np.int32]:
         inside = self._inside(plane)

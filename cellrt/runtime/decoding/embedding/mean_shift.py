@@ -26,6 +26,10 @@ from cellrt.runtime.decoding.embedding.point_tree import (
 
 # Points lie on a grid of so many steps to a bandwidth, where sums are exact in any order.
 _STEPS = 4096.0
+# More points than that within the bandwidth, in the mean, are hardly those of cells.
+_MANY = 1000
+# As a share of the bandwidth: paths among many points that come so near to each other are one.
+_NEAR = 0.1
 # As scikit-learn: of the bandwidth; a shorter step is the last one.
 _SHORTEST_STEP = 1e-3
 
@@ -60,7 +64,7 @@ def mean_shift(
         return np.empty(0, np.int32), np.empty((0, points.shape[1]))
     unit = bandwidth / _STEPS
     tree = _tree(points, unit)
-    centres = _climbed(tree, seeds_of(tree.points, _STEPS, seeding))
+    centres = _climbed(tree, seeds_of(tree.points, _STEPS, seeding), 0.0)
     return nearest(tree, centres), centres * unit
 
 
@@ -69,6 +73,9 @@ def find_centres(
 ) -> npt.NDArray[np.float64]:
     """Centres of clusters, as of `mean_shift`, to which the paths from some seeds lead.
 
+    Where thousands of points lie within the bandwidth, as where a network saw no cells but a haze,
+    paths that come near to each other are taken for one.
+
     Parameters
     ----------
     points, seeds : (n, d) float32 array
@@ -76,7 +83,7 @@ def find_centres(
     bandwidth : float
     """
     unit = bandwidth / _STEPS
-    return _climbed(_tree(points, unit), seeds.astype(np.float64) / unit) * unit
+    return _climbed(_tree(points, unit), seeds.astype(np.float64) / unit, _NEAR * _STEPS) * unit
 
 
 def nearest_centre(
@@ -91,8 +98,13 @@ def _tree(points: npt.NDArray[np.float32], unit: float) -> PointTree:
     return build_tree(np.rint(points / np.float32(unit)))
 
 
-def _climbed(tree: PointTree, seeds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Centres among points in steps, with a bandwidth of `_STEPS`."""
+def _climbed(
+    tree: PointTree, seeds: npt.NDArray[np.float64], near: float
+) -> npt.NDArray[np.float64]:
+    """Centres among points in steps, with a bandwidth of `_STEPS`.
+
+    Paths that are not farther than `near` from each other among many points become one.
+    """
     # A graph in which each place leads to the mean of the points around it.
     places, counts, following = seeds[:0], np.empty(0, np.int64), np.empty(0, np.int64)
     new = seeds
@@ -105,9 +117,13 @@ def _climbed(tree: PointTree, seeds: npt.NDArray[np.float64]) -> npt.NDArray[np.
         places, counts = known, np.concatenate([counts, count])
         unseen = np.unique(following[following >= len(known)])
         new = means[unseen - len(known)]
-        following[following >= len(known)] = len(known) + np.searchsorted(
-            unseen, following[following >= len(known)]
-        )
+        step = np.searchsorted(unseen, following[following >= len(known)])
+        if near and len(new) and count.mean() > _MANY:
+            joined = np.empty(len(new), np.int64)
+            chosen = np.empty(len(new), np.int64)
+            new = new[chosen[: _choose(new, near, chosen, joined)]]
+            step = joined[step]
+        following[following >= len(known)] = len(known) + step
     end = _last_step(places, following)
     start = np.arange(len(seeds))
     last = np.unique(end[start[counts[start] > 0]])
@@ -187,9 +203,19 @@ def _last_step(
 ) -> npt.NDArray[np.int64]:
     """For each place, the one from which the last step on its way is taken."""
     length = np.sqrt(np.square(places[following] - places).sum(axis=1))
-    end = np.where(length <= _SHORTEST_STEP * _STEPS, np.arange(len(places)), following)
-    while not np.array_equal(end, farther := end[end]):
+    step = np.where(length <= _SHORTEST_STEP * _STEPS, np.arange(len(places)), following)
+    end = step
+    for _ in range(len(places).bit_length()):
+        if np.array_equal(end, farther := end[end]):
+            return end
         end = farther
+    # Where paths were joined, one may lead to where it came from: the first place of such a circle
+    # stands for it.
+    for place in np.unique(end[step[end] != end]):
+        circle = [place]
+        while (after := step[circle[-1]]) != place:
+            circle.append(after)
+        end[end == place] = min(circle)
     return end
 
 
@@ -199,12 +225,13 @@ def _centres(
     """Of places within the bandwidth of each other those with the most points."""
     best_first = np.lexsort((*places.T[::-1], counts))[::-1]
     places = np.ascontiguousarray(places[best_first])
-    chosen = np.empty(len(places), np.int64)
-    return places[chosen[: _choose(places, _STEPS, chosen)]]
+    chosen, joined = np.empty(len(places), np.int64), np.empty(len(places), np.int64)
+    return places[chosen[: _choose(places, _STEPS, chosen, joined)]]
 
 
 @compiled
-def _choose(places: Any, bandwidth: float, chosen: Any) -> Any:
+def _choose(places: Any, bandwidth: float, chosen: Any, joined: Any) -> Any:
+    """Choose places farther than the bandwidth from all before; say whom each other one joins."""
     count = 0
     square = bandwidth * bandwidth
     for i in range(places.shape[0]):
@@ -217,8 +244,10 @@ def _choose(places: Any, bandwidth: float, chosen: Any) -> Any:
                     break
             if apart <= square:
                 alone = False
+                joined[i] = j
                 break
         if alone:
             chosen[count] = i
+            joined[i] = count
             count += 1
     return count

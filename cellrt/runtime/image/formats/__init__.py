@@ -198,13 +198,13 @@ def locate(address: str | os.PathLike[str]) -> tuple[Path, str, Format]:
     head = _head(path)
     suffix = path.suffix.lower()
     named = next((known for known in _FORMATS.values() if suffix in known.suffixes), None)
-    if named is not None and (not path.is_dir() or named.folder_holds):
-        if path.is_dir() or not named.starts_with or named.matches_content(path, head):
-            return path, inside, named
-        raise InputError(
-            f"{path.name} is no {named.name} file, whatever its ending says; "
-            "save the image as TIFF or OME-TIFF, for example with Fiji"
-        )
+    if named is not None and (
+        named.folder_holds
+        if path.is_dir()
+        else not named.starts_with or named.matches_content(path, head)
+    ):
+        return path, inside, named
+    # What a file holds goes before what it is called, as with JPEG under the name of PNG.
     found = next((known for known in _FORMATS.values() if known.matches_content(path, head)), None)
     if found is not None:
         return path, inside, found
@@ -213,6 +213,11 @@ def locate(address: str | os.PathLike[str]) -> tuple[Path, str, Format]:
         raise InputError(
             f"{path} is a folder; expected one image file, or a Zarr store: give its files one "
             "by one, in a loop of the shell or over one cellrt.Segmenter in Python"
+        )
+    if named is not None:
+        raise InputError(
+            f"{path.name} is no {named.name} file, whatever its ending says; "
+            "save the image as TIFF or OME-TIFF, for example with Fiji"
         )
     raise InputError(
         f"{path.name} is of no format that is known; expected {expected}: "

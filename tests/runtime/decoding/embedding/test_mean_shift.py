@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellrt.runtime.decoding.embedding import mean_shift as module
-from cellrt.runtime.decoding.embedding.mean_shift import distinct_rows, mean_shift, seeds_of
+from cellrt.runtime.decoding.embedding.mean_shift import (
+    distinct_rows,
+    find_centres,
+    mean_shift,
+    seeds_of,
+)
 from cellrt.runtime.decoding.embedding.point_tree import build_tree, means_within, nearest
 
 # No two points of a grid of 1/256 are just as far from each other.
@@ -148,3 +153,31 @@ def test_a_path_is_followed_once(monkeypatch):
     # All seeds of a cluster see all of its points: one place for each, where nothing moves.
     assert len(asked) == 2
     assert asked[1] <= 10
+
+
+def test_paths_in_a_haze_become_one_and_lead_where_they_led(monkeypatch):
+    """Of points that are no clusters, paths are long and as many as seeds."""
+    rng = np.random.default_rng(5)
+    haze = np.concatenate(
+        [rng.normal(place, 0.35, (6000, 6)) for place in (0.0, 2.0)], dtype=np.float32
+    )
+    steps = []
+
+    def counted(tree, places, radius):
+        steps.append(len(places))
+        return means_within(tree, places, radius)
+
+    monkeypatch.setattr(module, "means_within", counted)
+    seeds = haze[::8]
+    joined = find_centres(haze, 1.0, seeds)
+    few, steps[:] = sum(steps), []
+    alone = module._climbed(module._tree(haze, 1 / 4096), seeds.astype(float) * 4096, 0.0)
+    assert few < sum(steps) / 3
+    assert len(joined) == len(alone) == 2
+    np.testing.assert_allclose(joined, alone / 4096, atol=0.1)
+
+
+def test_paths_that_run_in_a_circle_end_at_its_first_place():
+    places = np.arange(7, dtype=float)[:, None] * 4096
+    following = np.array([2, 3, 3, 4, 2, 6, 6])
+    assert module._last_step(places, following).tolist() == [2, 2, 2, 2, 2, 6, 6]

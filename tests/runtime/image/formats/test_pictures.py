@@ -129,7 +129,8 @@ def _deep_colours(path):
         (_cut_off, "truncated or damaged"),
         (_deep_colours, "16 bits a colour"),
         (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\nnothing"), "truncated or damaged"),
-        (lambda path: path.write_bytes(b"II*\0 something"), "no PNG file"),
+        (lambda path: path.write_bytes(b"II*\0 something"), "truncated or damaged"),
+        (lambda path: path.write_bytes(b"no picture"), "no PNG file"),
     ],
 )
 def test_what_would_be_read_as_something_else_is_refused(tmp_path, write, words):
@@ -137,3 +138,12 @@ def test_what_would_be_read_as_something_else_is_refused(tmp_path, write, words)
     with pytest.raises(InputError, match=words) as caught:
         read_volume(tmp_path / "a.png")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("held", "named"), [("JPEG", "a.png"), ("PNG", "a.jpg"), ("TIFF", "a.png")]
+)
+def test_what_a_file_holds_goes_before_what_it_is_called(tmp_path, held, named):
+    Image.fromarray(BYTES).save(tmp_path / named, format=held)
+    volume = read_volume(tmp_path / named)
+    assert np.abs(volume.image[0].astype(int) - BYTES).max() <= (8 if held == "JPEG" else 0)
