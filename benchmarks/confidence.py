@@ -45,6 +45,7 @@ from cellrt.runtime.model.file import bundled_models
 from cellrt.simulation.styles import simulate_style
 
 COST_SHAPE, COST_TILES, COST_REPEATS = (96, 160, 160), (6, 6), 3
+SIMULATED = ("nuclei ", "membranes ", "bacteria ", "worms ")
 # What computes evidence and nothing else.
 EVIDENCE: tuple[tuple[Any, str], ...] = (
     (flow_cells, "_doubts"),
@@ -169,7 +170,7 @@ def row(cells: cellrt.Segmenter, scene: Scene) -> Row:
         scene.stack,
         scene.accident,
         scene.inside,
-        "simulated" not in scene.stack and not scene.stack.startswith(("nuclei ", "membranes ")),
+        not scene.stack.startswith(SIMULATED),
         result.record["quality"]["expected_ap50"],
         judged.ap50,
         judged.cells["confidence"].tolist(),
@@ -219,14 +220,17 @@ def document(rows: dict[str, list[Row]]) -> str:
         "warned outside",
     )
     names = {r.stack for found in rows.values() for r in found if r.real}
-    real_stacks = ", ".join(sorted(names)) or "none"
+    single = {stack.name for stack in images()} & names
+    real_stacks = ", ".join(sorted(names - single)) or "none"
+    if single:
+        real_stacks += f", and {len(single)} single images of DSB 2018 and of tissue sections"
     return (
         "`confidence` in the table of cells is the probability that a cell matches a true one at "
         "an IoU of 0.5; the run record's `expected_ap50` is the average precision to be expected. "
         "Below: the expected calibration error (10 bins), how often the expected AP50 is within "
         "0.1 of the true one, and how well it separates stacks of the model's world, accidents "
         "included, from others: another stain, another size, defocus, noise, saturation. Real "
-        f"stacks are {real_stacks}. Models that are not here were not measured, or have no "
+        f"stacks and images are {real_stacks}. Models that are not here were not measured, or have no "
         "confidence.\n\n" + table(header, lines)
     )
 

@@ -164,7 +164,7 @@ def _prepare(
     if volume.is_2d and card.views:
         raise InputError(
             f"the image has one slice and model {card.name!r} looks at stacks from three sides; "
-            "give a z-stack, or leave out --views and name the --model that it is made of"
+            "give a z-stack, or the --model of single slices by itself, without --views"
         )
     if volume.is_2d and not card.two_dimensional:
         raise InputError(
@@ -192,7 +192,8 @@ def _prepare(
     warnings = list(volume.warnings)
     with clock.stage("look"):
         image = look_at(volume.image, card.normalisation)
-        warnings += _drawn(volume)
+        drawn = _drawn(volume)
+        warnings += drawn
     with network.in_use, clock.stage("cell size"):
         scale = find_scale(
             volume, image, network, decoder, options, warnings, clock.progress.note, guess
@@ -228,7 +229,8 @@ def _prepare(
         plan,
         intensity,
         found,
-        (*warnings, *found.warnings()),
+        # Of what is no recording, grey values say nothing.
+        (*warnings, *(() if drawn else found.warnings())),
     )
 
 

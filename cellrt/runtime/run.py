@@ -61,11 +61,7 @@ def finish(fields: stages.Fields, clock: StageClock) -> Segmentation:
         names = " and ".join(f"--{name.replace('_', '-')}" for name, n in left_out.items() if n)
         found.append(f"all cells that were found were left out by {names}")
     elif len(table) == 0 and fields.kept is not None:
-        text = "no cells were found"
-        if not job.scale.certain:
-            size = f"{job.scale.diameter_pixels:.3g} pixels ({job.scale.diameter_origin})"
-            text += f"; looked for were cells of {size}; {job.scale.remedy}"
-        found.append(text)
+        found.append(stages.nothing_found(job))
     if text := complaint():
         found.append(text)
     found = list(dict.fromkeys(found))  # each once, whoever found it

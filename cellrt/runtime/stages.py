@@ -201,6 +201,13 @@ def doubts(quality: Quality, table: CellTable, job: Job) -> list[str]:
     return verdict.doubts(quality, table, job)
 
 
+def nothing_found(job: Job) -> str:
+    """The warning that there are no cells, with what may be wrong."""
+    from cellrt.runtime.results import verdict
+
+    return verdict.nothing_found(job)
+
+
 def select(
     labels: NDArray[np.int32], table: CellTable, options: Options
 ) -> tuple[CellTable, dict[str, int]]:

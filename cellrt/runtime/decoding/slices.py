@@ -63,7 +63,8 @@ def decode_slices(
     if stitch is not None:
         names = stitched_names(labels, sizes, lasts, stitch)
         relabel(labels, names)
-    told = _joined(evidence, names, sizes) if len(evidence) == shape[0] else None
+    claimed = [int(np.count_nonzero(plane)) for plane in labels]
+    told = _joined(evidence, names, sizes, claimed) if len(evidence) == shape[0] else None
     # Where one slice had to go to the CPU, that is what there is to tell.
     place = next((place for place in places if place.fell_back), places[0])
     return Decoded(labels, place, told, tuple(dict.fromkeys(warnings)))
@@ -145,16 +146,24 @@ def _overlaps(before: Any, after: Any) -> Any:
 
 
 def _joined(
-    evidence: list[Evidence], names: NDArray[np.int32], sizes: NDArray[np.int64]
+    evidence: list[Evidence],
+    names: NDArray[np.int32],
+    sizes: NDArray[np.int64],
+    claimed: list[int],
 ) -> Evidence:
-    """Evidence of all slices; of joined cells the mean, weighted with the voxels of their parts."""
+    """Evidence of all slices; of joined cells the mean, weighted with the voxels of their parts.
+
+    What is known of a slice is in relation to its cells' voxels, and so weighted with these. One
+    without cells counts as one voxel: it says how many voxels were missed, not which share.
+    """
     voxels = np.maximum(np.bincount(names, sizes), 1)
     cells = {}
     for name in evidence[0].cells:
         parts = np.concatenate([np.zeros(1), *(part.cells[name][1:] for part in evidence)])
         cells[name] = np.bincount(names, parts * sizes) / voxels
+    weights = np.maximum(claimed, 1)
     volume = {
-        name: float(np.mean([part.volume[name] for part in evidence]))
+        name: float(np.average([part.volume[name] for part in evidence], weights=weights))
         for name in evidence[0].volume
     }
     return Evidence(cells, volume)

@@ -20,6 +20,9 @@ AGREEING = 0.1
 # Correlation of neighbouring pixels below which noise hides what cells look like: of an image that
 # is enlarged fourfold it is far above, of one in which noise is twice the contrast it is 0.2.
 NOISY = 0.3
+# Where the median is above that share of the way from dark to bright, what is rare is dark.
+BRIGHT = 0.7
+_SAMPLE_PER_AXIS = 64
 # Of stacks as thin as that, the networks see cells that are cut above and below.
 FEW_SLICES = 5
 # Correlation at an eighth of a cell's diameter above which edges are lost. Of a sharp ball it is
@@ -51,16 +54,34 @@ def doubts(quality: Quality, table: CellTable, job: Job) -> list[str]:
     ]
 
 
+def nothing_found(job: Job) -> str:
+    """Warn that no cells were found, and say what they were taken for."""
+    scale, card = job.scale, job.network.model.card
+    text = (
+        f"no cells were found; looked for were cells of {scale.diameter_pixels:.3g} pixels "
+        f"({scale.diameter_origin})"
+    )
+    if job.options.intensity is not None:
+        return f"{text}, with chosen grey values; leave --intensity out to have them measured"
+    cause = _in_the_image(job)
+    if cause:
+        return f"{text}: {cause}"
+    remedy = scale.remedy if not scale.certain else "check the size"
+    return f"{text}; {remedy}, or another --model if the stain is not what {card.name} knows"
+
+
 def likely_right(result: Segmentation) -> str:
-    """One line on how many cells are likely right; empty where the model does not say.
+    """One line on how many cells are likely right, or that nobody knows.
 
     The confidence of single cells and the expected average precision are fitted apart. Of n cells
     of which a share p is right, average precision is at most p, and less where cells were missed,
     though hardly less than a quarter of it. Beyond, one of the two is wrong, and neither is told.
     """
     expected = result.record["quality"]["expected_ap50"]
-    if expected is None or not len(result.table):
+    if not len(result.table):
         return ""
+    if expected is None:
+        return "how many of them are right, this model does not know here: look at the preview"
     right = float(result.table["confidence"].sum())
     told = f"about {round(right)} of them are likely right"
     if any(result.record["left_out"].values()):
@@ -78,8 +99,13 @@ def likely_right(result: Segmentation) -> str:
 def reason(table: CellTable, job: Job) -> str:
     """What is most likely wrong with an image, and what to do about it."""
     card = job.network.model.card
-    if job.findings.saturated > SATURATED_WARNING:
-        return "the image is saturated; record it with less light or gain"
+    if job.options.intensity is not None:
+        return (
+            "the grey values of background and cells were chosen; leave --intensity out to have "
+            "them measured"
+        )
+    if cause := _in_the_image(job):
+        return cause
     pixels = max(1, round(job.scale.diameter_pixels / 8))
     slices = job.volume.shape[0]
     thickness = slices * job.scale.spacing[0]
@@ -90,25 +116,45 @@ def reason(table: CellTable, job: Job) -> str:
         )
     probe = PLANAR_PROBE if card.planar else PROBE
     part = busiest_part(job.image, probe)
-    if correlation(part)[0] < NOISY:
-        return "noise hides what cells look like; average or bin the image, or record more light"
     z, y, x = (max(n, 8 * pixels) for n in probe)
     if (z, y, x) != probe:
         part = busiest_part(job.image, (z, y, x))
     if correlation(part, pixels)[0] > BLURRED:
-        return "it has no edges at the scale of cells, as out of focus"
+        return (
+            f"it has no edges at the scale of cells as {card.name} knows them: it is out of focus, "
+            "or of another stain, or the voxel size or diameter is wrong"
+        )
     ratio = _typical_size(table, job) / job.scale.diameter_pixels
     smallest, largest = card.diameter_range
     if not smallest <= ratio <= largest:
         return (
             f"cells came out {ratio:.2g} times as large as they were taken for "
             f"({job.scale.diameter_pixels:.3g} pixels, {job.scale.diameter_origin}); check "
-            "voxel size and diameter"
+            "voxel size and diameter, or whether the model knows this stain"
         )
     return (
-        f"they do not look like the cells that the model {card.name} knows; check stain and "
-        "channel, voxel size and diameter, or try another model"
+        f"they do not look like the cells that the model {card.name} knows; check stain, channel "
+        "and focus, voxel size and diameter, or try another model"
     )
+
+
+def _in_the_image(job: Job) -> str:
+    """What is wrong with an image whatever cells it shows; empty where nothing is known."""
+    card = job.network.model.card
+    if job.findings.saturated > SATURATED_WARNING:
+        return "the image is saturated; record it with less light or gain"
+    if correlation(busiest_part(job.image, PLANAR_PROBE if card.planar else PROBE))[0] < NOISY:
+        return "noise hides what cells look like; average or bin the image, or record more light"
+    if card.target == "nuclei" and card.decoder != "embedding" and _is_dark_on_bright(job):
+        return "most of the image is bright, and dark what is not; if cells are dark, invert it"
+    return ""
+
+
+def _is_dark_on_bright(job: Job) -> bool:
+    """Whether what is typical of an image is near to its brightest values."""
+    sample = job.image.sample(_SAMPLE_PER_AXIS)
+    low, middle, high = np.percentile(sample, [1, 50, 99]) if sample.size else (0, 0, 0)
+    return bool(middle - low > BRIGHT * (high - low))
 
 
 def _typical_size(table: CellTable, job: Job) -> float:

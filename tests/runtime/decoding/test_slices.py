@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from cellrt.evaluation.scores import evaluate
+from cellrt.runtime.decoding import slices
+from cellrt.runtime.decoding.base import Evidence
 from cellrt.runtime.decoding.flows.cells import FlowParameters, decode_flows
 from cellrt.runtime.decoding.flows.decoder import FlowDecoder
 from cellrt.runtime.decoding.flows.packed_field import pack_field
@@ -121,3 +123,10 @@ def test_what_is_to_be_known_of_several_slices_is_said_once():
     found = decode_slices(decoder, fields(planes), planes.shape, mode="fast")
     count = len(np.unique(planes[0])) - 1
     assert found.warnings == ("of all", f"of {count} cells", "of 0 cells")
+
+
+def test_what_is_known_of_slices_counts_by_what_their_cells_hold():
+    """A slice with hardly a cell, in which twice as much was missed, is not half of the stack."""
+    parts = [Evidence({}, {"missed": value}) for value in (0.1, 2.0, 5.0)]
+    joined = slices._joined(parts, np.arange(1, dtype=np.int32), np.zeros(1, int), [900, 99, 0])
+    assert joined.volume["missed"] == pytest.approx((0.1 * 900 + 2.0 * 99 + 5.0) / 1000)

@@ -16,7 +16,7 @@ from cellrt.runtime.model.card_parts import Confidence
 from cellrt.runtime.results.confidence import Quality
 from cellrt.runtime.results.segmentation import Segmentation
 from cellrt.runtime.results.table import CellTable, measure
-from cellrt.runtime.results.verdict import DOUBTFUL, doubts, likely_right
+from cellrt.runtime.results.verdict import DOUBTFUL, doubts, likely_right, nothing_found
 from cellrt.simulation import simulate_nuclei
 
 DIAMETER = 16.0
@@ -28,15 +28,20 @@ def stack():
     return simulate_nuclei((40, 80, 80), diameter_voxels=DIAMETER, seed=4)
 
 
-def job(image, *, saturated=0.0, diameter=DIAMETER):
+def job(image, *, saturated=0.0, diameter=DIAMETER, intensity=None, certain=True):
     """What a verdict asks of a job."""
     card = cellrt.load_model("nuclei").card
     return SimpleNamespace(
         image=as_it_is(image),
         volume=SimpleNamespace(full_voxel_size_um=None, shape=image.shape),
         findings=SimpleNamespace(saturated=saturated),
+        options=SimpleNamespace(intensity=intensity),
         scale=SimpleNamespace(
-            diameter_pixels=diameter, diameter_origin="given by the user", spacing=(1.0, 1.0, 1.0)
+            diameter_pixels=diameter,
+            diameter_origin="given by the user" if certain else "estimated",
+            spacing=(1.0, 1.0, 1.0),
+            certain=certain,
+            remedy="give --diameter",
         ),
         network=SimpleNamespace(model=SimpleNamespace(card=card)),
     )
@@ -62,6 +67,8 @@ def test_good_stacks_and_models_that_do_not_say_get_no_warning(stack):
             {"diameter": 3 * DIAMETER},
             "times as large as they were taken for",
         ),
+        (lambda image, rng: image.max() - image, {}, "if cells are dark, invert it"),
+        (lambda image, rng: image, {"intensity": (0, 9)}, "leave --intensity out"),
         (lambda image, rng: image[20:23], {}, "3 slices show no cell as a whole"),
         (lambda image, rng: image, {}, "do not look like the cells that the model nuclei knows"),
     ],
@@ -99,7 +106,7 @@ def test_the_warning_and_the_confidence_reach_the_result(stack):
         ([0.95] * 3, 0.0, 0, "unclear"),
         ([0.01] * 30, 0.0, 0, "about 0 of them"),
         ([0.95] * 4, 0.2, 50, "about 4 of them are likely right$"),  # of all 54 cells
-        ([0.9] * 10, None, 0, "^$"),
+        ([0.9] * 10, None, 0, "this model does not know here"),
         ([], 0.5, 0, "^$"),
     ],
 )
@@ -110,3 +117,18 @@ def test_the_last_line_does_not_contradict_itself(confidence, expected, left_out
     assert re.search(words.replace("(", r"\(").replace(")", r"\)"), line), line
     if "unclear" in line:
         assert not re.search(r"\d", line)
+
+
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        ({}, "16 pixels (given by the user); check the size, or another --model"),
+        ({"certain": False}, "16 pixels (estimated); give --diameter, or another --model"),
+        ({"saturated": 0.2}, "(given by the user): the image is saturated"),
+        ({"intensity": (0, 9)}, "leave --intensity out"),
+    ],
+)
+def test_where_no_cells_are_found_the_warning_says_what_was_looked_for(stack, known, words):
+    text = nothing_found(job(stack.image.astype(np.float32), **known))
+    assert text.startswith("no cells were found; looked for were cells of ")
+    assert words in text

@@ -18,6 +18,8 @@ from cellrt.runtime.decoding.embedding.mean_shift import find_centres, nearest_c
 
 # Every second pixel along y and x is a point.
 _STEP = 2
+# Where a network saw no cells, what it says of all pixels is alike, or a haze, and paths are long.
+_STEP_IN_HAZE = 8
 # Pixels that look for their centre at a time.
 _STRIP = 1 << 17
 # Edge, in points, of the squares in which paths begin.
@@ -44,13 +46,19 @@ def cluster_pixels(
     """
     clusters = np.zeros(inside.shape, np.int32)
     if inside.any():
-        some = (slice(None, None, _STEP),) * 2
-        if not inside[some].any():
-            some = (slice(None),) * 2
-        points = embedding[some].astype(np.float32)
-        seeds = np.empty(inside[some].shape, np.bool_)
-        _choose_seeds(points, inside[some], bandwidth, seeds)
-        centres = find_centres(points[inside[some]], bandwidth, points[seeds])
+        for step in (_STEP, _STEP_IN_HAZE):
+            some = (slice(None, None, step),) * 2
+            if not inside[some].any():
+                some = (slice(None),) * 2
+            points = embedding[some].astype(np.float32)
+            seeds = np.empty(inside[some].shape, np.bool_)
+            _choose_seeds(points, inside[some], bandwidth, seeds)
+            centres = find_centres(
+                points[inside[some]], bandwidth, points[seeds], in_haze=step != _STEP
+            )
+            if centres is not None:
+                break
+        assert centres is not None
         # Strips: a tree of all pixels at once would be most of the memory of a run.
         height = max(1, _STRIP // inside.shape[1])
         for top in range(0, len(inside), height):

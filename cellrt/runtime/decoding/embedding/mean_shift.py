@@ -11,6 +11,7 @@ nothing is approximated.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +29,8 @@ from cellrt.runtime.decoding.embedding.point_tree import (
 _STEPS = 4096.0
 # More points than that within the bandwidth, in the mean, are hardly those of cells.
 _MANY = 1000
+# Seeds that tell whether there are so many.
+_SAMPLE = 256
 # As a share of the bandwidth: paths among many points that come so near to each other are one.
 _NEAR = 0.1
 # As scikit-learn: of the bandwidth; a shorter step is the last one.
@@ -64,13 +67,17 @@ def mean_shift(
         return np.empty(0, np.int32), np.empty((0, points.shape[1]))
     unit = bandwidth / _STEPS
     tree = _tree(points, unit)
-    centres = _climbed(tree, seeds_of(tree.points, _STEPS, seeding), 0.0)
+    centres = _climbed(tree, seeds_of(tree.points, _STEPS, seeding), math.inf)
     return nearest(tree, centres), centres * unit
 
 
 def find_centres(
-    points: npt.NDArray[np.float32], bandwidth: float, seeds: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float64]:
+    points: npt.NDArray[np.float32],
+    bandwidth: float,
+    seeds: npt.NDArray[np.float32],
+    *,
+    in_haze: bool = True,
+) -> npt.NDArray[np.float64] | None:
     """Centres of clusters, as of `mean_shift`, to which the paths from some seeds lead.
 
     Where thousands of points lie within the bandwidth, as where a network saw no cells but a haze,
@@ -81,9 +88,17 @@ def find_centres(
     points, seeds : (n, d) float32 array
         One at least of each.
     bandwidth : float
+    in_haze : bool
+        Also where thousands of points lie within the bandwidth of the typical seed; fewer points
+        would do there, and None is returned without it.
     """
     unit = bandwidth / _STEPS
-    return _climbed(_tree(points, unit), seeds.astype(np.float64) / unit, _NEAR * _STEPS) * unit
+    tree, places = _tree(points, unit), seeds.astype(np.float64) / unit
+    if not in_haze:
+        some = np.ascontiguousarray(places[:: max(1, len(places) // _SAMPLE)])
+        if means_within(tree, some, _STEPS)[1].mean() > _MANY:
+            return None
+    return _climbed(tree, places, 0 if in_haze else _MANY) * unit
 
 
 def nearest_centre(
@@ -99,11 +114,11 @@ def _tree(points: npt.NDArray[np.float32], unit: float) -> PointTree:
 
 
 def _climbed(
-    tree: PointTree, seeds: npt.NDArray[np.float64], near: float
+    tree: PointTree, seeds: npt.NDArray[np.float64], many: float
 ) -> npt.NDArray[np.float64]:
     """Centres among points in steps, with a bandwidth of `_STEPS`.
 
-    Paths that are not farther than `near` from each other among many points become one.
+    Paths that come near to each other become one where more points than `many` lie within reach.
     """
     # A graph in which each place leads to the mean of the points around it.
     places, counts, following = seeds[:0], np.empty(0, np.int64), np.empty(0, np.int64)
@@ -118,10 +133,10 @@ def _climbed(
         unseen = np.unique(following[following >= len(known)])
         new = means[unseen - len(known)]
         step = np.searchsorted(unseen, following[following >= len(known)])
-        if near and len(new) and count.mean() > _MANY:
+        if len(new) and count.mean() > many:
             joined = np.empty(len(new), np.int64)
             chosen = np.empty(len(new), np.int64)
-            new = new[chosen[: _choose(new, near, chosen, joined)]]
+            new = new[chosen[: _choose(new, _NEAR * _STEPS, chosen, joined)]]
             step = joined[step]
         following[following >= len(known)] = len(known) + step
     end = _last_step(places, following)

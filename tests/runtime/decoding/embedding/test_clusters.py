@@ -6,8 +6,9 @@ import numpy as np
 from scipy import ndimage
 
 from cellrt.evaluation.scores import evaluate
+from cellrt.runtime.decoding.embedding import clusters as module
 from cellrt.runtime.decoding.embedding.clusters import cluster_pixels
-from cellrt.runtime.decoding.embedding.mean_shift import mean_shift
+from cellrt.runtime.decoding.embedding.mean_shift import find_centres, mean_shift
 
 
 def image_of(labels: np.ndarray, noise: float, blur: float) -> np.ndarray:
@@ -55,3 +56,22 @@ def test_a_single_pixel_that_is_no_point_is_a_cluster() -> None:
         inside.astype(int).tolist()
     )
     assert not cluster_pixels(np.zeros((7, 9, 3), np.float32), inside & False, 0.5).any()
+
+
+def test_in_a_haze_clusters_are_found_on_fewer_points(monkeypatch):
+    """Two halves of an image of which a network says nearly the same everywhere."""
+    rng = np.random.default_rng(3)
+    embedding = rng.normal(0, 120, (160, 200, 6))
+    embedding[:, 100:, 0] += 2000
+    seen = []
+
+    def found(points, *arguments, **known):
+        seen.append(len(points))
+        return find_centres(points, *arguments, **known)
+
+    monkeypatch.setattr(module, "find_centres", found)
+    inside = np.ones((160, 200), bool)
+    clusters = module.cluster_pixels(embedding.astype(np.int16), inside, 700.0)
+    assert seen == [80 * 100, 20 * 25]
+    assert len(np.unique(clusters)) == 2
+    assert len(np.unique(clusters[:, :100])) == len(np.unique(clusters[:, 100:])) == 1

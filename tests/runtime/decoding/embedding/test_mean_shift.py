@@ -171,10 +171,11 @@ def test_paths_in_a_haze_become_one_and_lead_where_they_led(monkeypatch):
     seeds = haze[::8]
     joined = find_centres(haze, 1.0, seeds)
     few, steps[:] = sum(steps), []
-    alone = module._climbed(module._tree(haze, 1 / 4096), seeds.astype(float) * 4096, 0.0)
+    alone = module._climbed(module._tree(haze, 1 / 4096), seeds.astype(float) * 4096, np.inf)
     assert few < sum(steps) / 3
     assert len(joined) == len(alone) == 2
     np.testing.assert_allclose(joined, alone / 4096, atol=0.1)
+    assert find_centres(haze, 1.0, seeds, in_haze=False) is None
 
 
 def test_paths_that_run_in_a_circle_end_at_its_first_place():
