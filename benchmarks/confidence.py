@@ -230,8 +230,8 @@ def document(rows: dict[str, list[Row]]) -> str:
         "Below: the expected calibration error (10 bins), how often the expected AP50 is within "
         "0.1 of the true one, and how well it separates stacks of the model's world, accidents "
         "included, from others: another stain, another size, defocus, noise, saturation. Real "
-        f"stacks and images are {real_stacks}. Models that are not here were not measured, or have no "
-        "confidence.\n\n" + table(header, lines)
+        f"stacks and images are {real_stacks}. Models that are not here were not measured, or have "
+        "no confidence.\n\n" + table(header, lines)
     )
 
 
