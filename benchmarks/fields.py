@@ -25,7 +25,7 @@ from report import parser, table, write
 from scipy import ndimage
 
 import cellrt
-from cellrt.errors import CellrtWarning, InputError
+from cellrt.errors import CellrtWarning, InputError, ResourceError
 from cellrt.simulation.styles import simulate_style
 
 MODELS = ("nuclei", "membranes")
@@ -88,7 +88,7 @@ def measured(name: str, factors: list[int]) -> Iterator[Row]:
             start = time.perf_counter()
             try:
                 job = cells.prepare(field, **told)
-            except InputError:  # more voxels than can be decoded at once, and than are measured
+            except (InputError, ResourceError):  # more than can be decoded, or than memory holds
                 break
             if math.prod(job.plan.grid.shape) > LARGEST:
                 break
