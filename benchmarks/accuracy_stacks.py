@@ -84,7 +84,7 @@ def _present(found: Iterable[LabelledStack]) -> list[LabelledStack]:
 def median_diameter(labels: NDArray[Any], anisotropy: float) -> float:
     """Diameter in voxels along x of the ball, or disc, that is as large as the median cell."""
     sizes = np.unique(labels[labels > 0], return_counts=True)[1]
-    if labels.ndim == 2:
+    if labels.ndim == 2 or len(labels) == 1:
         return float((4 / np.pi * np.median(sizes)) ** 0.5)
     return float((6 / np.pi * np.median(sizes) * anisotropy) ** (1 / 3))
 

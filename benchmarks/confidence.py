@@ -45,7 +45,6 @@ from cellrt.runtime.model.file import bundled_models
 from cellrt.simulation.styles import simulate_style
 
 COST_SHAPE, COST_TILES, COST_REPEATS = (96, 160, 160), (6, 6), 3
-SIMULATED = ("nuclei ", "membranes ", "bacteria ", "worms ")
 # What computes evidence and nothing else.
 EVIDENCE: tuple[tuple[Any, str], ...] = (
     (flow_cells, "_doubts"),
@@ -170,7 +169,7 @@ def row(cells: cellrt.Segmenter, scene: Scene) -> Row:
         scene.stack,
         scene.accident,
         scene.inside,
-        not scene.stack.startswith(SIMULATED),
+        scene.real,
         result.record["quality"]["expected_ap50"],
         judged.ap50,
         judged.cells["confidence"].tolist(),

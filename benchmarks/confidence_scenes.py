@@ -49,6 +49,8 @@ class Scene:
         Whether it is of the model's world.
     sparse : bool
         Not all visible cells are in the truth.
+    real : bool
+        Whether a microscope recorded it.
     """
 
     stack: str
@@ -58,18 +60,19 @@ class Scene:
     options: dict[str, Any]
     inside: bool = True
     sparse: bool = False
+    real: bool = False
 
 
 def scenes(found: list[LabelledStack], card: ModelCard, purpose: str) -> Iterator[Scene]:
     """Stacks as they are, after accidents, and images that are none of the model's business."""
     for stack in found:
         image, truth = stack.load()
-        diameter = median_diameter(truth, stack.anisotropy)
+        real = bool(stack.files)
         if card.planar:
             image, truth = image[None], truth[None]
         elif not stack.files:
             image, truth = _cut(image), _cut(truth)
-            diameter = median_diameter(truth, stack.anisotropy)
+        diameter = median_diameter(truth, stack.anisotropy)
         told, _ = model_options(stack, diameter)
         seed = zlib.crc32(f"{purpose} {stack.name}".encode())
         many = PER_REAL_STACK if stack.files else PER_SIMULATED_STACK
@@ -86,14 +89,14 @@ def scenes(found: list[LabelledStack], card: ModelCard, purpose: str) -> Iterato
             rng = np.random.default_rng(zlib.crc32(f"{seed} {accident.name}".encode()))
             changed, left = accident.play(image, truth, rng)
             inside = accident not in OTHER_WORLDS
-            yield Scene(stack.name, accident.name, changed, left, told, inside, stack.sparse)
+            yield Scene(stack.name, accident.name, changed, left, told, inside, stack.sparse, real)
         for factor in draw.sample((0.2, 3.0), 2 if stack.files and not card.planar else 1):
             wrong = {"diameter": factor * diameter, "anisotropy": stack.anisotropy}
             name = f"told {factor:g} of the size"
             # Enlarged fivefold, an eighth of the stack is enough to compute.
             edges = [-(-n // 2) if factor < 1 else n for n in image.shape]
             part = _cut(image, edges), _cut(truth, edges)
-            yield Scene(stack.name, name, *part, wrong, False, stack.sparse)
+            yield Scene(stack.name, name, *part, wrong, False, stack.sparse, real)
     other = {"nuclei": "membranes", "membranes": "nuclei"}[card.target]
     styles = ("typical", "random") * (2 if card.planar else 1)
     for number, style in enumerate(styles):

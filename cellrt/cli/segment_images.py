@@ -96,7 +96,6 @@ class Networks:
             return self._loaded[name]
 
     def _load(self, name: str | None, stack: str) -> tuple[LoadedModel, Options]:
-        from cellrt.errors import UsageError
         from cellrt.runtime.decoding.parameters import split_settings
         from cellrt.runtime.decoding.registry import decoder_for
         from cellrt.runtime.job import Options
@@ -105,11 +104,6 @@ class Networks:
         from cellrt.runtime.results.save import check_extras, foresee_place
 
         asked = self._asked
-        if asked.views and asked.options["slices"]:
-            raise UsageError(
-                "--slices finds cells in every slice by itself and --views those of the stack as a "
-                "whole; leave one of them out"
-            )
         bundle: Bundle | None = None
         if name is None:
             from cellrt.runtime.network.engines.tensorrt.bundle import open_bundle

@@ -63,8 +63,7 @@ def decode_slices(
     if stitch is not None:
         names = stitched_names(labels, sizes, lasts, stitch)
         relabel(labels, names)
-    claimed = [int(np.count_nonzero(plane)) for plane in labels]
-    told = _joined(evidence, names, sizes, claimed) if len(evidence) == shape[0] else None
+    told = _joined(evidence, names, sizes, lasts) if len(evidence) == shape[0] else None
     # Where one slice had to go to the CPU, that is what there is to tell.
     place = next((place for place in places if place.fell_back), places[0])
     return Decoded(labels, place, told, tuple(dict.fromkeys(warnings)))
@@ -149,7 +148,7 @@ def _joined(
     evidence: list[Evidence],
     names: NDArray[np.int32],
     sizes: NDArray[np.int64],
-    claimed: list[int],
+    lasts: list[int],
 ) -> Evidence:
     """Evidence of all slices; of joined cells the mean, weighted with the voxels of their parts.
 
@@ -161,7 +160,7 @@ def _joined(
     for name in evidence[0].cells:
         parts = np.concatenate([np.zeros(1), *(part.cells[name][1:] for part in evidence)])
         cells[name] = np.bincount(names, parts * sizes) / voxels
-    weights = np.maximum(claimed, 1)
+    weights = np.maximum(np.diff(np.cumsum(sizes)[lasts]), 1)
     volume = {
         name: float(np.average([part.volume[name] for part in evidence], weights=weights))
         for name in evidence[0].volume

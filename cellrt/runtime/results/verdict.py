@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cellrt.geometry import Shape
 from cellrt.runtime.cell_size.places import PLANAR_PROBE, PROBE
 from cellrt.runtime.grid.findings import SATURATED_WARNING
 from cellrt.runtime.grid.texture import busiest_part, correlation
@@ -61,10 +63,7 @@ def nothing_found(job: Job) -> str:
         f"no cells were found; looked for were cells of {scale.diameter_pixels:.3g} pixels "
         f"({scale.diameter_origin})"
     )
-    if job.options.intensity is not None:
-        return f"{text}, with chosen grey values; leave --intensity out to have them measured"
-    cause = _in_the_image(job)
-    if cause:
+    if cause := _in_the_image(job, _busiest_part(job)):
         return f"{text}: {cause}"
     remedy = scale.remedy if not scale.certain else "check the size"
     return f"{text}; {remedy}, or another --model if the stain is not what {card.name} knows"
@@ -99,12 +98,8 @@ def likely_right(result: Segmentation) -> str:
 def reason(table: CellTable, job: Job) -> str:
     """What is most likely wrong with an image, and what to do about it."""
     card = job.network.model.card
-    if job.options.intensity is not None:
-        return (
-            "the grey values of background and cells were chosen; leave --intensity out to have "
-            "them measured"
-        )
-    if cause := _in_the_image(job):
+    part = _busiest_part(job)
+    if cause := _in_the_image(job, part):
         return cause
     pixels = max(1, round(job.scale.diameter_pixels / 8))
     slices = job.volume.shape[0]
@@ -114,11 +109,8 @@ def reason(table: CellTable, job: Job) -> str:
             f"its {slices} slices show no cell as a whole; record more of them, or give a --model "
             "of single slices with --slices"
         )
-    probe = PLANAR_PROBE if card.planar else PROBE
-    part = busiest_part(job.image, probe)
-    z, y, x = (max(n, 8 * pixels) for n in probe)
-    if (z, y, x) != probe:
-        part = busiest_part(job.image, (z, y, x))
+    if 8 * pixels > min(n for n in _probe(job) if n > 1):
+        part = _busiest_part(job, 8 * pixels)
     if correlation(part, pixels)[0] > BLURRED:
         return (
             f"it has no edges at the scale of cells as {card.name} knows them: it is out of focus, "
@@ -138,12 +130,28 @@ def reason(table: CellTable, job: Job) -> str:
     )
 
 
-def _in_the_image(job: Job) -> str:
-    """What is wrong with an image whatever cells it shows; empty where nothing is known."""
+def _probe(job: Job) -> Shape:
+    """Voxels that tell what an image looks like."""
+    return PLANAR_PROBE if job.network.model.card.planar else PROBE
+
+
+def _busiest_part(job: Job, least: int = 0) -> NDArray[np.float64]:
+    """The busiest part of an image, of a probe's size, or of so many voxels along each axis."""
+    z, y, x = (max(n, least) for n in _probe(job))
+    return busiest_part(job.image, (z, y, x))
+
+
+def _in_the_image(job: Job, part: NDArray[np.float64]) -> str:
+    """What is wrong with an image, or how it is seen, whatever its cells; empty where unknown."""
     card = job.network.model.card
+    if job.options.intensity is not None:
+        return (
+            "the grey values of background and cells were chosen; leave --intensity out to have "
+            "them measured"
+        )
     if job.findings.saturated > SATURATED_WARNING:
         return "the image is saturated; record it with less light or gain"
-    if correlation(busiest_part(job.image, PLANAR_PROBE if card.planar else PROBE))[0] < NOISY:
+    if correlation(part)[0] < NOISY:
         return "noise hides what cells look like; average or bin the image, or record more light"
     if card.target == "nuclei" and card.decoder != "embedding" and _is_dark_on_bright(job):
         return "most of the image is bright, and dark what is not; if cells are dark, invert it"

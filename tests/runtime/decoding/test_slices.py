@@ -128,5 +128,6 @@ def test_what_is_to_be_known_of_several_slices_is_said_once():
 def test_what_is_known_of_slices_counts_by_what_their_cells_hold():
     """A slice with hardly a cell, in which twice as much was missed, is not half of the stack."""
     parts = [Evidence({}, {"missed": value}) for value in (0.1, 2.0, 5.0)]
-    joined = slices._joined(parts, np.arange(1, dtype=np.int32), np.zeros(1, int), [900, 99, 0])
+    sizes, lasts = np.array([7, 500, 400, 99]), [0, 2, 3, 3]
+    joined = slices._joined(parts, np.arange(4, dtype=np.int32), sizes, lasts)
     assert joined.volume["missed"] == pytest.approx((0.1 * 900 + 2.0 * 99 + 5.0) / 1000)
