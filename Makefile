@@ -79,6 +79,7 @@ benchmarks: $(VENV)/.benchmarks
 	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/empty_wells.py
 	$(BIN)/python benchmarks/fields.py
+	$(BIN)/python benchmarks/along_z.py
 	$(BIN)/python benchmarks/halo.py
 	$(BIN)/python benchmarks/mean_shift.py
 	$(BIN)/python benchmarks/images.py
