@@ -18,20 +18,20 @@ from typing import Any
 import numpy as np
 from accuracy import model_options
 from accuracy_stacks import SIMULATION_SEED, median_diameter, simulated_stack, stacks
+from boxplots import PIECE, pieces_of
 from numpy.typing import NDArray
 from report import parser, table, write
 
 import cellrt
 from cellrt.errors import CellrtWarning
 from cellrt.evaluation import evaluate
+from cellrt.evaluation.cells import cell_overlaps
 from cellrt.evaluation.overlap import overlap_table
 from cellrt.runtime.preparation import DEFAULT, DEFAULT_2D
 
 MODELS = ("nuclei-cellpose2d", "nuclei")
 # Distance of slices in pixels.
 Z_STEPS = (1.0, 2.0, 4.0, 6.0)
-# Share of a true cell that a found one covers at least to be a part of it.
-PART = 0.1
 FEW = (1, 2, 3, 4, 5)
 THIN = ("Emb04_t501", "Emb09_t501")
 MOST_SPLIT = 0.02
@@ -118,22 +118,15 @@ def few_slices(count: int) -> Iterator[Thin]:
 
 
 def split_along_z(labels: Labels, truth: Labels, anisotropy: float) -> int:
-    """How many true cells have two parts that lie above each other rather than beside.
-
-    A part is a found cell that lies mostly in the true one, and covers a share of `PART` of it.
-    """
-    overlaps = overlap_table(labels, truth)
-    inside = overlaps.pair_voxels / overlaps.prediction_voxels[overlaps.pair_prediction] > 0.5
-    covers = overlaps.pair_voxels / overlaps.truth_voxels[overlaps.pair_truth] > PART
-    parts = defaultdict(list)
-    for at in np.flatnonzero(inside & covers):
+    """How many true cells have two pieces that lie above each other rather than beside."""
+    overlaps = cell_overlaps(overlap_table(labels, truth))
+    pieces = defaultdict(list)
+    for at in np.flatnonzero(pieces_of(overlaps)):
         found = overlaps.prediction_ids[overlaps.pair_prediction[at]]
-        cell = overlaps.truth_ids[overlaps.pair_truth[at]]
-        if found and cell:
-            parts[int(cell)].append(int(found))
+        pieces[int(overlaps.pair_truth[at])].append(int(found))
     spacing = np.array([anisotropy, 1.0, 1.0])
     split = 0
-    for found_cells in parts.values():
+    for found_cells in pieces.values():
         centres = [np.argwhere(labels == found).mean(axis=0) * spacing for found in found_cells]
         apart = [np.abs(a - b) for n, a in enumerate(centres) for b in centres[:n]]
         split += any(away[0] > max(away[1:]) for away in apart)
@@ -174,8 +167,8 @@ def page(cuts: list[Cut], thin: list[Thin]) -> str:
         )
     return f"""\
 Simulated stacks (typical style, size of cells told) with slices so many pixels apart. A true cell
-is split along z if two found cells that each cover a tenth of it at least lie above each other
-rather than beside; aimed at are at most {MOST_SPLIT:.0%} with `nuclei-cellpose2d`. A found cell has
+is split along z if two found cells that lie mostly in it, and each cover {PIECE:.0%} of it at least,
+lie above each other rather than beside; aimed at are at most {MOST_SPLIT:.0%} with `nuclei-cellpose2d`. A found cell has
 a gap if it is missing in a slice between its first and its last one.
 
 {table(["model", "distance of slices", "split along z", "cells with gaps", "AP50"], lines)}

@@ -30,7 +30,7 @@ from report import DOCS, parser, table, write
 from watershed_baseline import MEMBRANES, NUCLEI, WatershedSettings
 
 import cellrt
-from cellrt.evaluation.cells import best_matches, cell_overlaps
+from cellrt.evaluation.cells import CellOverlaps, best_matches, cell_overlaps
 from cellrt.evaluation.overlap import overlap_table
 from cellrt.geometry import Shape
 from cellrt.runtime.decoding.base import Decoder, Family, Outputs, WholeCollector
@@ -263,19 +263,26 @@ def judge(labels: NDArray[Any], truth: NDArray[Any], sparse: bool) -> Judged:
     cell, other, shared = overlaps.pair_truth, overlaps.pair_prediction, overlaps.intersection
     count = overlaps.truth_ids.size
     holds = 2 * shared > overlaps.truth_voxels[cell]
-    piece = 2 * shared > overlaps.prediction_voxels[other]
-    piece &= shared >= PIECE * overlaps.truth_voxels[cell]
+    piece = pieces_of(overlaps)
     held = np.bincount(other[holds], minlength=overlaps.prediction_ids.size)
-    pieces = np.bincount(cell[piece], minlength=count)
+    parts = np.bincount(cell[piece], minlength=count)
     there = np.bincount(cell[holds | piece], minlength=count)
     ignored = int(overlaps.mostly_unlabelled.sum()) if sparse else 0
     return Judged(
         best_matches(overlaps).dice,
         missed=int((there == 0).sum()),
-        split=int((pieces > 1).sum()),
+        split=int((parts > 1).sum()),
         merged=int(np.count_nonzero(held[other[holds]] > 1)),
         found=overlaps.prediction_ids.size - ignored,
     )
+
+
+def pieces_of(overlaps: CellOverlaps) -> NDArray[np.bool_]:
+    """Pairs whose found cell lies mostly in the true one and is no speck of it."""
+    piece = 2 * overlaps.intersection > overlaps.prediction_voxels[overlaps.pair_prediction]
+    piece &= overlaps.intersection >= PIECE * overlaps.truth_voxels[overlaps.pair_truth]
+    found: NDArray[np.bool_] = piece
+    return found
 
 
 def document(

@@ -257,3 +257,17 @@ def test_methods_without_their_model_can_be_told_where_it_is(monkeypatch):
     assert [setting for setting, _ in chosen_stacks(["paper"], 2)] == 2 * [
         "simulated nuclei, the paper's setting"
     ]
+
+
+def test_cells_in_two_parts_above_each_other_are_split_along_z(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from along_z import split_along_z, with_gaps
+
+    truth = np.zeros((20, 30, 30), int)
+    truth[4:16, 5:15, 5:15], truth[4:16, 5:15, 15:25] = 1, 2
+    above, beside, gap = truth.copy(), truth.copy(), truth.copy()
+    above[10:][truth[10:] == 1] = 3
+    beside[:, :, :10][truth[:, :, :10] == 1] = 3
+    gap[9][truth[9] == 1] = 0
+    assert [split_along_z(labels, truth, 1.0) for labels in (truth, above, beside)] == [0, 1, 0]
+    assert [with_gaps(labels) for labels in (truth, above, gap)] == [0, 0, 1]
