@@ -167,9 +167,9 @@ def page(cuts: list[Cut], thin: list[Thin]) -> str:
         )
     return f"""\
 Simulated stacks (typical style, size of cells told) with slices so many pixels apart. A true cell
-is split along z if two found cells that lie mostly in it, and each cover {PIECE:.0%} of it at least,
-lie above each other rather than beside; aimed at are at most {MOST_SPLIT:.0%} with `nuclei-cellpose2d`. A found cell has
-a gap if it is missing in a slice between its first and its last one.
+is split along z if two found cells that lie mostly in it, each {PIECE:.0%} of it or more, lie above
+each other rather than beside; aimed at are at most {MOST_SPLIT:.0%} with `nuclei-cellpose2d`. A
+found cell has a gap if it is missing in a slice between its first and its last one.
 
 {table(["model", "distance of slices", "split along z", "cells with gaps", "AP50"], lines)}
 
