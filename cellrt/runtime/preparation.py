@@ -108,16 +108,13 @@ def check(network: LoadedModel, options: Options) -> Decoder:
     decoder, card = make_decoder(network, options), network.model.card
     if options.halo is not None:
         check_halo(options.halo, card, options.tile or network.fixed_tile)
-    if options.slices and card.views:
-        raise UsageError(
-            "--slices finds cells in every slice by itself and --views, or a model that has them "
-            "as nuclei-cellpose2d does, those of the stack as a whole; leave one of them out"
-        )
     if options.slices and not card.planar:
-        raise UsageError(
-            f"--slices cannot be asked for: model {card.name!r} finds cells in whole stacks; leave "
-            "it out, or give a --model of single slices"
+        instead = (
+            "sees the whole stack from three sides, as --views asks for; leave one of them out"
+            if card.views
+            else "finds cells in whole stacks; leave it out, or give a --model of single slices"
         )
+        raise UsageError(f"--slices cannot be asked for: model {card.name!r} {instead}")
     if options.min_confidence is not None and (
         card.confidence is None or decoder.name != card.decoder
     ):
