@@ -42,7 +42,12 @@ FLOORS = (
     ("runtime.preparation",),
     ("runtime.results",),
     ("runtime.job",),
-    ("runtime.cell_size.search", "runtime.cell_size.places", "runtime.plan"),
+    (
+        "runtime.cell_size.search",
+        "runtime.cell_size.places",
+        "runtime.cell_size.probe",
+        "runtime.plan",
+    ),
     ("runtime.network",),
     ("runtime.grid", "runtime.decoding"),
     (

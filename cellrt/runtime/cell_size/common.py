@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.geometry import Shape
-from cellrt.runtime.cell_size.search import FEWEST_CELLS
+from cellrt.runtime.cell_size.probe import FEWEST_CELLS
 from cellrt.runtime.decoding.labels.regions import equivalent_radius
 from cellrt.runtime.grid.model_image import look_at
 from cellrt.runtime.grid.scale import STEP, CellScale

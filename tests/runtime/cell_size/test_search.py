@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
+from skimage.transform import downscale_local_mean
 
 import cellrt
 from cellrt.runtime.cell_size import search as size_search
@@ -14,6 +17,7 @@ from cellrt.runtime.cell_size.search import (
     UNKNOWN_STEPS,
     Probe,
     _best_step,
+    _steady,
     is_noise,
     search,
     settle,
@@ -106,6 +110,44 @@ def test_single_images_whose_typical_cells_are_not_there_are_searched_for_any():
     assert "typical" in nothing.record["scale"]["diameter_origin"]
     if not len(nothing.table):
         assert any("looked for were cells of" in text for text in nothing.warnings)
+
+
+@pytest.mark.parametrize(("seed", "diameter"), [(20, 32), (22, 32), (41, 20)])
+def test_worms_are_found_where_no_size_is_said(seed, diameter):
+    # Typical cells would be 1.5 pixels large there, and fields of worms that cross hardly agree.
+    stack = simulate_worms((256, 256), seed=seed, diameter_voxels=diameter)
+    for voxel_size in (stack.voxel_size_um, None):
+        scale = found_diameter(stack.image, model="cells2d-harmonic", voxel_size=voxel_size)
+        assert scale["diameter_pixels"] == pytest.approx(diameter, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("simulated", "model", "diameter"),
+    [(simulate_nuclei, "nuclei", 16), (simulate_membranes, "membranes", 24)],
+)
+def test_larger_cells_are_looked_for_before_those_of_a_pixel(simulated, model, diameter):
+    stack = simulated((48, 96, 96), seed=3)
+    found = cellrt.Segmenter(model).prepare(stack.image, voxel_size=(8, 8, 8))
+    assert found.scale.diameter_pixels == pytest.approx(diameter, rel=0.25)
+    assert any("is taken as" in text for text in found.warnings)
+
+
+def test_cells_of_three_pixels_are_not_taken_for_larger_ones():
+    large = simulate_nuclei((96, 160, 160), seed=3).image
+    small = downscale_local_mean(large.astype(np.float32), (5, 5, 5))
+    scale = cellrt.Segmenter("nuclei").prepare(small, voxel_size=(3, 3, 3)).scale
+    assert scale.diameter_pixels == pytest.approx(3.2, rel=0.35)
+
+
+def test_cells_keep_their_size_over_guesses_side_by_side():
+    sizes = enumerate((19, 21, 24))
+    worms = {step: Probe(10 * 1.5**step, 20, size, 0.5) for step, size in sizes}
+    fragments = {step: Probe(10 * 1.5**step, 20, 8 * 1.5**step, 0.5) for step in range(3)}
+    assert _steady(worms) == worms[1]
+    assert _steady(fragments) is None
+    assert _steady({0: worms[0], 1: worms[1]}) is None
+    few = {step: replace(probe, cells=4) for step, probe in worms.items()}
+    assert _steady(few) is None
 
 
 def test_a_size_far_from_the_typical_one_is_a_warning():
