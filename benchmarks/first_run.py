@@ -61,13 +61,15 @@ def run(
     words: list[str], cache: Path, *start: str, cores: str = ""
 ) -> tuple[float, float, float, str]:
     """Seconds on the clock and of the processors, peak MB, and standard output of a process."""
+    # An installed package has its bytecode with it.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     begin = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *(start or ("-m", "cellrt")), *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, "NUMBA_CACHE_DIR": str(cache), "OMP_NUM_THREADS": cores},
+        env={**environment, "NUMBA_CACHE_DIR": str(cache), "OMP_NUM_THREADS": cores},
     )
     assert process.stdout is not None
     out = process.stdout.read()

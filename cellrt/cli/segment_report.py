@@ -81,7 +81,7 @@ def print_plan(job: Job, labels: Path, events: JsonEvents | Terminal) -> None:
         "model": f"{model.card.name} ({model.path.name}), sha256 {model.sha256[:12]}",
         "intensity": job.findings.line(),
         "decoder": job.decoder.name,
-        "model grid": f"{grid.shape} voxels",
+        "model grid": f"{grid.shape} voxels{_box(job)}",
         "tiles": f"{len(grid)} of {grid.tile}, {job.plan.overhead:.2f} voxels computed per voxel",
         "engine": job.network.choice.reason,
         "precision": precision,
@@ -100,3 +100,11 @@ def print_plan(job: Job, labels: Path, events: JsonEvents | Terminal) -> None:
         print(f"{name:14} {text}")
     for text in (*job.warnings, *job.network.choice.warnings):
         print(f"{'warning':14} {text}")
+
+
+def _box(job: Job) -> str:
+    """Which part of the input is an image, where that is not all of it."""
+    if job.image.shape == job.volume.shape:
+        return ""
+    z, y, x = (f"{part.start} to {part.stop}" for part in job.image.box)
+    return f", of the box that is an image: z {z}, y {y}, x {x}"

@@ -44,7 +44,7 @@ class Plan:
     Parameters
     ----------
     shape : (int, int, int)
-        Input (z, y, x).
+        The image (z, y, x), without margins of fill.
     grid : TileGrid
         Tiles on the model's grid.
     memory_bytes : int
@@ -120,6 +120,7 @@ def make_plan(
     card: ModelCard,
     decoder: Decoder,
     *,
+    whole: Shape | None = None,
     scale: str = "",
     image_bytes: int,
     resident_bytes: int | None = None,
@@ -136,6 +137,8 @@ def make_plan(
     card : ModelCard
     decoder : Decoder
         Says what it takes and promises per voxel.
+    whole : (int, int, int), optional
+        The image with its margins, for which labels take room.
     scale : str, optional
         Where the model's grid comes from, and what to do where it is wrong, for errors.
     image_bytes : int
@@ -156,7 +159,9 @@ def make_plan(
         The model's grid has 2**31 voxels or more, which no decoder can take at once.
     """
     check_size(model_shape, _grid_words(model_shape, scale))
-    promised = PROMISED_BYTES + decoder.promised_bytes * math.prod(shape)
+    whole = whole or shape
+    promised = PROMISED_BYTES + decoder.promised_bytes * math.prod(whole)
+    margins = LABEL_BYTES_PER_VOXEL * (math.prod(whole) if whole != shape else 0)
     on_host = device_voxels is None
     for max_voxels in TILE_VOXELS if device_voxels is None else (device_voxels,):
         grid = plan_tiles(
@@ -170,7 +175,7 @@ def make_plan(
             tile=tile,
             layers="few" if on_host else "many",  # several GPUs share them
         )
-        working = BASE_BYTES + _working_bytes(shape, grid, decoder, card, on_host)
+        working = BASE_BYTES + margins + _working_bytes(shape, grid, decoder, card, on_host)
         if working + image_bytes <= 0.95 * promised:
             break
     held = image_bytes if resident_bytes is None else resident_bytes

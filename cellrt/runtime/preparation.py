@@ -23,6 +23,7 @@ from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.grid.drawn import drawing
 from cellrt.runtime.grid.findings import findings
 from cellrt.runtime.grid.intensity import IntensityRange
+from cellrt.runtime.grid.margins import without_margins
 from cellrt.runtime.grid.mended_image import MendedImage
 from cellrt.runtime.grid.model_image import Scale, look_at, measure_intensity
 from cellrt.runtime.grid.scale import UNKNOWN_SPACING, CellScale, known_scale, slice_planes
@@ -193,7 +194,7 @@ def _prepare(
         clock.progress.note(text)
     warnings = list(volume.warnings)
     with clock.stage("look"):
-        image = look_at(volume.image, card.normalisation)
+        image = without_margins(look_at(volume.image, card.normalisation))
         drawn = _drawn(volume)
         warnings += drawn
     with network.in_use, clock.stage("cell size"):
@@ -207,13 +208,13 @@ def _prepare(
         f"spacing z:y:x {':'.join(f'{s:.3g}' for s in scale.spacing)}: {scale.spacing_origin}",
     ):
         clock.progress.note(text)
-    warnings += scale.doubts((1, *volume.shape[1:]) if card.planar else volume.shape, card)
-    model_shape = scale.model_shape(volume.shape, card)
+    warnings += scale.doubts((1, *image.shape[1:]) if card.planar else image.shape, card)
+    model_shape = scale.model_shape(image.shape, card)
     if volume.is_2d:
         model_shape = (slice_planes(card), *model_shape[1:])
     elif card.planar:
-        model_shape = (volume.shape[0], *model_shape[1:])
-    plan = _plan(volume, model_shape, network, decoder, options, scale)
+        model_shape = (image.shape[0], *model_shape[1:])
+    plan = _plan(volume, image.shape, model_shape, network, decoder, options, scale)
     with clock.stage("intensity"):
         intensity = measure_intensity(image, model_shape, card.normalisation, chosen)
         local = isinstance(card.normalisation, LocalBrightness)
@@ -302,6 +303,7 @@ def find_scale(
 
 def _plan(
     volume: Volume,
+    shape: Shape,
     model_shape: Shape,
     network: LoadedModel,
     decoder: Decoder,
@@ -310,10 +312,11 @@ def _plan(
 ) -> Plan:
     """Lay out tiles for the engine there is, and check the memory that they take."""
     plan = make_plan(
-        volume.shape,
+        shape,
         model_shape,
         network.model.card,
         decoder,
+        whole=volume.shape,
         scale=scale.words(),
         image_bytes=volume.nbytes,
         resident_bytes=volume.nbytes_resident,
@@ -328,7 +331,8 @@ def _plan(
 def planned_anew(job: Job) -> Job:
     """The same job for another engine, which other tiles may suit."""
     shape = job.plan.grid.shape
-    plan = _plan(job.volume, shape, job.network, job.decoder, job.options, job.scale)
+    seen = job.image.shape
+    plan = _plan(job.volume, seen, shape, job.network, job.decoder, job.options, job.scale)
     return replace(job, plan=plan)
 
 

@@ -52,6 +52,7 @@ def finish(fields: stages.Fields, clock: StageClock) -> Segmentation:
             volume,
             anisotropy=job.scale.spacing[0],
             slices=job.options.slices and job.options.stitch is None,
+            box=job.image.box,
         )
     with clock.stage("judge"):
         table, quality = stages.judge(table, decoded, job)

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from cellrt.compile_ahead import compile_ahead
 from cellrt.compiled import announced
+from cellrt.geometry import Box
 from cellrt.runtime.decoding.base import Decoded, Decoder, Mode, Place, decode_whole
-from cellrt.runtime.decoding.outside import without_fill
+from cellrt.runtime.decoding.outside import in_whole, without_fill
 from cellrt.runtime.decoding.slices import decode_slices
 from cellrt.runtime.grid.intensity import IntensityRange
 from cellrt.runtime.grid.model_image import prepare_image
@@ -131,15 +132,15 @@ def decode(fields: Fields, decoder: Decoder | None = None, mode: Mode | None = N
         decoded = decode_slices(
             decoder,
             fields.kept,
-            job.volume.shape,
+            job.image.shape,
             mode=mode or job.options.mode,
             stitch=job.options.stitch,
         )
     else:
         decoded = decoder.decode(fields.kept, mode=mode or job.options.mode)
-        if decoded.labels.shape != job.volume.shape:
-            decoded = decoder.to_grid(decoded, fields.kept, job.volume.shape)
-    return without_fill(decoded, job.image)
+        if decoded.labels.shape != job.image.shape:
+            decoded = decoder.to_grid(decoded, fields.kept, job.image.shape)
+    return in_whole(without_fill(decoded, job.image), job.image)
 
 
 def measure(
@@ -148,6 +149,7 @@ def measure(
     *,
     anisotropy: float | None = None,
     slices: bool = False,
+    box: Box | None = None,
 ) -> CellTable:
     """One row per cell, in µm where the voxel size is known.
 
@@ -159,15 +161,21 @@ def measure(
         z size over x size, used where the voxel size is not known; 1 by default.
     slices : bool
         Whether every cell is one of a single slice, with an area and no volume.
+    box : (slice, slice, slice), optional
+        Where the image ends, if it does before the volume.
     """
     if slices:
         from cellrt.runtime.results.table import measure_slices
 
-        return measure_slices(labels, volume.channels, volume.pixel_size_um)
+        return measure_slices(labels, volume.channels, volume.pixel_size_um, box)
     from cellrt.runtime.results.table import measure as measure_cells
 
     return measure_cells(
-        labels, volume.channels, volume.full_voxel_size_um, anisotropy=anisotropy or 1.0
+        labels,
+        volume.channels,
+        volume.full_voxel_size_um,
+        anisotropy=anisotropy or 1.0,
+        box=box,
     )
 
 

@@ -156,9 +156,11 @@ def refine_scale(
     if not found:
         if start is None:
             return _unknown(card, spacing, spacing_origin, warnings)
+        if not card.planar:
+            return start
         if tiny:  # nor was anything larger found
             return _unknown(card, spacing, spacing_origin, warnings)
-        if not card.planar or is_noise(image):
+        if is_noise(image):
             return start
         # Single images are of anything: of bacteria, where the model's cells have 12 µm.
         other = anything()

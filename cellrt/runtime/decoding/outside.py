@@ -63,3 +63,21 @@ def without_fill(decoded: Decoded, image: MendedImage) -> Decoded:
         )
         evidence = Evidence(cells, evidence.volume, areas)
     return replace(decoded, evidence=evidence)
+
+
+def in_whole(decoded: Decoded, image: MendedImage) -> Decoded:
+    """Put the cells of a box of an image where they lie in the whole image.
+
+    Parameters
+    ----------
+    decoded : Decoded
+        Of the box.
+    image : MendedImage
+        The box.
+    """
+    whole = image.source.shape
+    if image.shape == whole:
+        return decoded
+    labels = np.zeros(whole, np.int32)
+    labels[image.box] = decoded.labels
+    return replace(decoded, labels=labels)

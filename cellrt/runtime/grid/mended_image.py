@@ -56,6 +56,12 @@ class MendedImage:
         z, y, x = (b - a for a, b in zip(self.start, self.stop, strict=True))
         return z, y, x
 
+    @property
+    def box(self) -> Box:
+        """Where it lies in the whole image."""
+        z, y, x = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+        return z, y, x
+
     def crop(self, box: tuple[slice, slice, slice]) -> MendedImage:
         """A box of this box."""
         parts = [part.indices(n)[:2] for part, n in zip(box, self.shape, strict=True)]

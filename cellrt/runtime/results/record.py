@@ -98,6 +98,7 @@ def run_record(
             "diameter_origin": job.scale.diameter_origin,
             "spacing_zyx": list(job.scale.spacing),
             "spacing_origin": job.scale.spacing_origin,
+            "image_box_zyx": [[part.start, part.stop] for part in job.image.box],
             "model_grid_zyx": list(grid.shape),
         },
         "intensity": job.findings.record(),

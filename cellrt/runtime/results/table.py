@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.errors import UsageError
+from cellrt.geometry import Box
 from cellrt.runtime.image.source import Voxels
 from cellrt.runtime.results.label_sums import crossing_sums, intensity_sums, shape_sums
 from cellrt.runtime.results.surface_weights import perimeter_weights, surface_weights
@@ -94,6 +95,7 @@ def measure(
     voxel_size_um: Sequence[float] | None = None,
     *,
     anisotropy: float = 1.0,
+    box: Box | None = None,
 ) -> CellTable:
     """Measure every cell of a label image in a time that depends on the voxels only.
 
@@ -107,6 +109,8 @@ def measure(
         Without it all measures are in voxels.
     anisotropy : float
         z size over x size of a voxel, used when ``voxel_size_um`` is not given.
+    box : (slice, slice, slice), optional
+        Where the image ends, if not with the labels.
 
     Returns
     -------
@@ -164,9 +168,9 @@ def measure(
     )
     channels, (boxes, moments), surface = (result for part in done for result in part)
     ids = np.flatnonzero(moments[:, 3])
-    columns = _shape_columns(
-        ids, boxes[ids], moments[ids], surface[ids], spacing, labels.shape, unit
-    )
+    nz, ny, nx = labels.shape
+    ends = box or (slice(0, nz), slice(0, ny), slice(0, nx))
+    columns = _shape_columns(ids, boxes[ids], moments[ids], surface[ids], spacing, flat, ends, unit)
     for number, sums in enumerate(channels, start=1):
         columns.update(_intensity_columns(sums[ids], number))
     if names is not None:
@@ -178,6 +182,7 @@ def measure_slices(
     labels: NDArray[np.int32],
     intensity: Sequence[Voxels] = (),
     voxel_size_um: Sequence[float] | None = None,
+    box: Box | None = None,
 ) -> CellTable:
     """Measure cells of which each lies in one slice, as those of images of one slice.
 
@@ -185,7 +190,7 @@ def measure_slices(
     ----------
     labels : ndarray, int32, shape (z, y, x)
         Ids ascend with the slices.
-    intensity, voxel_size_um
+    intensity, voxel_size_um, box
         As for `measure`.
 
     Returns
@@ -195,11 +200,12 @@ def measure_slices(
     """
     tables = []
     before = 0
+    flat = None if box is None else (slice(0, 1), *box[1:])
     for z in range(len(labels)):
         # Numbered from 1 in every slice: sums are kept for all ids up to the largest.
         plane = np.maximum(labels[z : z + 1] - np.int32(before), 0)
         images = [np.asarray(image[z : z + 1]) for image in intensity]
-        table = measure(plane, images, voxel_size_um)
+        table = measure(plane, images, voxel_size_um, box=flat)
         columns = dict(table.columns)
         columns["id"] = columns["id"] + before
         for name in ("centroid_z_voxels", "box_z_start_voxels", "box_z_stop_voxels"):
@@ -221,10 +227,10 @@ def _shape_columns(
     moments: NDArray[np.int64],
     surface: NDArray[np.float64],
     spacing: tuple[float, float, float],
-    shape: tuple[int, ...],
+    flat: bool,
+    box: Box,
     unit: str,
 ) -> dict[str, NDArray[Any]]:
-    flat = shape[0] == 1
     count = moments[:, 3]
     mean = moments[:, 4:7] / count[:, None]
     centroid = moments[:, 0:3] + mean
@@ -252,7 +258,7 @@ def _shape_columns(
     axes = [1, 2] if flat else [0, 1, 2]
     touches = np.zeros(len(ids), dtype=bool)
     for k in axes:
-        touches |= (boxes[:, k] == 0) | (boxes[:, k + 3] == shape[k])
+        touches |= (boxes[:, k] <= box[k].start) | (boxes[:, k + 3] >= box[k].stop)
     columns["touches_border"] = touches.astype(np.int64)
     return columns
 

@@ -102,7 +102,7 @@ def reason(table: CellTable, job: Job) -> str:
     if cause := _in_the_image(job, part):
         return cause
     pixels = max(1, round(job.scale.diameter_pixels / 8))
-    slices = job.volume.shape[0]
+    slices = job.image.shape[0]
     thickness = slices * job.scale.spacing[0]
     if not card.planar and slices <= FEW_SLICES and thickness < job.scale.diameter_pixels:
         return (
