@@ -144,23 +144,23 @@ def refine_scale(
         there = look(0)
     tiny = start is not None and start.diameter_pixels < SMALLEST_PIXELS
     # Such cells show hardly any shape, and texture of larger ones looks like them.
-    if tiny and not there.confirms and (larger := anything()).cells:
-        return taken(larger, larger.diameter_origin + instead)
+    if tiny and not there.confirms:
+        if (larger := anything()).cells:
+            return taken(larger, larger.diameter_origin + instead)
+        if card.planar or is_noise(image):
+            return _unknown(card, spacing, spacing_origin, warnings, instead)
     first = seen[_best_step(look, known=start is not None)]
     best = settle(look_at, first) if first.quality >= LEAST else first
     # Enlarged even further, noise comes out as large as it is then taken for.
     noise = start is None and (first.is_enlarged_noise or best.is_enlarged_noise)
-    found = best.quality >= LEAST and not noise
+    # What nobody would look for has to convince.
+    found = best.quality >= (CONVINCING if tiny else LEAST) and not noise
     if not found and start is None and card.planar and (steady := _steady(seen)) is not None:
         best, found = steady, True
     if not found:
         if start is None:
             return _unknown(card, spacing, spacing_origin, warnings)
-        if not card.planar:
-            return start
-        if tiny:  # nor was anything larger found
-            return _unknown(card, spacing, spacing_origin, warnings)
-        if is_noise(image):
+        if not card.planar or is_noise(image):
             return start
         # Single images are of anything: of bacteria, where the model's cells have 12 µm.
         other = anything()
@@ -233,14 +233,19 @@ def _unknown(
     spacing: tuple[float, float, float],
     spacing_origin: str,
     warnings: list[str],
+    instead: str = "",
 ) -> CellScale:
-    """What is taken where nothing tells the cells' size, with a warning."""
+    """What is taken where nothing tells the cells' size, with a warning.
+
+    `instead` says what is known and not believed.
+    """
     warnings.append(
         f"the cell diameter could not be estimated and is taken as {card.diameter_voxels:.3g} "
-        "pixels; give --diameter"
+        f"pixels{instead}; give --diameter"
     )
-    words = "a default: no voxel size is known, and no cells were found to estimate it from"
-    return CellScale(card.diameter_voxels, spacing, words, spacing_origin)
+    words = "no cells were found to estimate it from"
+    words += instead or ", and no voxel size is known"
+    return CellScale(card.diameter_voxels, spacing, f"a default: {words}", spacing_origin)
 
 
 def is_noise(image: MendedImage) -> bool:

@@ -125,16 +125,19 @@ def find_defects(image: Voxels) -> Defects:
     depth = image.shape[0]
     pixels = max(FEWEST_PIXELS, min(SAMPLE_PIXELS, ALL_PIXELS // depth))
     samples = [_sample(np.asarray(image[z]), pixels) for z in range(depth)]
-    base = _base(np.array([pairs.min() for pairs in samples]))
+    everything = np.concatenate([pairs.ravel() for pairs in samples])
+    darkest = everything.min()
+    share = _share_of_fill(everything)
+    if share and _is_background(samples, darkest, image.shape[2]):
+        share = 0.0
+    if share:
+        everything = everything[everything != darkest]
+    base = _base(everything)  # of the image: fill lies far below it
+    everything = computable(everything, base)
+    fill = float(computable(np.array([darkest]), base)[0]) if share else None
     samples = [computable(pairs, base) for pairs in samples]
     step = _sampling_step(image.shape[1:], pixels)
     overview = np.stack([pairs[:, 0] for pairs in samples]).astype(np.float32)
-    everything = np.concatenate([pairs.ravel() for pairs in samples])
-    fill, share = _find_fill(everything)
-    if fill is not None and _is_background(samples, fill, image.shape[2]):
-        fill, share = None, 0.0
-    if fill is not None:
-        everything = everything[everything != fill]
     gains, levels, targets, lost = _find_slices(samples, fill)
     top, bottom = everything.max(), float(everything.min())
     at_top = float(np.mean(everything == top))
@@ -190,12 +193,13 @@ def _sample(plane: NDArray[Any], pixels: int) -> NDArray[Any]:
     return np.stack([left[:, :count].ravel(), right[:, :count].ravel()], axis=1)
 
 
-def _find_fill(sample: NDArray[Any]) -> tuple[float | None, float]:
+def _share_of_fill(sample: NDArray[Any]) -> float:
+    """Share of the darkest value, if that is no image."""
     darkest = sample.min()
     image = sample[sample != darkest]
-    share = 1 - image.size / sample.size
+    share: float = 1 - image.size / sample.size
     if share < LEAST_FILL or not image.size:
-        return None, 0.0
+        return 0.0
     low = float(np.quantile(image, 0.1))
     gap = low - float(darkest)
     step = 1.0 if np.issubdtype(sample.dtype, np.integer) else gap / (4 * GAP_STEPS)
@@ -203,11 +207,11 @@ def _find_fill(sample: NDArray[Any]) -> tuple[float | None, float]:
     inside = float(np.mean(image < float(darkest) + gap / 2))
     # Where all that is left has one value there is no image without the rest.
     if gap < GAP_STEPS * step or inside > GAP_SHARE or contrast <= 0:
-        return None, 0.0
+        return 0.0
     if gap > contrast:
-        return float(darkest), share
+        return share
     spread = float(np.quantile(image, 0.5)) - low
-    return (float(darkest), share) if gap > 3 * spread else (None, 0.0)
+    return share if gap > 3 * spread else 0.0
 
 
 def _find_slices(
@@ -281,7 +285,7 @@ def _is_short_gap(z: int, lost: Sequence[int]) -> bool:
     return last - first < MOST_LOST
 
 
-def _is_background(samples: Sequence[NDArray[Any]], fill: float, width: int) -> bool:
+def _is_background(samples: Sequence[NDArray[Any]], fill: Any, width: int) -> bool:
     """Whether what lies in the fill are islands the size of cells."""
     ends = inside = 0
     for pairs in samples:

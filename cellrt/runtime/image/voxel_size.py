@@ -82,7 +82,8 @@ def doubts_about(
         return (f"{words} was given; the file says {file_says}: the order is z y x{not_so}",)
     factors = [(a / b, axis) for a, b, axis in pairs]
     first = factors[0][0] if factors else 1.0
-    if not 1 / _UNIT_FACTOR < first < _UNIT_FACTOR and _alike([f for f, _ in factors], [first] * 3):
+    same = _alike([f for f, _ in factors], [first] * len(factors))
+    if same and not 1 / _UNIT_FACTOR < first < _UNIT_FACTOR:
         return (
             f"{words} was given, {first:.3g} times what the file says ({file_says}): the unit is "
             "µm",

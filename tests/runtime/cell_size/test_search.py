@@ -132,6 +132,16 @@ def test_larger_cells_are_looked_for_before_those_of_a_pixel(simulated, model, d
     assert any("is taken as" in text for text in found.warnings)
 
 
+@pytest.mark.parametrize("model", ["nuclei", "nuclei2d", "cells2d-harmonic"])
+def test_noise_is_not_enlarged_for_cells_of_a_pixel(model):
+    shape = (24, 80, 80) if model == "nuclei" else (160, 160)
+    noise = np.random.default_rng(3).poisson(50, shape).astype(np.uint16)
+    found = cellrt.Segmenter(model).prepare(noise, voxel_size=(8, 8, 8))
+    assert "a default" in found.scale.diameter_origin
+    assert "would be" in found.scale.diameter_origin
+    assert any("could not be estimated" in text for text in found.warnings)
+
+
 def test_cells_of_three_pixels_are_not_taken_for_larger_ones():
     large = simulate_nuclei((96, 160, 160), seed=3).image
     small = downscale_local_mean(large.astype(np.float32), (5, 5, 5))

@@ -92,6 +92,19 @@ def test_the_box_is_the_image(widths, dtype, base):
     assert found.shape == image.shape
 
 
+@pytest.mark.parametrize(("kind", "offset"), [("u4", 4e9), ("i4", 1e9), ("f8", 1e12)])
+def test_zeros_around_an_image_with_a_large_offset_cost_it_no_digits(kind, offset):
+    image = simulate_nuclei((20, 60, 60), seed=1).image
+    moved = (image.astype(np.float64) + offset).astype(kind)
+    alone, around = mended(moved), without_margins(mended(np.pad(moved, WIDTHS)))
+    assert around.shape == alone.shape
+    values, filled = around.read((0, 0, 0), around.shape)
+    assert filled is None
+    expected, _ = alone.read((0, 0, 0), alone.shape)
+    # What is hot is told from other pixels.
+    assert np.mean(values + around.defects.base != expected + alone.defects.base) < 1e-3
+
+
 def test_hot_pixels_in_the_fill_are_no_image():
     filled = padded(simulate_nuclei((20, 60, 60), seed=1).image)
     rng = np.random.default_rng(1)

@@ -34,6 +34,7 @@ FILE = StatedSize((0.5, 0.1, 0.1), "test")
         ((0.1, 0.1, 0.1), FILE, "0.2 times as much along z"),
         ((5.0, 1.0, 1.0), FILE, "10 times as much along z"),
         ((2.0, 0.05, 0.05), StatedSize((None, 0.5, 0.5), "test"), "file says ? 0.5 0.5"),
+        ((8.0, 50.0, 50.0), StatedSize((None, 0.5, 0.5), "test"), "100 times what the file says"),
     ],
 )
 def test_slips_of_order_and_unit_are_named(given, stated, word):
