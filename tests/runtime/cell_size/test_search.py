@@ -121,6 +121,12 @@ def test_worms_are_found_where_no_size_is_said(seed, diameter):
         assert scale["diameter_pixels"] == pytest.approx(diameter, rel=0.1)
 
 
+def test_fragments_of_large_worms_give_way_to_them():
+    stack = simulate_worms((500, 500), contrast="fluorescence", seed=1, diameter_voxels=60)
+    scale = found_diameter(stack.image, model="cells2d-harmonic")
+    assert scale["diameter_pixels"] == pytest.approx(60, rel=0.15)
+
+
 @pytest.mark.parametrize(
     ("simulated", "model", "diameter"),
     [(simulate_nuclei, "nuclei", 16), (simulate_membranes, "membranes", 24)],
