@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 
 from cellrt.geometry import Box, Shape
 from cellrt.runtime.grid.mended_image import MendedImage
+from cellrt.threads import in_threads
 
 # Candidates along an axis. Where more would be needed for boxes that overlap by a half, cells might
 # lie between them, and so many of the liveliest places of the overview are looked at as well.
 MOST_POSITIONS = 5
 LIVELIEST = 20
+# Voxels along each axis, about, that tell how much a box varies.
+PER_AXIS = 24
 # Boxes that vary less than this share of the one that varies most are empty.
 LIVELY = 0.25
 
@@ -57,12 +60,19 @@ def _spreads(
 ) -> Iterator[tuple[float, Box]]:
     """How much an image varies in boxes, of which some are looked over as they are all fill."""
     limit = np.float32(image.defects.hot_above)
-    for start in starts:
-        box = _box(start, size)
-        sample = image.crop(box).sample(24)
-        if sample.size:
-            high, low = np.percentile(np.minimum(sample, limit), [90, 30])
-            yield float(high - low), box
+    boxes = [_box(start, size) for start in starts]
+
+    def part(first: int, last: int) -> list[tuple[float, Box]]:
+        found = []
+        for box in boxes[first:last]:
+            sample = image.crop(box).sample(PER_AXIS)
+            if sample.size:
+                high, low = np.percentile(np.minimum(sample, limit), [90, 30])
+                found.append((float(high - low), box))
+        return found
+
+    voxels = len(boxes) * min(math.prod(size), PER_AXIS**3)
+    return itertools.chain.from_iterable(in_threads(len(boxes), part, voxels=voxels))
 
 
 def _box(start: Shape, size: Shape) -> Box:
