@@ -23,7 +23,6 @@ from cellrt.runtime.decoding.registry import decoder_for
 from cellrt.runtime.grid.drawn import drawing
 from cellrt.runtime.grid.findings import findings
 from cellrt.runtime.grid.intensity import IntensityRange
-from cellrt.runtime.grid.margins import without_margins
 from cellrt.runtime.grid.mended_image import MendedImage
 from cellrt.runtime.grid.model_image import Scale, look_at, measure_intensity
 from cellrt.runtime.grid.scale import UNKNOWN_SPACING, CellScale, known_scale, slice_planes
@@ -194,7 +193,7 @@ def _prepare(
         clock.progress.note(text)
     warnings = list(volume.warnings)
     with clock.stage("look"):
-        image = without_margins(look_at(volume.image, card.normalisation))
+        image = look_at(volume.image, card.normalisation)
         drawn = _drawn(volume)
         warnings += drawn
     with network.in_use, clock.stage("cell size"):

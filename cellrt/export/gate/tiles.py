@@ -14,7 +14,6 @@ from cellrt.errors import InputError
 from cellrt.geometry import Shape, across_planes
 from cellrt.runtime.cell_size.search import refine_scale
 from cellrt.runtime.decoding.registry import decoder_for
-from cellrt.runtime.grid.margins import without_margins
 from cellrt.runtime.grid.model_image import ModelImage, look_at, prepare_image
 from cellrt.runtime.grid.scale import known_scale
 from cellrt.runtime.image.reading import read_volume
@@ -127,7 +126,7 @@ def _model_image(path: str | Path, model: ModelFile) -> ModelImage:
         raise InputError(f"{path} has {volume.shape[0]} slices; calibrate with single ones")
     scale, spacing, origin = known_scale(volume, card)
     warnings: list[str] = []
-    seen = without_margins(look_at(volume.image, card.normalisation))
+    seen = look_at(volume.image, card.normalisation)
     scale = refine_scale(
         seen,
         scale,

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from cellrt.geometry import Shape
 from cellrt.runtime.cell_size.probe import FEWEST_CELLS
 from cellrt.runtime.decoding.labels.regions import equivalent_radius
-from cellrt.runtime.grid.margins import without_margins
 from cellrt.runtime.grid.model_image import look_at
 from cellrt.runtime.grid.scale import STEP, CellScale
 from cellrt.runtime.image.volume import Volume
@@ -78,7 +77,7 @@ def own_diameter(
         images in four groups of one shape, `nuclei2d` takes 2.0 looks in place of 4.7, and sizes
         are off by 0.034 in place of 0.037 on average (log units).
     """
-    image = without_margins(look_at(volume.image, network.model.card.normalisation))
+    image = look_at(volume.image, network.model.card.normalisation)
     decoder, note = check(network, options), clock.progress.note
     guess = None
     if near is not None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cellrt.geometry import Shape
 from cellrt.runtime.grid.brightness import Brightness, BrightnessMeter, uniform
 from cellrt.runtime.grid.intensity import IntensityRange, estimate_range, range_of, sample_strides
+from cellrt.runtime.grid.margins import without_margins
 from cellrt.runtime.grid.mended_image import MendedImage, as_it_is, mended
 from cellrt.runtime.grid.resample import resample_mended
 from cellrt.runtime.image.source import Voxels
@@ -113,7 +114,17 @@ class ModelImage:
 
 
 def look_at(image: Voxels, rule: Normalisation | LocalBrightness) -> MendedImage:
-    """Find an image's defects, where the model's rule for intensities asks for it."""
+    """Find an image's defects, where the model's rule for intensities asks for it.
+
+    Returns
+    -------
+    MendedImage
+        What a network is to see of it: no margins of fill.
+    """
+    return without_margins(_mended(image, rule))
+
+
+def _mended(image: Voxels, rule: Normalisation | LocalBrightness) -> MendedImage:
     return mended(image) if isinstance(rule, LocalBrightness) else as_it_is(image)
 
 
@@ -164,7 +175,7 @@ def prepare_image(
     scale : IntensityRange or Brightness, optional
         As measured with :func:`measure_intensity`, which is done here otherwise.
     """
-    source = image if isinstance(image, MendedImage) else look_at(image, rule)
+    source = image if isinstance(image, MendedImage) else _mended(image, rule)
     scale = scale or measure_intensity(source, shape, rule)
     if source.shape == shape:
         return ModelImage(source, scale)
