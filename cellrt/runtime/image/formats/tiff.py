@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -50,6 +51,8 @@ _NO_DAMAGE = re.compile(
     r"OME series failed to read|ImageJ series metadata invalid"
     r"|failed to read (summary|index map|display|comments)"
 )
+# tifffile logs to one place for all threads, and does not say of which file.
+_one_thread = threading.RLock()
 # A second image this much smaller than the first is a thumbnail or a label of the slide.
 _THUMBNAIL_FRACTION = 0.05
 # Of the steps of a table of colours for brightness, so many go up: rainbows turn once or twice.
@@ -148,11 +151,22 @@ def _open_tiff(path: Path, omexml: str | None = None) -> Iterator[tifffile.TiffF
 
 @contextmanager
 def _damage_of(path: Path) -> Iterator[None]:
-    """Turn what tifffile logs and raises of a damaged file into one error."""
-    complaints = _Complaints()
-    logger = logging.getLogger("tifffile")
-    propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(complaints)
+    """Turn what tifffile logs and raises of a damaged file into one error, one thread at a time."""
+    with _one_thread:
+        complaints = _Complaints()
+        logger = logging.getLogger("tifffile")
+        propagate, logger.propagate = logger.propagate, False
+        logger.addHandler(complaints)
+        try:
+            with _error_of(path, complaints):
+                yield
+        finally:
+            logger.removeHandler(complaints)
+            logger.propagate = propagate
+
+
+@contextmanager
+def _error_of(path: Path, complaints: _Complaints) -> Iterator[None]:
     try:
         yield
         if complaints.damage:
@@ -169,24 +183,24 @@ def _damage_of(path: Path) -> Iterator[None]:
         if not raised_in(error, "tifffile", "PIL"):
             raise
         raise damaged(path.name, str(error)) from error
-    finally:
-        logger.removeHandler(complaints)
-        logger.propagate = propagate
 
 
 class _Complaints(logging.Handler):
     """Keeps what tifffile logs instead of raising: it reads past damage with zeros in its place.
 
-    It also logs what does no harm, such as odd private tags and file names, which is let pass.
+    It also logs what does no harm, such as odd private tags and file names, which is let pass, and
+    so is what it says in a thread that was there before: others may use it for files of their own.
+    It starts threads to decode.
     """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.damage = ""
+        self._others = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
-        if _NO_DAMAGE.search(message):
+        if record.thread in self._others or _NO_DAMAGE.search(message):
             return
         tag = _TAG.search(message)
         if int(tag.group(1)) in _ESSENTIAL_TAGS if tag else _DAMAGE.search(message):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellrt.errors import InputError
+from cellrt.runtime.image.formats import tiff
 from cellrt.runtime.image.formats.damage import damaged
 from cellrt.runtime.image.reading import read_array, read_volume
 
@@ -349,6 +353,40 @@ def test_files_of_several_images_are_refused_but_thumbnails_are_not(file: Path) 
 def test_numbers_and_keys_are_no_reasons_for_damage(said: str) -> None:
     assert str(damaged("a.tif", said)) == "a.tif is truncated or damaged; copy or save it again"
     assert "damaged (not a TIFF)" in str(damaged("a.tif", f"<File {said}> not a\nTIFF"))
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("read_by", [read_volume, tifffile.imread])
+def test_a_file_is_not_blamed_for_another_that_is_read_at_the_same_time(
+    file: Path, monkeypatch: pytest.MonkeyPatch, compression: str | None, read_by: Any
+) -> None:
+    tifffile.imwrite(file, STACK, compression=compression)
+    other = file.with_name("other.tif")
+    other.write_bytes(b"II*\0nothing")
+    begin = threading.Event()
+    ready = ThreadPoolExecutor(1)
+    others = [ready.submit(lambda: begin.wait() and read_by(other))]
+
+    def while_others_are_read(work: Any) -> Any:
+        def both(*arguments: Any) -> Any:
+            if threading.current_thread() is threading.main_thread():
+                begin.set()
+                others.append(ready.submit(read_by, other))
+                wait(others, timeout=0.2)
+            return work(*arguments)
+
+        return both
+
+    for name in ("_read_open", "_decode_pages"):
+        monkeypatch.setattr(tiff, name, while_others_are_read(getattr(tiff, name)))
+    propagate = logging.getLogger("tifffile").propagate
+    with ready:
+        np.testing.assert_array_equal(read_array(file), STACK)
+    assert len(others) > 1
+    # tifffile alone gives an array without voxels.
+    assert {type(each.exception()) for each in others} <= {InputError, type(None)}
+    assert (others[0].exception() is None) == (read_by is tifffile.imread)
+    assert logging.getLogger("tifffile").propagate == propagate
 
 
 def test_an_imagej_file_that_is_half_written_gives_no_bare_number(file: Path) -> None:
