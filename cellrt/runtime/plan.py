@@ -18,7 +18,7 @@ from cellrt.runtime.network.tiles import TileGrid, largest_halo, plan_tiles
 from cellrt.runtime.network.views import VIEWS, VOXELS_AT_ONCE
 
 # Measured with the bundled networks in OpenVINO: interpreter, libraries and compiled kernels.
-BASE_BYTES = 330_000_000
+BASE_BYTES = 360_000_000
 # Those networks have four channels. Of more, the engine's copy, the one that is merged and that
 # which comes meanwhile are alive at once.
 MEASURED_CHANNELS = 4
@@ -33,8 +33,11 @@ DEVICE_HOST_BYTES_PER_VOXEL = 8
 # What `cellrt segment` promises to stay within, besides the decoder's share per voxel; larger tiles
 # overlap less, so they use it up.
 PROMISED_BYTES = 1_000_000_000
-# Largest tiles to try, in voxels. The smallest keeps the promise for stacks of any size.
+# Largest tiles to try, in voxels. The smallest keeps the promise for stacks of any size where an
+# engine takes the usual per voxel. Others get smaller ones, if the halo leaves room in them.
 TILE_VOXELS = (3_200_000, 2_600_000, 2_100_000, 1_700_000, 1_400_000, 1_200_000)
+USUAL_TILE_BYTES = 512
+SMALL_TILE_VOXELS = (900_000, 600_000, 400_000, 300_000)
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,7 @@ def make_plan(
     tile: Shape | None = None,
     halo: int | None = None,
     device_voxels: int | None = None,
+    tile_bytes: float | None = None,
 ) -> Plan:
     """Lay out tiles and estimate memory.
 
@@ -150,6 +154,8 @@ def make_plan(
         Override what the card and the search for the cheapest tiling say.
     device_voxels : int, optional
         Where the network runs in the memory of a GPU: the largest tile for that.
+    tile_bytes : float, optional
+        What the engine takes of the CPU's memory per voxel of a tile; see `Engine`.
 
     Raises
     ------
@@ -163,23 +169,34 @@ def make_plan(
     promised = PROMISED_BYTES + decoder.promised_bytes * math.prod(whole)
     margins = LABEL_BYTES_PER_VOXEL * (math.prod(whole) if whole != shape else 0)
     on_host = device_voxels is None
-    for max_voxels in TILE_VOXELS if device_voxels is None else (device_voxels,):
-        grid = plan_tiles(
-            model_shape,
-            halo=card.halo if halo is None else halo,
-            blend=card.blend,
-            multiple=card.multiple,
-            stride=card.output_stride,
-            planar=card.planar,
-            max_voxels=max_voxels,
-            tile=tile,
-            layers="few" if on_host else "many",  # several GPUs share them
-        )
-        working = BASE_BYTES + margins + _working_bytes(shape, grid, decoder, card, on_host)
+    if tile_bytes is None:
+        tile_bytes = card.activation_bytes + ENGINE_BYTES_PER_VOXEL
+    sizes: tuple[int, ...] = TILE_VOXELS if device_voxels is None else (device_voxels,)
+    if on_host and tile_bytes > USUAL_TILE_BYTES:
+        sizes += SMALL_TILE_VOXELS
+    for max_voxels in sizes:
+        try:
+            grid = plan_tiles(
+                model_shape,
+                halo=card.halo if halo is None else halo,
+                blend=card.blend,
+                multiple=card.multiple,
+                stride=card.output_stride,
+                planar=card.planar,
+                max_voxels=max_voxels,
+                tile=tile,
+                layers="few" if on_host else "many",  # several GPUs share them
+            )
+        except UsageError:
+            if max_voxels in SMALL_TILE_VOXELS:
+                break
+            raise
+        working = _working_bytes(shape, grid, decoder, card, on_host, tile_bytes)
+        working += BASE_BYTES + margins
         if working + image_bytes <= 0.95 * promised:
             break
     held = image_bytes if resident_bytes is None else resident_bytes
-    return Plan(shape, grid, working + held, scale, tile is not None and on_host)
+    return Plan(shape, grid, int(working) + held, scale, tile is not None and on_host)
 
 
 def _grid_words(model_shape: Shape, scale: str) -> str:
@@ -191,19 +208,24 @@ def _grid_words(model_shape: Shape, scale: str) -> str:
 
 
 def _working_bytes(
-    shape: Shape, grid: TileGrid, decoder: Decoder, card: ModelCard, on_host: bool
-) -> int:
+    shape: Shape,
+    grid: TileGrid,
+    decoder: Decoder,
+    card: ModelCard,
+    on_host: bool,
+    tile_bytes: float,
+) -> float:
     """Memory of the network stage or of the decoder, whichever takes more."""
     voxels, model_voxels = math.prod(shape), math.prod(grid.shape)
     resampled = 0 if shape == grid.shape else 2 * model_voxels
-    network = resampled + decoder.kept_bytes * model_voxels
+    network: float = resampled + decoder.kept_bytes * model_voxels
     tile_voxels = math.prod(grid.tile)
     if on_host:
         merged = len(card.outputs[0].channels[decoder.merged])
         network += 4 * merged * sum(merge_values(grid.outputs))
         # All views are loaded, for a few planes each, and put together beside what comes next.
         alive = min(VOXELS_AT_ONCE, tile_voxels) * len(VIEWS) if card.views else tile_voxels
-        network += (card.activation_bytes + ENGINE_BYTES_PER_VOXEL) * alive
+        network += tile_bytes * alive
         network += VIEWS_BYTES_PER_VOXEL * tile_voxels if card.views else 0
         values = len(card.outputs[0].channels) * math.prod(grid.outputs.tile)
         network += COPIES_OF_FIELDS * 4 * max(0, values - MEASURED_CHANNELS * tile_voxels)

@@ -322,6 +322,7 @@ def _plan(
         tile=options.tile or network.fixed_tile,
         halo=options.halo,
         device_voxels=network.device_voxels,
+        tile_bytes=network.tile_bytes,
     )
     plan.check_memory()
     return plan

@@ -14,10 +14,13 @@ from cellrt.errors import InputError, ResourceError, UsageError
 from cellrt.limits import Memory
 from cellrt.runtime import plan as plans
 from cellrt.runtime.decoding.registry import decoder_for
+from cellrt.runtime.job import Options
 from cellrt.runtime.model.file import open_model
+from cellrt.runtime.network.engines.openvino import has_bf16
 from cellrt.runtime.network.merge import merge_values
 from cellrt.runtime.network.tiles import plan_tiles
 from cellrt.runtime.plan import TILE_VOXELS, check_halo, make_plan
+from cellrt.runtime.preparation import load
 
 CARD = open_model("nuclei").card
 DECODER = decoder_for(CARD)
@@ -30,6 +33,49 @@ def test_planned_memory_keeps_the_promise_for_16_bit_stacks(shape):
     plan = make_plan(shape, shape, CARD, DECODER, image_bytes=2 * voxels)
     assert plan.memory_bytes <= 16 * voxels + 1e9
     assert plan.overhead >= 1
+
+
+@given(
+    shape=st.tuples(edges, edges, edges),
+    name=st.sampled_from(["nuclei", "nuclei-harmonicnet", "membranes-3dcellseg"]),
+    tile_bytes=st.sampled_from([128, 320, 448, 1472]),
+)
+def test_engines_keep_the_promise_in_smaller_tiles_where_they_take_more(shape, name, tile_bytes):
+    card, voxels = open_model(name).card, int(np.prod(shape))
+    decoder = decoder_for(card)
+    usual, other = (
+        make_plan(shape, shape, card, decoder, image_bytes=2 * voxels, tile_bytes=each)
+        for each in (256, tile_bytes)
+    )
+    assert other.memory_bytes <= decoder.promised_bytes * voxels + 1e9
+    if tile_bytes < 256:
+        assert other.overhead <= usual.overhead
+    else:
+        assert np.prod(other.grid.tile) <= np.prod(usual.grid.tile)
+
+
+def test_a_halo_without_room_in_small_tiles_gets_the_smallest_in_which_it_has():
+    shape = (512, 512, 512)
+    plan = make_plan(shape, shape, CARD, DECODER, image_bytes=0, halo=44, tile_bytes=1472)
+    assert 900_000 < np.prod(plan.grid.tile) <= 1_200_000
+    # What does not help is not tried: here the image itself leaves no room.
+    large = make_plan(shape, shape, CARD, DECODER, image_bytes=16 * 512**3)
+    assert np.prod(large.grid.tile) > 1_000_000
+
+
+def test_what_an_engine_takes_follows_from_how_it_computes():
+    def takes(engine, name="nuclei", precision="fp32"):
+        return load(open_model(name), Options(engine=engine, precision=precision)).tile_bytes
+
+    assert takes("openvino") == CARD.activation_bytes + 64
+    assert takes("openvino", "nuclei-harmonicnet") == 128 + 64
+    if has_bf16():
+        assert takes("openvino", precision="bf16") == CARD.activation_bytes / 2 + 64
+        assert takes("openvino", precision="auto") == CARD.activation_bytes / 2 + 64
+    pytest.importorskip("onnxruntime")
+    # It unfolds transposed convolutions, of which those of 3DCellSeg are wide.
+    assert takes("onnxruntime") == CARD.activation_bytes + 64 + 64
+    assert takes("onnxruntime", "membranes-3dcellseg") == 384 + 64 + 1024
 
 
 def test_more_voxels_than_int32_counts_are_refused_before_anything_is_computed():
@@ -59,7 +105,7 @@ def test_channels_that_are_not_merged_take_no_memory_of_the_merge():
     shape = (256, 512, 512)
     grid = make_plan(shape, shape, CARD, DECODER, image_bytes=0).grid
     one, all_four = (
-        plans._working_bytes(shape, grid, d, CARD, True) for d in (OneOfFour(), DECODER)
+        plans._working_bytes(shape, grid, d, CARD, True, 360) for d in (OneOfFour(), DECODER)
     )
     assert all_four - one == 3 * 4 * sum(merge_values(grid))
 

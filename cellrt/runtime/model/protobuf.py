@@ -68,6 +68,26 @@ def messages(message: memoryview, number: int) -> Iterator[memoryview]:
             yield field.value
 
 
+def integers(message: memoryview, number: int) -> list[int]:
+    """Whole numbers of a repeated field, which writers may pack into one.
+
+    Raises
+    ------
+    IndexError, ValueError
+        As `fields`.
+    """
+    found = []
+    for field in fields(message):
+        if field.number == number and isinstance(field.value, int):
+            found.append(field.value)
+        elif field.number == number and isinstance(field.value, memoryview):
+            position = 0
+            while position < len(field.value):
+                value, position = _varint(field.value, position)
+                found.append(value)
+    return found
+
+
 def entry(message: memoryview) -> tuple[str, str]:
     """Key and value of a ``StringStringEntryProto``, ONNX's message of two texts.
 

@@ -94,6 +94,11 @@ class LoadedModel:
         return self.choice.device_voxels(self.model)
 
     @property
+    def tile_bytes(self) -> float:
+        """Bytes per voxel of a tile that the engine takes of the CPU's memory, about."""
+        return self.choice.tile_bytes(self.model, self.precision)
+
+    @property
     def file(self) -> ModelFile:
         """The file that the engine takes: the model's, or the one beside it in half precision."""
         return self.choice.file(self.model, self.precision)

@@ -19,6 +19,7 @@ from cellrt.limits import means_no_memory, out_of_memory
 from cellrt.runtime.machine.driver import nvidia_gpus
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.network.engines.base import Engine, EngineSpec, LayerTime, Session
+from cellrt.runtime.network.engines.gpu_session import ENGINE_BYTES_PER_VOXEL
 from cellrt.runtime.network.engines.precision import file_for
 from cellrt.runtime.network.engines.remembered import forget, recall, remember
 
@@ -93,6 +94,15 @@ class EngineChoice:
             return None
         with own_errors(self.spec):
             return cast("int | None", device_voxels(model))
+
+    def tile_bytes(self, model: ModelFile, precision: str) -> float:
+        """Bytes per voxel of a tile that the engine takes of the CPU's memory, about."""
+        tile_bytes = getattr(self.engine, "tile_bytes", None)
+        if tile_bytes is None:
+            return model.card.activation_bytes + ENGINE_BYTES_PER_VOXEL
+        file, left = self._asked(model, precision)
+        with own_errors(self.spec):
+            return cast("float", tile_bytes(file, left))
 
     def refuse(self, model: ModelFile, tile: Shape | None, precision: str) -> None:
         """Refuse a model that the engine cannot run, where that is clear before it is loaded.

@@ -19,7 +19,8 @@ from cellrt.runtime.model.card import TURNS
 from cellrt.runtime.model.card_parts import Guides
 from cellrt.runtime.model.file import ModelFile
 from cellrt.runtime.model.guides import turns_at
-from cellrt.runtime.network.engines.base import LayerTime
+from cellrt.runtime.model.unfolded import unfolded_bytes
+from cellrt.runtime.network.engines.base import COPIES_BYTES_PER_VOXEL, LayerTime
 
 _COMMAND = install("onnxruntime")
 _KERNEL = "_kernel_time"  # how its profile names the work of a layer
@@ -52,6 +53,11 @@ def check(model: ModelFile, tile: Shape | None, precision: str) -> None:
             f"ONNX Runtime has no bf16 convolutions on the CPU and cannot run {model.path.name}; "
             "use --engine openvino, or the fp32 model"
         )
+
+
+def tile_bytes(model: ModelFile, precision: str) -> float:
+    """Bytes per voxel of a tile; transposed convolutions are unfolded."""
+    return model.card.activation_bytes + COPIES_BYTES_PER_VOXEL + unfolded_bytes(model)
 
 
 def load(
