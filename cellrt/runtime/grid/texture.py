@@ -18,8 +18,11 @@ from cellrt.threads import in_threads
 # lie between them, and so many of the liveliest places of the overview are looked at as well.
 MOST_POSITIONS = 5
 LIVELIEST = 20
-# Voxels along each axis, about, that tell how much a box varies.
-PER_AXIS = 24
+# Voxels along each axis, at least, that tell how much a box varies, and of the overview those that
+# tell which places are lively. With half as many again, and the whole overview, sizes of 55 embryos
+# are off by as much (0.13, log units, with `nuclei`), and the search takes a quarter longer.
+PER_AXIS = 16
+PER_AXIS_LIVELY = 8
 # Boxes that vary less than this share of the one that varies most are empty.
 LIVELY = 0.25
 
@@ -67,7 +70,8 @@ def _spreads(
         for box in boxes[first:last]:
             sample = image.crop(box).sample(PER_AXIS)
             if sample.size:
-                high, low = np.percentile(np.minimum(sample, limit), [90, 30])
+                ranks = [int(share * sample.size) for share in (0.3, 0.9)]
+                low, high = np.partition(np.minimum(sample, limit), ranks)[ranks]
                 found.append((float(high - low), box))
         return found
 
@@ -87,9 +91,11 @@ def _liveliest(image: MendedImage, size: Shape) -> Iterator[Shape]:
     defects = image.defects
     if not defects.overview.size:
         return
-    step = (1, defects.overview_step, defects.overview_step)
+    known = (1, defects.overview_step, defects.overview_step)
+    step = [max(k, n // PER_AXIS_LIVELY // k * k) for n, k in zip(size, known, strict=True)]
     part = tuple(
-        slice(a // s, -(-b // s)) for a, b, s in zip(image.start, image.stop, step, strict=True)
+        slice(a // k, -(-b // k), s // k)
+        for a, b, k, s in zip(image.start, image.stop, known, step, strict=True)
     )
     seen = np.minimum(defects.overview[part], np.float32(defects.hot_above))
     kept = seen if defects.fill is None else seen[seen != defects.fill]
