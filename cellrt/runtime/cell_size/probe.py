@@ -88,5 +88,9 @@ class Probe:
     @property
     def confirms(self) -> bool:
         """Whether there is nothing more to look for."""
-        alike = 1 / CONFIRMING_FACTOR <= self.ratio <= CONFIRMING_FACTOR
-        return alike and self.cells >= CONFIRMING_CELLS and self.agreement >= CONVINCING
+        return self.convinces and 1 / CONFIRMING_FACTOR <= self.ratio <= CONFIRMING_FACTOR
+
+    @property
+    def convinces(self) -> bool:
+        """Whether there are cells, of whatever size."""
+        return self.cells >= CONFIRMING_CELLS and self.agreement >= CONVINCING

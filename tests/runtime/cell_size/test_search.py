@@ -329,6 +329,11 @@ def test_a_size_that_the_cells_confirm_is_not_probed_further(monkeypatch):
     scale = found_diameter(stack.image, voxel_size=(0.6, 0.6, 0.6))
     assert len(guesses) == 1
     assert scale["diameter_pixels"] == pytest.approx(16, rel=0.15)
+    # Where cells convince and say another size, they are asked once more, at that.
+    guesses.clear()
+    scale = found_diameter(stack.image, voxel_size=(0.45, 0.45, 0.45))
+    assert len(guesses) == 2
+    assert scale["diameter_pixels"] == pytest.approx(16, rel=0.15)
 
 
 def is_noise_in(image: np.ndarray) -> bool:
