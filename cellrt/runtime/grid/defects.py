@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellrt.runtime.grid.hot_pixels import HOT_QUANTILE
+from cellrt.runtime.grid.quantiles import quantiles
 from cellrt.runtime.image.source import Voxels
 from cellrt.threads import in_threads
 
@@ -152,7 +153,7 @@ def find_defects(image: Voxels) -> Defects:
         levels,
         targets,
         lost,
-        float(np.quantile(everything, HOT_QUANTILE)),
+        float(quantiles(everything, [HOT_QUANTILE])[0]),
         at_top if at_limit and at_top > max(1e-4, near_top) else 0.0,
         {z: others for z, others in stand_ins.items() if others},
         constant=bool(top == everything.min()),
@@ -200,18 +201,17 @@ def _share_of_fill(sample: NDArray[Any]) -> float:
     share: float = 1 - image.size / sample.size
     if share < LEAST_FILL or not image.size:
         return 0.0
-    low = float(np.quantile(image, 0.1))
+    low, middle, high = quantiles(image, [0.1, 0.5, 0.99]).tolist()
     gap = low - float(darkest)
     step = 1.0 if np.issubdtype(sample.dtype, np.integer) else gap / (4 * GAP_STEPS)
-    contrast = float(np.quantile(image, 0.99)) - low
+    contrast = high - low
     inside = float(np.mean(image < float(darkest) + gap / 2))
     # Where all that is left has one value there is no image without the rest.
     if gap < GAP_STEPS * step or inside > GAP_SHARE or contrast <= 0:
         return 0.0
     if gap > contrast:
         return share
-    spread = float(np.quantile(image, 0.5)) - low
-    return share if gap > 3 * spread else 0.0
+    return share if gap > 3 * (middle - low) else 0.0
 
 
 def _find_slices(
@@ -230,13 +230,14 @@ def _find_slices(
             if len(kept) < 20:
                 empty[z] = not len(kept)
                 continue
-            values = kept.astype(np.float64)
-            low, middle, high = np.quantile(values, [0.1, 0.5, 0.95])
+            values = kept if kept.dtype.kind == "u" else kept.astype(np.float64)
             if values.min() == values.max():
                 empty[z] = True
                 continue
-            level[z], contrast[z] = middle, high - low
-            noise[z] = np.quantile(np.abs(values[:, 1] - values[:, 0]), 0.4)
+            low, level[z], high = quantiles(values, [0.1, 0.5, 0.95])
+            contrast[z] = high - low
+            left, right = values.T
+            noise[z] = quantiles(np.maximum(left, right) - np.minimum(left, right), [0.4])[0]
 
     in_threads(depth, measure, voxels=WORK_PER_PIXEL * sum(pairs.size for pairs in samples))
     lost = np.flatnonzero(empty).tolist()
