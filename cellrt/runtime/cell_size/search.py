@@ -150,17 +150,12 @@ def refine_scale(
             return taken(larger, larger.diameter_origin + instead)
         if card.planar or is_noise(image):
             return _unknown(card, spacing, spacing_origin, warnings, instead)
-    # Cells that convince say how large they are; where they say so again, nothing more is asked. Of
-    # 32 simulated stacks with voxel sizes 0.5 to 2 times what they should be, the mean error of the
-    # size falls from 0.12 to 0.10 (log units), of 55 embryos the largest from 0.42 to 0.30.
-    again = there
-    if start is not None and there.convinces and not there.confirms:
-        again = look_at(there.diameter_pixels)
-    if start is not None and again.confirms:
-        first = best = again
-    else:
+    agreed = None if start is None else _agreed(look_at, there)
+    if agreed is None:
         first = seen[_best_step(look, known=start is not None)]
         best = settle(look_at, first) if first.quality >= LEAST else first
+    else:
+        first = best = agreed
     # Enlarged even further, noise comes out as large as it is then taken for.
     noise = start is None and (first.is_enlarged_noise or best.is_enlarged_noise)
     # What nobody would look for has to convince.
@@ -310,6 +305,19 @@ def settle(look_at: Callable[[float], Probe], best: Probe) -> Probe:
         if apart <= math.log(CONFIRMING_FACTOR):
             break
     return best
+
+
+def _agreed(look_at: Callable[[float], Probe], there: Probe) -> Probe | None:
+    """Ask cells that convince how large they are once more, at that size; nothing without a yes.
+
+    Compared with a search in all of them, the mean error of the size falls from 0.12 to 0.10 (log
+    units) in 32 simulated stacks with voxel sizes 0.5 to 2 times what they should be, and the
+    largest from 0.42 to 0.30 in 55 embryos. Asked three times, their scatter is less still, but
+    they come out smaller, which costs `nuclei` 0.005 of its AP50 on four embryos.
+    """
+    if there.convinces and not there.confirms:
+        there = look_at(there.diameter_pixels)
+    return there if there.confirms else None
 
 
 def _points(ratio: float) -> int:
