@@ -40,6 +40,7 @@ def test_planned_memory_keeps_the_promise_for_16_bit_stacks(shape):
     name=st.sampled_from(["nuclei", "nuclei-harmonicnet", "membranes-3dcellseg"]),
     tile_bytes=st.sampled_from([128, 320, 448, 1472]),
 )
+@settings(deadline=None)  # decoders load
 def test_engines_keep_the_promise_in_smaller_tiles_where_they_take_more(shape, name, tile_bytes):
     card, voxels = open_model(name).card, int(np.prod(shape))
     decoder = decoder_for(card)

@@ -88,9 +88,9 @@ class Probe:
     @property
     def confirms(self) -> bool:
         """Whether there is nothing more to look for."""
-        return self.convinces and 1 / CONFIRMING_FACTOR <= self.ratio <= CONFIRMING_FACTOR
+        return self.shows_cells and 1 / CONFIRMING_FACTOR <= self.ratio <= CONFIRMING_FACTOR
 
     @property
-    def convinces(self) -> bool:
-        """Whether there are cells, of whatever size."""
+    def shows_cells(self) -> bool:
+        """Whether there are cells beyond doubt, of whatever size."""
         return self.cells >= CONFIRMING_CELLS and self.agreement >= CONVINCING

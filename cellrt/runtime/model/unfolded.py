@@ -29,7 +29,7 @@ def unfolded_bytes(model: ModelFile) -> float:
     Returns
     -------
     float
-        0 for networks without any.
+        0 for networks without any, and where other writers keep weights elsewhere than ours do.
     """
     shapes: dict[str, list[int]] = {}
     made_of: dict[str, str] = {}
@@ -42,13 +42,15 @@ def unfolded_bytes(model: ModelFile) -> float:
             inputs = [bytes(name).decode() for name in messages(node, _INPUT)]
             if bytes(next(messages(node, _OP_TYPE))) == b"ConvTranspose":
                 last = node
-            elif len(inputs) == 1:  # weights may be stored in another precision
+            elif inputs:  # weights may be stored in another precision
                 made_of |= {bytes(name).decode(): inputs[0] for name in messages(node, _OUTPUT)}
     if last is None:
         return 0.0
     _, weights, *_ = (bytes(name).decode() for name in messages(last, _INPUT))
-    while weights in made_of:
+    while weights in made_of and weights not in shapes:
         weights = made_of[weights]
+    if weights not in shapes:
+        return 0.0
     _, channels, *kernel = shapes[weights]
     steps = 1
     for attribute in messages(last, _ATTRIBUTE):

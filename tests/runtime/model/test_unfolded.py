@@ -59,6 +59,12 @@ def test_weights_may_be_stored_in_half_precision_and_there_may_be_none():
     ]
     model = model_of(nodes, {"half": np.zeros((5, 7, 2, 2, 2), np.float16)})
     assert unfolded_bytes(model) == 4 * 7
+    scaled = helper.make_node("DequantizeLinear", ["half", "scale", "zero"], ["w"])
+    stored = {"half": np.zeros((5, 7, 2, 2, 2), np.int8), "scale": np.ones(7, np.float32)}
+    stored["zero"] = np.zeros(7, np.int8)
+    assert unfolded_bytes(model_of([scaled, nodes[1]], stored)) == 4 * 7
+    elsewhere = helper.make_node("Constant", [], ["w"], value_float=0.0)
+    assert unfolded_bytes(model_of([elsewhere, nodes[1]], {})) == 0
     assert unfolded_bytes(model_of([helper.make_node("Relu", ["image"], ["fields"])], {})) == 0
 
 
