@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: demo half test test-slow resolve lint types docs wheel-check benchmarks clean
+.PHONY: demo half test test-search test-slow resolve lint types docs wheel-check benchmarks clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +43,10 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+# Examples that the tests do not draw each time, others with each run.
+test-search: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "hypothesis and not slow" --hypothesis-profile search
 
 # Whether every extra can be installed on every Python and processor; skips without a package index.
 resolve: $(VENV)/.dev

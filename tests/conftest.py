@@ -1,4 +1,4 @@
-"""A stand-in for NVIDIA's driver: a library that this process and those it starts can load."""
+"""Seeds for all tests, and a stand-in for NVIDIA's driver: a library that processes can load."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples on every machine, however long they take; `make test-search` looks for others.
+settings.register_profile("seeded", derandomize=True, deadline=None)
+settings.register_profile("search", max_examples=500, deadline=None)
+settings.load_profile("seeded")
 
 # What it says is in the environment: STUB_<function> is the error, STUB_GPUS lists the GPUs as
 # name/compute capability/multiprocessors/MiB.

@@ -33,10 +33,9 @@ DEVICE_HOST_BYTES_PER_VOXEL = 8
 # What `cellrt segment` promises to stay within, besides the decoder's share per voxel; larger tiles
 # overlap less, so they use it up.
 PROMISED_BYTES = 1_000_000_000
-# Largest tiles to try, in voxels. The smallest keeps the promise for stacks of any size where an
-# engine takes the usual per voxel. Others get smaller ones, if the halo leaves room in them.
+# Largest tiles to try, in voxels. The small ones, in which a halo may have no room, are for engines
+# that take much per voxel, and for stacks whose sides make tiles round up.
 TILE_VOXELS = (3_200_000, 2_600_000, 2_100_000, 1_700_000, 1_400_000, 1_200_000)
-USUAL_TILE_BYTES = 512
 SMALL_TILE_VOXELS = (900_000, 600_000, 400_000, 300_000)
 
 
@@ -171,9 +170,7 @@ def make_plan(
     on_host = device_voxels is None
     if tile_bytes is None:
         tile_bytes = card.activation_bytes + ENGINE_BYTES_PER_VOXEL
-    sizes: tuple[int, ...] = TILE_VOXELS if device_voxels is None else (device_voxels,)
-    if on_host and tile_bytes > USUAL_TILE_BYTES:
-        sizes += SMALL_TILE_VOXELS
+    sizes = TILE_VOXELS + SMALL_TILE_VOXELS if device_voxels is None else (device_voxels,)
     for max_voxels in sizes:
         try:
             grid = plan_tiles(
@@ -193,8 +190,11 @@ def make_plan(
             raise
         working = _working_bytes(shape, grid, decoder, card, on_host, tile_bytes)
         working += BASE_BYTES + margins
-        if working + image_bytes <= 0.95 * promised:
+        missing = working + image_bytes - 0.95 * promised
+        if missing <= 0:
             break
+        if max_voxels == TILE_VOXELS[-1] and missing > tile_bytes * math.prod(grid.tile):
+            break  # smaller ones would not help
     held = image_bytes if resident_bytes is None else resident_bytes
     return Plan(shape, grid, int(working) + held, scale, tile is not None and on_host)
 

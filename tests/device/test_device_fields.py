@@ -102,7 +102,7 @@ def volume(shape, seed=0):
     return np.random.default_rng(seed).random(shape, dtype=np.float32)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(
     shape=st.tuples(st.integers(1, 20), st.integers(1, 40), st.integers(1, 40)),
     halo=st.sampled_from([0, 1]),

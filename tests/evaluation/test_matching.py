@@ -87,7 +87,6 @@ def test_more_matches_win_over_a_better_one():
     assert row(prediction, truth, 0.2).true_positives == 2
 
 
-@settings(deadline=None)
 @given(
     arrays(np.int64, (4, 6), elements=st.integers(0, 5)),
     arrays(np.int64, (4, 6), elements=st.integers(0, 5)),
@@ -104,7 +103,6 @@ def test_matching_is_the_best_of_all_assignments(prediction, truth, threshold):
     assert overlaps.iou[matched].sum() == pytest.approx(total)
 
 
-@settings(deadline=None)
 @given(
     arrays(np.int64, (3, 4, 5), elements=st.integers(0, 4)),
     arrays(np.int64, (3, 4, 5), elements=st.integers(0, 4)),
@@ -120,7 +118,6 @@ def test_exchanging_the_images_exchanges_precision_and_recall(prediction, truth)
         assert one.panoptic_quality == pytest.approx(other.panoptic_quality)
 
 
-@settings(deadline=None)
 @given(
     arrays(np.int64, (4, 6), elements=st.integers(0, 4)),
     arrays(np.int64, (4, 6), elements=st.integers(0, 4)),
@@ -149,7 +146,7 @@ def test_forgiving_does_not_clip_predictions():
     assert outcome(strict) == (0, 1, 1)  # IoU 6 / 11, and most of it lies on the cell
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     arrays(np.int64, (6, 8), elements=st.integers(0, 9)),
     arrays(np.int64, (6, 8), elements=st.integers(0, 9)),

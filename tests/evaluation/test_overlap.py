@@ -34,7 +34,6 @@ def label_pairs(draw):
     return draw(labels), draw(labels)
 
 
-@settings(deadline=None)
 @given(label_pairs())
 def test_counts_equal_counting_voxel_by_voxel(pair):
     prediction, truth = pair
@@ -47,7 +46,7 @@ def test_counts_equal_counting_voxel_by_voxel(pair):
     assert as_counts(table.swapped()) == counted_one_by_one(truth, prediction)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(label_pairs())
 def test_labelled_only_is_the_table_of_the_labelled_voxels(pair):
     prediction, truth = pair

@@ -71,7 +71,6 @@ def test_volumes_whose_pairs_exceed_64_bits():
     assert rand.precision == 1.0
 
 
-@settings(deadline=None)
 @given(small, small)
 def test_agrees_with_scikit_image(prediction, truth):
     metrics = pytest.importorskip("skimage.metrics")
@@ -87,7 +86,7 @@ def test_agrees_with_scikit_image(prediction, truth):
         assert adapted_rand_error(table) == pytest.approx((error, by_prediction, by_truth))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(small, small)
 def test_information_agrees_with_scikit_learn(prediction, truth):
     cluster = pytest.importorskip("sklearn.metrics.cluster", reason="scikit-learn not installed")
@@ -102,7 +101,7 @@ def test_information_agrees_with_scikit_learn(prediction, truth):
     assert merge == pytest.approx(entropy(truth) - mutual, abs=1e-9)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(small, small)
 def test_pair_counts_agree_with_scikit_learn(prediction, truth):
     cluster = pytest.importorskip("sklearn.metrics.cluster", reason="scikit-learn not installed")
@@ -120,7 +119,6 @@ def test_pair_counts_agree_with_scikit_learn(prediction, truth):
         assert rand.recall == pytest.approx(both / (both + apart_only))
 
 
-@settings(deadline=None)
 @given(small, small)
 def test_bounds_and_symmetry(prediction, truth):
     table = overlap_table(prediction, truth)

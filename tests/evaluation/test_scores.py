@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -136,14 +136,12 @@ def test_of_equal_matches_the_lowest_label_is_named():
     assert cells.best_prediction_ids.tolist() == [2]
 
 
-@settings(deadline=None)
 @given(small)
 def test_an_image_against_itself_is_perfect(labels):
     assert_perfect(evaluate(labels, labels))
     assert_perfect(evaluate(labels, labels, ignore_unlabelled=True))
 
 
-@settings(deadline=None)
 @given(small, small, st.booleans())
 def test_bounds(prediction, truth, ignore):
     scores = evaluate(prediction, truth, ignore_unlabelled=ignore)
@@ -157,7 +155,6 @@ def test_bounds(prediction, truth, ignore):
     assert scores.coco_average_precision <= 1
 
 
-@settings(deadline=None)
 @given(small, small, st.permutations([1, 2, 3, 4]), st.booleans())
 def test_names_of_labels_do_not_matter(prediction, truth, names, ignore):
     renamed = np.array([0, *names], np.uint64)[prediction] * np.uint64(2**33)
@@ -165,7 +162,6 @@ def test_names_of_labels_do_not_matter(prediction, truth, names, ignore):
     assert close(evaluate(renamed, truth, ignore_unlabelled=ignore).to_dict(), expected)
 
 
-@settings(deadline=None)
 @given(small, small)
 def test_the_order_of_axes_and_voxels_does_not_matter(prediction, truth):
     expected = evaluate(prediction, truth).to_dict()
@@ -174,7 +170,6 @@ def test_the_order_of_axes_and_voxels_does_not_matter(prediction, truth):
     assert close(evaluate(prediction.ravel(), truth.ravel()).to_dict(), expected)
 
 
-@settings(deadline=None)
 @given(small, small)
 def test_scores_that_are_symmetric(prediction, truth):
     forward, backward = evaluate(prediction, truth), evaluate(truth, prediction)
@@ -186,7 +181,6 @@ def test_scores_that_are_symmetric(prediction, truth):
     )
 
 
-@settings(deadline=None)
 @given(small, small)
 def test_best_dice_and_seg_by_brute_force(prediction, truth):
     scores = evaluate(prediction, truth)

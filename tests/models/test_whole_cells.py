@@ -22,7 +22,7 @@ def boxes(seed: int, shape: tuple[int, int, int] = (14, 16, 18)) -> np.ndarray:
     return labels
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6))
 def test_depth_is_the_mean_of_what_a_distance_transform_of_each_cell_says(seed: int) -> None:
     labels = boxes(seed)

@@ -171,7 +171,7 @@ def test_engines_give_the_same_cells(nuclei):
     assert scores.matching[0].average_precision > 0.95
 
 
-@settings(deadline=None, max_examples=6, phases=[Phase.generate])
+@settings(max_examples=6, phases=[Phase.generate])
 @given(
     axis=st.integers(0, 2),
     length=st.integers(105, 150),

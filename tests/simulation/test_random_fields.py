@@ -32,7 +32,7 @@ def test_correlation_follows_the_scale_of_each_axis():
         assert abs(autocorrelation(field, axis, 4 * scale)) < 0.2
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.tuples(*[st.integers(1, 13)] * 3),
     st.floats(0.2, 50.0),

@@ -75,7 +75,7 @@ def test_recorded_parameters_rebuild_the_stack(kind):
     assert owner(**record[kind]) == owner.random(np.random.default_rng(9))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.sampled_from(sorted(SIMULATORS)),
     st.tuples(st.integers(1, 20), st.integers(8, 40), st.integers(8, 40)),

@@ -40,7 +40,7 @@ def brute_force_membrane(labels: np.ndarray, distance: float) -> np.ndarray:
     return near
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), distance=st.sampled_from([1.0, 1.5, 2.0, 2.9]))
 def test_membrane_is_where_a_brute_force_distance_says(seed: int, distance: float) -> None:
     labels = blocks(seed)
@@ -49,7 +49,7 @@ def test_membrane_is_where_a_brute_force_distance_says(seed: int, distance: floa
     )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), reach=st.floats(1.0, 9.0), smallest=st.floats(0.1, 1.0))
 def test_weights_are_those_of_a_brute_force_distance(
     seed: int, reach: float, smallest: float

@@ -94,7 +94,7 @@ def kept_of(decoder, fields):
 
 
 @pytest.mark.parametrize("name", family_names())
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(shape=st.tuples(*3 * [st.integers(1, 20)]), seed=st.integers(0, 99))
 def test_decoding_changes_neither_the_decoder_nor_what_was_kept(name, shape, seed):
     plain, other = decoder_of(name, PLAIN[name]), decoder_of(name, OTHER[name])
@@ -161,7 +161,7 @@ def test_more_voxels_than_int32_counts_are_refused(decode):
 
 
 @pytest.mark.parametrize("name", family_names())
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(shape=st.tuples(*3 * [st.integers(3, 20)]), seed=st.integers(0, 99))
 def test_every_cell_has_its_evidence_on_every_grid(name, shape, seed):
     for parameters in (PLAIN[name], OTHER[name]):
@@ -185,7 +185,7 @@ def test_every_cell_has_its_evidence_on_every_grid(name, shape, seed):
             np.testing.assert_array_equal(after.cells[column], values)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(shape=st.tuples(*3 * [st.integers(3, 16)]), seed=st.integers(0, 99))
 def test_evidence_of_flows_is_what_the_fields_say_voxel_by_voxel(shape, seed):
     decoder = decoder_of("flows", PLAIN["flows"])

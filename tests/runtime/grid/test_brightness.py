@@ -45,7 +45,7 @@ def test_background_becomes_zero_and_cells_about_one() -> None:
 
 
 @given(gain=st.floats(0.01, 1e4), offset=st.floats(-1e3, 1e4))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_gain_and_offset_of_the_camera_do_not_matter(gain: float, offset: float) -> None:
     image = noisy(cells())
     expected = normalised(image)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cellrt.runtime.grid.intensity import IntensityRange, estimate_range, normalise
@@ -20,7 +20,6 @@ def test_percentiles_are_mapped_to_zero_and_one():
     np.testing.assert_allclose(values, [0, 1, 0.5], atol=1e-4)
 
 
-@settings(deadline=None)
 @given(
     gain=st.floats(0.01, 100),
     offset=st.floats(-1000, 1000),

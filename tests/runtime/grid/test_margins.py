@@ -65,7 +65,7 @@ def test_padded_single_images_have_the_cells_of_the_images(model, slices):
     assert np.mean(around.labels != expected) < 1e-4
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.tuples(*3 * [st.tuples(st.integers(0, 9), st.integers(0, 9))]),
     st.sampled_from([np.uint8, np.uint16, np.float32, ">u2"]),

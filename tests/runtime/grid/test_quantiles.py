@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -17,7 +17,6 @@ shares = st.lists(st.floats(0, 1), min_size=1, max_size=4)
     "dtype", [np.uint8, np.uint16, np.uint32, np.int16, np.float32, np.float64]
 )
 @given(data=st.data(), shares=shares)
-@settings(deadline=None)
 def test_quantiles_are_numpys(dtype, data, shares):
     elements = {"allow_nan": False, "allow_infinity": False} if np.dtype(dtype).kind == "f" else {}
     if elements:

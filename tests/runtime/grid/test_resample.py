@@ -25,7 +25,7 @@ def test_weights_of_every_voxel_sum_to_one_and_stay_inside(source, target):
     assert (first + weights.shape[1] <= source).all()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(shape=st.tuples(edges, edges, edges), target=st.tuples(edges, edges, edges))
 def test_a_constant_image_stays_constant(shape, target):
     result = resample(np.full(shape, 7, np.uint16), target)

@@ -49,7 +49,7 @@ def indices(draw: st.DrawFn, shape: tuple[int, ...]) -> Any:
     return parts[0] if len(parts) == 1 and draw(st.booleans()) else tuple(parts)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     data=st.data(),
     shape=st.tuples(*[st.integers(1, 9)] * 3),

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cellrt.errors import InputError
@@ -24,7 +24,6 @@ def axis_orders(draw: st.DrawFn) -> str:
     return "".join(draw(st.permutations(sorted(optional | {"Y", "X"}))))
 
 
-@settings(deadline=None)
 @given(letters=axis_orders(), time=st.integers(1, 2), channel=st.integers(1, 3))
 def test_any_order_of_axes_is_viewed_as_czyx(letters: str, time: int, channel: int) -> None:
     shape = tuple(LENGTHS[letter] for letter in letters)
@@ -149,7 +148,6 @@ def test_channels_of_one_name_are_told_apart_by_number() -> None:
     assert find_channel("3", names, "a") == 2
 
 
-@settings(deadline=None)
 @given(shape=st.lists(st.integers(1, 40), min_size=2, max_size=5))
 def test_axes_given_as_an_example_fit_the_shape(shape: list[int]) -> None:
     letters = example_axes(tuple(shape))

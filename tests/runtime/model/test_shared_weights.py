@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
@@ -203,7 +203,6 @@ def test_a_model_that_another_program_has_split_keeps_its_identity_by_all_its_we
         open_model(path)
 
 
-@settings(deadline=None)
 @given(
     values=st.lists(st.integers(0, 200), min_size=1, max_size=4),
     notes=st.text(max_size=300),

@@ -38,7 +38,6 @@ def padded_reader(volume, grid):
     ]
 
 
-@settings(deadline=None)
 @given(shape=shapes, halo=st.integers(0, 5), blend=st.integers(0, 6), max_edge=st.integers(20, 40))
 def test_every_voxel_is_the_own_one_of_one_tile(shape, halo, blend, max_edge):
     grid = plan_tiles(shape, halo=halo, blend=blend, multiple=4, max_voxels=max_edge**3)
@@ -52,7 +51,7 @@ def test_every_voxel_is_the_own_one_of_one_tile(shape, halo, blend, max_edge):
     assert (owners == 1).all()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     shape=shapes,
     halo=st.integers(0, 5),
@@ -77,7 +76,7 @@ def test_stream_equals_in_memory_sum_bit_for_bit(shape, halo, blend, max_edge, w
     np.testing.assert_array_equal(merged(grid, iter(outputs)), expected)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     shape=shapes,
     depth=st.sampled_from([16, 20, 24]),
@@ -113,7 +112,7 @@ def test_two_devices_share_many_layers_about_evenly():
     assert bands(plan_tiles((100, 64, 64), halo=8, tile=(64, 64, 64)).axes[0], 2) == [(0, 0, 2)]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(shape=shapes, tile=st.tuples(*[st.sampled_from([16, 20, 24])] * 3), weighting=weightings)
 def test_tiled_equals_whole_when_the_halo_covers_the_receptive_field(shape, tile, weighting):
     radius = 3
@@ -178,7 +177,7 @@ def test_an_error_in_the_network_reaches_the_caller():
         list(predict(grid, lambda tile: np.zeros(grid.tile, np.float32), [broken]))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     shape=shapes,
     tile=st.tuples(*[st.sampled_from([16, 20, 24])] * 3),
@@ -205,7 +204,6 @@ def test_outputs_with_a_stride_are_merged_on_their_own_grid(shape, tile, halo, b
     np.testing.assert_allclose(result[0], halved(full)[:z, :y, :x], atol=1e-6)
 
 
-@settings(deadline=None)
 @given(shape=shapes, halo=st.integers(0, 4), tile=st.sampled_from([16, 20, 24]))
 def test_every_output_voxel_is_the_own_one_of_one_tile(shape, halo, tile):
     grid = plan_tiles(shape, halo=halo, blend=2, multiple=4, stride=2, tile=(tile,) * 3)

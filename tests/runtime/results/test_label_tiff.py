@@ -17,7 +17,7 @@ from cellrt.runtime.results.label_tiff import write_labels
 sizes = st.floats(1e-3, 150.0)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     # Older tifffile takes a width of 1 for something else.
     shape=st.tuples(st.integers(1, 6), st.integers(1, 9), st.integers(2, 9)),

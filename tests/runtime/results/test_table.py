@@ -188,7 +188,7 @@ def test_perimeter_weights_make_random_lines_right_on_average() -> None:
 # Against scikit-image
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(labels=label_images, seed=st.integers(0, 1000))
 def test_everything_countable_agrees_with_regionprops(labels: np.ndarray, seed: int) -> None:
     if labels.shape[0] == 1:

@@ -159,7 +159,7 @@ def test_jitter_shifts_slices():
     assert len({plane.tobytes() for plane in out}) > 6
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 12), st.floats(0.3, 6.0))
 def test_slices_lie_inside_the_fine_grid(slices, z_step):
     grid = sampling_grid((slices, 3, 4), (z_step, 1.0, 1.0), 5.0)

@@ -45,7 +45,7 @@ def test_no_cells_stay_no_cells():
     assert not keep_largest_components(np.zeros((2, 3, 4), np.int32), fill=True).any()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.integers(1, 6), st.booleans())
 def test_every_label_is_one_component_and_nothing_is_invented(seed, count, fill):
     rng = np.random.default_rng(seed)

@@ -14,7 +14,7 @@ from cellrt.simulation.structure.tessellation import relax, smooth_warp, tessell
 from cellrt.simulation.structure.tissue import draw_tissue, outline_distance
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.integers(1, 40), st.tuples(*[st.integers(1, 21)] * 3))
 def test_blocks_agree_with_brute_force(seed, count, shape):
     rng = np.random.default_rng(seed)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
@@ -46,7 +46,6 @@ def tissue():
     return simulate_membranes((48, 80, 80), membranes=MembraneParameters(), seed=6).labels
 
 
-@settings(deadline=None)
 @given(labels=hnp.arrays(np.int32, shapes, elements=st.integers(0, 3)))
 def test_membrane_is_within_one_and_a_half_voxels_of_the_cells_border(labels):
     expected = np.where(labels > 0, FOREGROUND, BACKGROUND)
@@ -57,7 +56,6 @@ def test_membrane_is_within_one_and_a_half_voxels_of_the_cells_border(labels):
     np.testing.assert_array_equal(class_map_of(labels), expected)
 
 
-@settings(deadline=None)
 @given(
     fields=hnp.arrays(
         np.float32,
@@ -102,7 +100,6 @@ def test_classes_agree_with_the_cells_that_they_make(tissue):
 # Another grid
 
 
-@settings(deadline=None)
 @given(
     labels=hnp.arrays(np.int32, shapes, elements=st.integers(0, 3)),
     shape=st.tuples(*3 * [st.integers(1, 12)]),

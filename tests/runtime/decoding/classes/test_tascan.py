@@ -225,7 +225,6 @@ def brute_force(labels):
     return surfaces, areas
 
 
-@settings(deadline=None)
 @given(labels=hnp.arrays(np.int32, shapes, elements=st.integers(0, 6)))
 def test_touching_areas_equal_a_count_face_by_face(labels):
     touching = touching_areas(labels, 6)
@@ -248,7 +247,6 @@ def test_many_pairs_outgrow_the_first_table():
 # Distance transform and watershed
 
 
-@settings(deadline=None)
 @given(classes=hnp.arrays(np.uint8, shapes, elements=st.sampled_from([0, 1, 2, 2, 2, 2])))
 def test_distances_equal_scipys(classes):
     inside = classes == FOREGROUND
@@ -273,7 +271,6 @@ def climbed(classes):
     return squares, supervoxels, climb_to_maxima(supervoxels)
 
 
-@settings(deadline=None)
 @given(classes=hnp.arrays(np.uint8, shapes, elements=st.sampled_from([0, 1, 2, 2, 2, 2])))
 def test_every_voxel_is_in_the_supervoxel_of_its_highest_neighbour(classes):
     squares, supervoxels, count = climbed(classes)
@@ -319,7 +316,7 @@ def test_a_long_plateau_is_cut_in_the_middle():
 # Leftovers
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     labels=hnp.arrays(np.int32, shapes, elements=st.sampled_from([0, 0, 0, 0, 0, 1, 2, 3])),
     seed=st.integers(0, 99),
@@ -441,7 +438,6 @@ def test_in_two_dimensions_areas_are_lengths(axis):
     assert decode_supervoxels(classes, TascanParameters(min_area=7)).max() == 2
 
 
-@settings(deadline=None)
 @given(classes=hnp.arrays(np.uint8, shapes, elements=st.integers(0, 2)), area=st.integers(1, 9))
 def test_any_class_map_gives_numbered_cells_and_free_background(classes, area):
     labels = decode_supervoxels(classes, TascanParameters(min_area=area, reach=63))

@@ -36,7 +36,7 @@ def on_the_grid(points):
 
 
 @pytest.mark.parametrize("seeding", ["means", "centres"])
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     count=st.integers(1, 300),
     dimensions=st.integers(1, 12),
@@ -96,7 +96,7 @@ def test_no_points_are_no_clusters():
     assert centres.shape == (0, 12)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), dimensions=st.integers(1, 13), count=st.integers(1, 3000))
 def test_order_of_points_changes_no_label(seed, dimensions, count):
     points = clustered(count, dimensions, 9, 0.08, seed)
@@ -107,7 +107,7 @@ def test_order_of_points_changes_no_label(seed, dimensions, count):
     np.testing.assert_array_equal(again, labels[order])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 1000),
     dimensions=st.integers(1, 13),

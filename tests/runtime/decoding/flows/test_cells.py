@@ -80,7 +80,7 @@ def same_partition(a, b):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@settings(deadline=None, max_examples=6)
+@settings(max_examples=6)
 @given(seed=st.integers(0, 10_000), gap=st.sampled_from([0.0, 2.0]))
 def test_perfect_fields_of_tessellations_come_back(mode, seed, gap):
     truth = tessellation((32, 48, 48), 14, seed, gap=gap)
@@ -89,7 +89,7 @@ def test_perfect_fields_of_tessellations_come_back(mode, seed, gap):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@settings(deadline=None, max_examples=6)
+@settings(max_examples=6)
 @given(seed=st.integers(0, 10_000))
 def test_perfect_fields_of_touching_balls_come_back(mode, seed):
     truth = balls((32, 48, 48), 14, seed)
@@ -142,7 +142,7 @@ def test_small_cells_across_a_thin_gap_are_not_merged():
         assert labels.max() == 4
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(
     seed=st.integers(0, 1000),
     flipped=st.sets(st.integers(0, 2)),
@@ -159,7 +159,7 @@ def test_flips_and_turns_change_few_voxels(seed, flipped, order):
     assert agreement(back, plain, 0.95) == 1.0
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 1000))
 def test_numbers_of_the_true_cells_do_not_matter_and_labels_are_ordered(seed):
     truth = tessellation((20, 24, 28), 8, 1, gap=1.5)

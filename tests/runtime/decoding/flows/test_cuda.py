@@ -158,7 +158,7 @@ def test_labels_are_those_of_the_cpu(steps, field):
 
 
 @pytest.mark.skipif(SIMULATED, reason="seconds per field in the simulator")
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     shape=st.tuples(st.integers(1, 16), st.integers(1, 24), st.integers(1, 24)),
     seed=st.integers(0, 10_000),
@@ -253,7 +253,7 @@ def random_pointers(size, seed, background=0.2):
 
 
 @pytest.mark.parametrize("most_moves", [1024, 3])
-@settings(deadline=None, max_examples=10 if SIMULATED else 60)
+@settings(max_examples=10 if SIMULATED else 60)
 @given(size=st.integers(1, 300), seed=st.integers(0, 10_000))
 def test_paths_and_cycles_end_where_the_cpu_ends_them(kernels, most_moves, size, seed):
     pointers = random_pointers(size, seed)

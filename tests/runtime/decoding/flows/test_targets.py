@@ -52,13 +52,13 @@ def ball(radius, pad=2):
     return (z * z + y * y + x * x <= radius * radius).astype(np.int32)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(LABELS)
 def test_tanh_flow_is_its_formula(labels):
     np.testing.assert_allclose(tanh_flow(labels), tanh_by_formula(labels), atol=1e-6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(LABELS, st.floats(1, 10))
 def test_centroid_flow_is_its_formula(labels, scale):
     np.testing.assert_allclose(

@@ -13,7 +13,7 @@ from skimage.segmentation import watershed
 from cellrt.runtime.decoding.labels.flood import flood
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     shape=st.tuples(*[st.integers(1, 6)] * 3),
     seed=st.integers(0, 10_000),
@@ -64,7 +64,7 @@ def test_what_is_too_low_for_its_label_loses_it_when_it_has_grown():
     assert labels.tolist() == [[[0, 1, 0, 0, 2, 2, 0]]]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(shape=st.tuples(*[st.integers(1, 9)] * 3), seed=st.integers(0, 10_000))
 def test_equal_heights_are_labelled_in_the_order_in_which_they_are_touched(shape, seed):
     rng = np.random.default_rng(seed)

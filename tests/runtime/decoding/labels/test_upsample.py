@@ -11,7 +11,7 @@ from scipy import ndimage
 from cellrt.runtime.decoding.labels.upsample import upsample_cells, upsample_masks
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 1000), shape=st.tuples(*[st.integers(1, 9)] * 3))
 def test_the_same_grid_changes_nothing_whatever_the_foreground_says(seed, shape):
     rng = np.random.default_rng(seed)
@@ -20,7 +20,7 @@ def test_the_same_grid_changes_nothing_whatever_the_foreground_says(seed, shape)
     np.testing.assert_array_equal(upsample_cells(labels, foreground, 10.0, shape), labels)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 1000), shape=st.tuples(*[st.integers(1, 20)] * 3))
 def test_a_foreground_that_is_the_mask_gives_the_borders_of_the_mask(seed, shape):
     labels = np.random.default_rng(seed).integers(0, 2, (4, 5, 6), np.int32)

@@ -161,7 +161,7 @@ def tiled(fields, stride, decoder, shape, tile, halo):
     return out.kept()
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(
     tile=st.tuples(*[st.sampled_from([20, 24, 32, 48])] * 3),
     halo=st.integers(2, 4),

@@ -97,7 +97,7 @@ def test_labels_are_those_of_the_cpu(draw, kind, options):
 
 
 @pytest.mark.skipif(SIMULATED, reason="seconds for each in the simulator")
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     kind=st.sampled_from(["harmonics", "rays"]),
     shape=st.tuples(st.integers(1, 12), st.integers(1, 24), st.integers(1, 24)),

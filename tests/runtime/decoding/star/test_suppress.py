@@ -45,7 +45,7 @@ def near_the_limit(masks, volumes, most):
     return (np.abs(share - most) < 1e-4).any()
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(
     seed=st.integers(0, 999),
     most=st.sampled_from([0.1, 0.3, 0.5]),
@@ -70,7 +70,7 @@ def test_polyhedra_that_stay_are_those_of_brute_force(seed, most, shift):
     assert 1 < len(kept) < 25
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 999), most=st.sampled_from([0.1, 0.3]))
 def test_harmonic_shapes_that_stay_are_those_of_brute_force(seed, most):
     rng = np.random.default_rng(seed)
@@ -87,7 +87,6 @@ def test_harmonic_shapes_that_stay_are_those_of_brute_force(seed, most):
     assert kept.tolist() == greedy(masks, volumes, most)
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 999), distance=st.sampled_from([0.0, 1.0, 2.5, 7.0]))
 def test_peaks_are_those_without_a_higher_peak_around(seed, distance):
     rng = np.random.default_rng(seed)

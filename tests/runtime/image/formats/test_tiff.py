@@ -285,7 +285,7 @@ def test_truncated_files_are_never_read_as_if_whole(
         np.testing.assert_array_equal(volume.image[:], STACK)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     position=st.integers(0, 100_000),
     garbage=st.binary(min_size=1, max_size=40),
