@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from onnx import GraphProto, numpy_helper
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ from cellrt.training.data.stacks import Stack
 from cellrt.training.recipe import Recipe
 
 _BATCHES = 8
+
+Array = npt.NDArray[Any]
 
 
 def initial_network(recipe: Recipe, stacks: Sequence[Stack]) -> Network:
@@ -43,7 +46,9 @@ def initial_network(recipe: Recipe, stacks: Sequence[Stack]) -> Network:
     Notes
     -----
     From an exported model of another method come the layers that both networks have: of the same
-    name and shape.
+    name and shape. From a narrower one of the same method comes what it computes: new channels see
+    all features, and nothing sees them until it has learned to (as Net2Net, Chen et al. 2016,
+    without its copies).
     """
     assert recipe.init is not None
     file = recipe.folder / recipe.init
@@ -109,6 +114,8 @@ def _folded_weights(
     weights = {}
     for name, layer in convolutions(net):
         weight, bias = stored.get(f"{name}.weight"), stored.get(f"{name}.bias")
+        if weight is not None and bias is not None and not partly:
+            weight, bias = _widened(weight, bias, layer, net.features_joined(name))
         if weight is None or bias is None or tuple(weight.shape) != tuple(layer.weight.shape):
             if partly or name.startswith(net.only_learned):
                 continue
@@ -123,6 +130,26 @@ def _folded_weights(
             "widths that it has"
         )
     return weights
+
+
+def _widened(weight: Array, bias: Array, layer: nn.Module, joined: int) -> tuple[Array, Array]:
+    """Give a kernel the channels of a layer that has more, of which its own see none."""
+    assert isinstance(layer.weight, Tensor)
+    axes = (1, 0) if isinstance(layer, nn.ConvTranspose3d) else (0, 1)
+    narrow, shape = np.moveaxis(weight, axes, (0, 1)), layer.weight.movedim(axes, (0, 1)).shape
+    narrower = all(a <= b for a, b in zip(narrow.shape[:2], shape[:2], strict=True))
+    if not narrower or narrow.shape[2:] != tuple(shape[2:]) or shape[1] % joined:
+        return weight, bias
+    wide = nn.init.kaiming_normal_(torch.empty(shape), nonlinearity="relu").numpy()
+    outputs, inputs = narrow.shape[:2]
+    seen = [
+        part * (shape[1] // joined) + channel
+        for part in range(joined)
+        for channel in range(inputs // joined)
+    ]
+    wide[:outputs] = 0
+    wide[:outputs, seen] = narrow
+    return np.moveaxis(wide, (0, 1), axes), np.pad(bias, (0, shape[0] - outputs))
 
 
 def _set_slopes(net: Network, graph: GraphProto) -> None:

@@ -94,11 +94,9 @@ def _train(recipe: Recipe, checkpoint: Path, resume: bool, report: Report) -> No
     if torch.cuda.is_available():
         precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
     else:
-        # Planar networks train as fast in fp32: 2.2 s a step on one core of an EPYC with bf16.
-        usable = (
-            cpu_has_bf16()
-            and not module.net.planar
-            and not meets_bf16_fault(table.patch_voxels[0], module.net.size_multiple)
+        # Without AMX planar networks learn slower in bf16: 0.39 to 0.31 s a step on two cores.
+        usable = cpu_has_bf16(matrices=module.net.planar) and not meets_bf16_fault(
+            table.patch_voxels[0], module.net.size_multiple
         )
         precision = "bf16-mixed" if usable else "32-true"
         module = module.to(memory_format=torch.channels_last_3d)

@@ -14,6 +14,7 @@ from cellrt.errors import CellrtError, InputError, UsageError  # noqa: E402
 from cellrt.export import checkpoint as module  # noqa: E402
 from cellrt.export.trace import OPSET  # noqa: E402
 from cellrt.models.cellpose3d.network import Cellpose3D  # noqa: E402
+from cellrt.models.layers.network import Network  # noqa: E402
 from cellrt.runtime.model.card_parts import Score  # noqa: E402
 from cellrt.runtime.model.file import open_model  # noqa: E402
 from cellrt.runtime.model.golden import golden_input  # noqa: E402
@@ -128,22 +129,51 @@ def test_an_existing_file_is_kept(exported: module.Exported, checkpoint: Path) -
         module.export(checkpoint, exported.path.with_suffix(".pt"))
 
 
-def test_fine_tuning_from_an_exported_file_keeps_its_function(exported: module.Exported) -> None:
-    from cellrt.training.data.stacks import to_model_grid
-    from cellrt.training.initial_weights import initial_network
-
-    grid = np.indices((24, 24, 24))
-    labels = (np.sqrt(((grid - 12) ** 2).sum(0)) < 8).astype(np.int32)
-    stack = to_model_grid("ball", labels * 100.0, labels, (1, 1, 1), recipe())
-    assert stack is not None
-    start = recipe().model_copy(update={"init": str(exported.path)})
-    small = start.optim.model_copy(update={"patch_voxels": (16, 16, 16)})
-    net = initial_network(start.model_copy(update={"optim": small}), [stack])
+@pytest.mark.parametrize("widths", [(4, 8), (6, 8), (4, 12), (7, 13)])
+def test_fine_tuning_from_an_exported_file_keeps_its_function(
+    exported: module.Exported, widths: tuple[int, ...]
+) -> None:
+    net = initial(exported, widths)
     image = np.random.default_rng(1).random((1, 1, 16, 16, 16), np.float32)
     session = ort.InferenceSession(str(exported.path), providers=["CPUExecutionProvider"])
     expected = session.run(["fields"], {"image": image})[0]
     with torch.no_grad():
         np.testing.assert_allclose(net.eval()(torch.from_numpy(image)), expected, atol=1e-4)
+
+
+def test_new_channels_of_a_wider_network_learn(exported: module.Exported) -> None:
+    net = initial(exported, (6, 12)).train()
+    before = {name: tensor.clone() for name, tensor in net.named_parameters()}
+    optimiser = torch.optim.SGD(net.parameters(), 0.1)
+    for _ in range(2):  # the first step opens the way to the new channels' own kernels
+        optimiser.zero_grad()
+        net.logits(torch.rand(2, 1, 16, 16, 16)).square().mean().backward()
+        optimiser.step()
+    for name, old in ((n, c) for n, c in before.items() if n.endswith("0.weight")):
+        moved = (net.get_parameter(name) - old).abs().flatten(1).amax(1)
+        assert (moved > 0).all(), name
+
+
+def test_a_narrower_network_than_the_exported_one_is_refused(exported: module.Exported) -> None:
+    with pytest.raises(InputError, match=r"no layer 'encoder\.1\.0' of shape"):
+        initial(exported, (4, 6))
+
+
+def initial(exported: module.Exported, widths: tuple[int, ...]) -> Network:
+    from cellrt.training.data.stacks import to_model_grid
+    from cellrt.training.initial_weights import initial_network
+
+    grid = np.indices((24, 24, 24))
+    labels = (np.sqrt(((grid - 12) ** 2).sum(0)) < 8).astype(np.int32)
+    start = recipe()
+    stack = to_model_grid("ball", labels * 100.0, labels, (1, 1, 1), start)
+    assert stack is not None
+    changes = {
+        "init": str(exported.path),
+        "model": start.model.model_copy(update={"widths": widths}),
+        "optim": start.optim.model_copy(update={"patch_voxels": (16, 16, 16)}),
+    }
+    return initial_network(start.model_copy(update=changes), [stack])
 
 
 def test_scores_are_read_and_checked(tmp_path: Path) -> None:

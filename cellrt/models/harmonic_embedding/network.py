@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from cellrt.models.harmonic_embedding.guides import guide_maps
+from cellrt.models.layers.planar import PlanarConv
 from cellrt.models.layers.unet import UNet
 from cellrt.runtime.model.guides import turns
 
@@ -72,7 +73,7 @@ class HarmonicEmbedding(UNet):
         if position == "sinconv":
             for block, width in zip(self.decoder, self.widths[-2::-1], strict=True):
                 assert isinstance(block, nn.Sequential)
-                block[0] = nn.Conv3d(
+                block[0] = PlanarConv(
                     2 * width + dimensions,
                     width,
                     (1, sinconv_size, sinconv_size),

@@ -35,6 +35,10 @@ class Network(nn.Module, ABC):
         """First parts of the names of what helps to learn and is no part of the exported graph."""
         return ()
 
+    def features_joined(self, layer: str) -> int:
+        """How many features, equally wide, the input of a layer of that name consists of."""
+        return 1
+
     @property
     def size_multiples(self) -> Shape:
         """The same along every axis (z, y, x)."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cellrt.geometry import across_planes
 from cellrt.models.layers.network import Network
+from cellrt.models.layers.planar import PlanarConv, PlanarConvTranspose
 
 
 class UNet(Network):
@@ -58,11 +59,17 @@ class UNet(Network):
         )
         doubled = across_planes(2, planar, 1)
         pairs = list(zip(self.widths[1:], self.widths[:-1], strict=True))[finest:][::-1]
+        transpose = PlanarConvTranspose if planar else nn.ConvTranspose3d
         self.up = nn.ModuleList(
-            nn.ConvTranspose3d(deep, shallow, doubled, stride=doubled) for deep, shallow in pairs
+            transpose(deep, shallow, doubled, stride=doubled) for deep, shallow in pairs
         )
         self.decoder = nn.ModuleList(_block(2 * shallow, shallow, planar) for _, shallow in pairs)
-        self.head: nn.Module = nn.Conv3d(self.widths[finest], outputs, 1)
+        head = PlanarConv if planar else nn.Conv3d
+        self.head: nn.Module = head(self.widths[finest], outputs, 1)
+
+    def features_joined(self, layer: str) -> int:
+        """Two for a block on the way up: the finer features, and those from the way down."""
+        return 2 if layer.startswith("decoder.") and layer.endswith(".0") else 1
 
     @property
     def size_multiple(self) -> int:
@@ -112,11 +119,12 @@ def receptive_radius(levels: int, finest: int = 0) -> int:
 def _block(inputs: int, width: int, planar: bool, stride: int = 1) -> nn.Sequential:
     kernel, padding = across_planes(3, planar, 1), across_planes(1, planar, 0)
     strides = across_planes(stride, planar, 1)
+    conv = PlanarConv if planar else nn.Conv3d
     return nn.Sequential(
-        nn.Conv3d(inputs, width, kernel, stride=strides, padding=padding, bias=False),
+        conv(inputs, width, kernel, stride=strides, padding=padding, bias=False),
         nn.BatchNorm3d(width),
         nn.ReLU(inplace=True),
-        nn.Conv3d(width, width, kernel, padding=padding, bias=False),
+        conv(width, width, kernel, padding=padding, bias=False),
         nn.BatchNorm3d(width),
         nn.ReLU(inplace=True),
     )

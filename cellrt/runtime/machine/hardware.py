@@ -25,9 +25,11 @@ INSTRUCTIONS = {
     "bf16": "BF16",
 }
 _MULTIPLY_BF16 = {"avx512bf16", "amx-bf16", "bf16"}
+_MULTIPLY_MATRICES = {"amx-bf16"}
 # What a user may lower oneDNN to, which OpenVINO and PyTorch compute with, and what of it has bf16.
 _HIGHEST_ISA = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 _ISA_WITH_BF16 = re.compile("|DEFAULT|ALL|.*(BF16|FP16|AMX|AVX10).*")
+_ISA_WITH_AMX = re.compile("|DEFAULT|ALL|.*AMX.*")
 _JETSON = Path("/proc/device-tree/model")
 
 
@@ -106,14 +108,17 @@ def _processor() -> tuple[str, tuple[str, ...]]:
     return name, tuple(words for flag, words in INSTRUCTIONS.items() if flag in _features())
 
 
-def cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bf16 by itself, and may.
+def cpu_has_bf16(*, matrices: bool = False) -> bool:
+    """Whether this CPU multiplies bf16 by itself, and may; or even whole matrices (AMX).
 
     Where it cannot, libraries compute in bf16 all the same, several times slower than in fp32.
     ``ONEDNN_MAX_CPU_ISA`` may forbid it.
     """
     highest = next((os.environ[name] for name in _HIGHEST_ISA if os.environ.get(name)), "")
-    return bool(_features() & _MULTIPLY_BF16) and bool(_ISA_WITH_BF16.fullmatch(highest.upper()))
+    there, allowed = (
+        (_MULTIPLY_MATRICES, _ISA_WITH_AMX) if matrices else (_MULTIPLY_BF16, _ISA_WITH_BF16)
+    )
+    return bool(_features() & there) and bool(allowed.fullmatch(highest.upper()))
 
 
 @functools.cache

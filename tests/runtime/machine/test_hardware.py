@@ -40,6 +40,23 @@ def test_bf16_needs_instructions_that_nobody_forbade(monkeypatch, features, high
     assert hardware.cpu_has_bf16() is expected
 
 
+@pytest.mark.parametrize(
+    ("features", "highest", "expected"),
+    [
+        (PLAIN | {"avx512bf16"}, "", False),
+        (PLAIN | {"avx512bf16", "amx-bf16"}, "", True),
+        (PLAIN | {"avx512bf16", "amx-bf16"}, "AVX512_CORE_BF16", False),
+        (PLAIN | {"avx512bf16", "amx-bf16"}, "avx10_1_512_amx", True),
+        (frozenset({"neon", "bf16"}), "", False),
+    ],
+)
+def test_products_of_matrices_are_more_than_bf16(monkeypatch, features, highest, expected):
+    monkeypatch.setattr(hardware, "_features", lambda: features)
+    if highest:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", highest)
+    assert hardware.cpu_has_bf16(matrices=True) is expected
+
+
 def test_a_cpu_without_bf16_computes_in_fp32(monkeypatch):
     # OpenVINO offers bf16 on any CPU with AVX-512, and takes several times as long for it.
     monkeypatch.setattr(hardware, "_features", lambda: PLAIN)
