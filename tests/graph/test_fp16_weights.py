@@ -85,6 +85,9 @@ def test_the_file_is_small_and_still_computes_in_fp32(
     kernels = [t for t in graph.graph.initializer if len(t.dims) > 1]
     assert kernels
     assert all(t.data_type == onnx.TensorProto.FLOAT16 for t in kernels)
+    for kernel in map(onnx.numpy_helper.to_array, kernels):  # bf16 holds them, too
+        values = torch.from_numpy(kernel.copy()).float()
+        assert torch.equal(values.bfloat16().half().float(), values)
     net, _ = load_checkpoint(checkpoint)
     image = np.random.default_rng(0).random((2, 1, 16, 24, 8), np.float32)
     with torch.no_grad():
