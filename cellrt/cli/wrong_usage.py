@@ -105,6 +105,10 @@ def explain(error: Exception, words: Sequence[str]) -> str | None:
     if kind == "NoSuchOption":
         options = context.command.params
         known = [name for one in options for name in (*one.opts, *one.secondary_opts)]
+        for word in words:
+            if word.startswith("-") and os.path.exists(word):
+                here = _quoted(os.path.join(os.curdir, word))
+                return f"the file {word} is taken for options; write {here}"
         return _with_hint(unknown_option(str(getattr(error, "option_name", "")), known), command)
     complaint = str(getattr(error, "message", ""))
     if found := _EXTRA.search(complaint):

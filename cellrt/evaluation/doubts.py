@@ -1,4 +1,4 @@
-"""Whether what is scored as labels can be labels: a grey image of whole numbers would pass."""
+"""Whether what is scored as labels can be labels: a grey image, or a mask, would pass."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
 # Share of voxels without a neighbour of their own value. Of 567 label images, of nuclei and cells,
 # touching or not, none had above 0.001; of 570 images none had below 0.08.
@@ -14,6 +15,9 @@ _MOST_ALONE = 0.02
 # has one place.
 _FEWEST_VALUES = 16
 _MOST_PLACES = 1.5
+# A mask has one value in many places. One cell that branches has several parts in a slice, too.
+# Parts without an inside are noise.
+_MOST_PARTS = 8
 # So much is looked at, in slices that are spread over the image.
 _VOXELS = 1 << 22
 _LONGEST_SIDE = 2048
@@ -32,8 +36,9 @@ def doubt_labels(image: ArrayLike, name: str) -> str | None:
     name : str
         What it is, for the text.
     """
-    cells, values = 0, 0
+    cells, values, parts = 0, 0, 0
     alone: list[NDArray[Any]] = []
+    only: set[Any] = set()
     for plane in _planes(image):
         same = np.zeros(plane.shape, bool)
         for axis in (0, 1):
@@ -47,7 +52,17 @@ def doubt_labels(image: ArrayLike, name: str) -> str | None:
         cell = plane != 0
         cells += int(cell.sum())
         alone.append(plane[cell & ~same])
-        values = max(values, np.unique(plane[cell]).size)
+        found = np.unique(plane[cell])
+        values = max(values, found.size)
+        only.update(found[:2].tolist())
+        if len(only) == 1:
+            parts = max(parts, ndimage.label(ndimage.binary_erosion(cell, np.ones((3, 3))))[1])
+    if len(only) == 1 and parts > _MOST_PARTS:
+        return (
+            f"the {name} looks like a mask and not like labels: all that is not 0 has one value, "
+            f"in {parts} parts of one slice; give a label image, in which every voxel of a cell "
+            "has the cell's number"
+        )
     places = sum(part.size for part in alone)
     if places <= _MOST_ALONE * cells or values < _FEWEST_VALUES:
         return None

@@ -109,6 +109,12 @@ def test_an_unknown_option_leads_to_the_one_most_alike(cellrt, wrong, right):
     assert f"did you mean {right}?" in refused(cellrt("segment", "stack.tif", wrong, "1"))
 
 
+def test_a_file_that_begins_with_a_dash_is_told_how_to_be_named(cellrt, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("-dash.png").touch()
+    assert "write ./-dash.png" in refused(cellrt("segment", "-dash.png")).replace("\\", "/")
+
+
 @pytest.mark.parametrize(
     ("words", "advice"),
     [

@@ -66,6 +66,17 @@ def test_labels_of_every_kind_do_not(labels):
     assert doubt_labels(labels, "truth") is None
 
 
+@pytest.mark.parametrize("value", [1, 255])
+def test_a_mask_of_many_cells_looks_like_one(value):
+    grid = np.indices((40, 40)) % 10
+    mask = (np.hypot(*(grid - 5)) < 4) * np.uint8(value)
+    assert "looks like a mask" in doubt_labels(mask, "truth")
+    assert "looks like a mask" in doubt_labels(np.repeat(mask[None], 5, 0), "truth")
+    one = mask.copy()
+    one[10:] = 0
+    assert doubt_labels(one, "truth") is None  # four parts may be one cell's
+
+
 def test_both_are_looked_at_and_scored_all_the_same():
     grey, labels = image(500), dense()
     with pytest.warns(CellrtWarning, match="the prediction looks like an image"):

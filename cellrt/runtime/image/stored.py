@@ -73,6 +73,8 @@ class Stored:
         What a user should know about how the file was read.
     holds_labels : bool
         Whether cellrt wrote the file itself, as labels.
+    equal_colours : bool
+        Whether it was a colour picture of greys, of whose channels one is kept.
     """
 
     array: StoredArray
@@ -83,6 +85,7 @@ class Stored:
     chunks: tuple[int, ...] | None = None
     warnings: tuple[str, ...] = ()
     holds_labels: bool = False
+    equal_colours: bool = False
 
 
 def refuse_no_numbers(dtype: np.dtype[Any], where: str) -> None:

@@ -19,7 +19,7 @@ from cellrt.runtime.image.choices import (
     refuse_no_number,
     taken_by_number,
 )
-from cellrt.runtime.image.colours import LUMINANCE, Luminance, is_colour
+from cellrt.runtime.image.colours import COLOURS, LUMINANCE, Luminance, is_colour
 from cellrt.runtime.image.file_sources import SlabCache, make_source
 from cellrt.runtime.image.source import StoredArray, Unread, VoxelSource
 from cellrt.runtime.image.stored import Provenance, StatedSize, Stored, refuse_no_numbers
@@ -170,10 +170,11 @@ def volume_from_array(
     ------
     InputError
         Wrong number of dimensions, ambiguous axes, no channel chosen, empty or complex arrays, NaN
-        or infinite voxels in the channel to segment.
+        or infinite voxels in the channel to segment, masked ones.
     UsageError
         Numbers that are none, such as a voxel size of 0.
     """
+    _refuse_mask(array)
     size = StatedSize(reason="none given with the array")
     if _reads_when_indexed(array):
         stored = Stored(array, size=size, chunks=_chunks_of(array))  # type: ignore[arg-type]
@@ -236,6 +237,10 @@ def describe(
     coloured = is_colour(stored.axes, names)
     if coloured:
         names = (*names, LUMINANCE)
+    if stored.equal_colours and channel is not None and count == 1:
+        # An empty picture among coloured ones: whichever colour was meant, it is this one.
+        find_channel(channel, (*COLOURS, LUMINANCE), where)
+        channel = None
     index, channel_source = choose_channel(channel, names, where, letters)
     if isinstance(channel, str):
         warnings += taken_by_number("channel", channel, index, names)
@@ -344,6 +349,17 @@ def _refuse_incomputable(image: VoxelSource, where: str, channel_name: str | Non
             f"{where}: the grey values{of_channel} reach {largest:.3g}, and only "
             f"{_SMALLEST_GREY:g} to {_LARGEST_GREY:g} can be computed with in single precision; "
             "scale them, for example to a largest value of 1000, and save the image again"
+        )
+
+
+def _refuse_mask(array: object) -> None:
+    """Refuse an array of which NumPy hides some voxels: nothing else here would leave them out."""
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        masked = int(np.count_nonzero(np.ma.getmaskarray(array)))
+        raise InputError(
+            f"array: {masked} of {counted(array.size, 'voxel')} {'is' if masked == 1 else 'are'} "
+            "masked, which would be ignored; give array.filled(0), as zeros that reach the border "
+            "are taken for no image, or cut the part out"
         )
 
 

@@ -25,6 +25,8 @@ NOISY = 0.3
 # Where the median is above that share of the way from dark to bright, what is rare is dark.
 BRIGHT = 0.7
 _SAMPLE_PER_AXIS = 64
+# Where less of an image than this is in the upper half of the range of grey values, spots set that.
+FEW_BRIGHT = 0.005
 # Of stacks as thin as that, the networks see cells that are cut above and below.
 FEW_SLICES = 5
 # Correlation at an eighth of a cell's diameter above which edges are lost. Of a sharp ball it is
@@ -155,7 +157,23 @@ def _in_the_image(job: Job, part: NDArray[np.float64]) -> str:
         return "noise hides what cells look like; average or bin the image, or record more light"
     if card.target == "nuclei" and card.decoder != "embedding" and _is_dark_on_bright(job):
         return "most of the image is bright, and dark what is not; if cells are dark, invert it"
-    return ""
+    return _set_by_spots(job)
+
+
+def _set_by_spots(job: Job) -> str:
+    """Whether so little of an image is bright that dirt may have set its range; empty if not."""
+    low, high = job.findings.low, job.findings.high
+    grey = job.image.sample(_SAMPLE_PER_AXIS) + job.image.defects.base
+    if not grey.size:
+        return ""
+    share, bright = float(np.mean(grey > (low + high) / 2)), float(np.percentile(grey, 99))
+    if not 0 < share < FEW_BRIGHT or bright <= low:
+        return ""
+    return (
+        f"only {share:.2%} of the image is near the brightest grey values ({low:.4g} to "
+        f"{high:.4g}); if those are spots of dirt and not cells, choose a range, as --intensity "
+        f"{low:.4g} {bright:.4g}"
+    )
 
 
 def _is_dark_on_bright(job: Job) -> bool:

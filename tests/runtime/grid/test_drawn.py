@@ -68,6 +68,14 @@ def test_an_image_that_a_threshold_made_is_a_mask():
     assert drawing((plane > np.median(plane) + 60).astype(np.uint8) * 255) == "a mask"
 
 
+def test_a_ragged_threshold_makes_a_mask_of_booleans():
+    noisy = NUCLEI.image[12:13] + np.random.default_rng(0).normal(
+        0, 40, (1, *NUCLEI.image.shape[1:])
+    )
+    ragged = noisy > np.percentile(noisy, 93)
+    assert drawing(ragged.view(np.uint8)) == "a mask"
+
+
 @pytest.mark.parametrize("photons", [0.02, 0.2])
 def test_single_photons_are_no_mask(photons):
     counts = np.random.default_rng(0).poisson(photons, (1, 200, 200))

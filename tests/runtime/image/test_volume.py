@@ -176,3 +176,11 @@ def test_axes_that_turn_what_the_file_says_are_a_warning(
     stored = Stored(np.zeros([LENGTHS.get(n, 4) for n in in_file], np.uint8), in_file, "test")
     volume = describe(stored, axes=given, time=1 if "T" in given else None)
     assert [f"file says {in_file}" in text for text in volume.warnings] == [True] * warned
+
+
+def test_a_mask_of_numpy_is_not_ignored() -> None:
+    image = np.ma.array(np.ones((4, 8, 8)), mask=np.zeros((4, 8, 8), bool))
+    assert volume_from_array(image).shape == (4, 8, 8)  # nothing is masked
+    image[:, :, :2] = np.ma.masked
+    with pytest.raises(InputError, match=r"64 of 256 voxels are masked.*filled\(0\)"):
+        volume_from_array(image)

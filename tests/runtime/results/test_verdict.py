@@ -28,13 +28,14 @@ def stack():
     return simulate_nuclei((40, 80, 80), diameter_voxels=DIAMETER, seed=4)
 
 
-def job(image, *, saturated=0.0, diameter=DIAMETER, intensity=None, certain=True):
+def job(image, *, saturated=0.0, diameter=DIAMETER, intensity=None, certain=True, bright=None):
     """What a verdict asks of a job."""
     card = cellrt.load_model("nuclei").card
+    low, high = np.percentile(image, [10, 99])
     return SimpleNamespace(
         image=as_it_is(image),
         volume=SimpleNamespace(full_voxel_size_um=None, shape=image.shape),
-        findings=SimpleNamespace(saturated=saturated),
+        findings=SimpleNamespace(saturated=saturated, low=low, high=bright or high),
         options=SimpleNamespace(intensity=intensity),
         scale=SimpleNamespace(
             diameter_pixels=diameter,
@@ -45,6 +46,21 @@ def job(image, *, saturated=0.0, diameter=DIAMETER, intensity=None, certain=True
         ),
         network=SimpleNamespace(model=SimpleNamespace(card=card)),
     )
+
+
+def with_spots(image, bright):
+    dirty = image.copy()
+    for z, y, x in [(5, 10, 60), (20, 40, 20), (33, 70, 70)]:
+        dirty[z : z + 3, y : y + 7, x : x + 7] = bright
+    return dirty
+
+
+def test_a_range_is_proposed_that_leaves_spots_out(stack):
+    image = with_spots(stack.image.astype(np.float32), 30_000)
+    (text,) = verdict(stack, image, bright=30_000)
+    low, high = map(float, re.search(r"--intensity (\S+) (\S+)$", text).groups())
+    assert low == pytest.approx(np.percentile(stack.image, 10), rel=0.1)
+    assert high == pytest.approx(np.percentile(stack.image, 99), rel=0.2)
 
 
 def verdict(stack, image, expected=0.1, **known):
@@ -70,6 +86,7 @@ def test_good_stacks_and_models_that_do_not_say_get_no_warning(stack):
         (lambda image, rng: image.max() - image, {}, "if cells are dark, invert it"),
         (lambda image, rng: image, {"intensity": (0, 9)}, "leave --intensity out"),
         (lambda image, rng: image[20:23], {}, "3 slices show no cell as a whole"),
+        (lambda image, rng: with_spots(image, 30_000), {"bright": 30_000}, "spots of dirt"),
         (lambda image, rng: image, {}, "do not look like the cells that the model nuclei knows"),
     ],
 )

@@ -64,12 +64,14 @@ def read(path: Path, inside: str) -> Stored:
                 "stored, and so are its labels"
             )
     bands = _KEPT[file.mode]
+    equal = False
     if pixels.ndim == 3:
         if pixels.shape[2] > bands:
             if (pixels[..., bands:] != pixels[0, 0, bands:]).any():
                 said.append(f"the transparency of {path.name} is left out")
             pixels = pixels[..., :bands]
-        if bands == 1 or (pixels == pixels[..., :1]).all():
+        equal = bands > 1 and bool((pixels == pixels[..., :1]).all())
+        if bands == 1 or equal:
             pixels = pixels[..., 0]
     colour = pixels.ndim == 3
     return Stored(
@@ -79,6 +81,7 @@ def read(path: Path, inside: str) -> Stored:
         size=_SIZE,
         channel_names=COLOURS if colour else None,
         warnings=tuple(said),
+        equal_colours=equal,
     )
 
 

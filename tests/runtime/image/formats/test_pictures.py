@@ -68,6 +68,18 @@ def test_grey_saved_as_colours_is_grey(tmp_path):
     np.testing.assert_array_equal(read_volume(path).image[0], BYTES)
 
 
+@pytest.mark.parametrize("channel", ["blue", "Red", 2, "luminance"])
+def test_a_grey_picture_has_the_channels_of_coloured_ones_beside_it(tmp_path, channel):
+    Image.fromarray(np.zeros((8, 9, 3), np.uint8)).save(tmp_path / "empty.png")
+    volume = read_volume(tmp_path / "empty.png", channel=channel)
+    assert volume.image.shape == (1, 8, 9)
+    with pytest.raises(InputError, match="has no channel 'infrared'"):
+        read_volume(tmp_path / "empty.png", channel="infrared")
+    Image.fromarray(np.zeros((8, 9), np.uint8)).save(tmp_path / "grey.png")
+    with pytest.raises(InputError, match="has no channel"):
+        read_volume(tmp_path / "grey.png", channel="blue")
+
+
 @pytest.mark.parametrize("opaque", [True, False])
 def test_transparency_is_no_channel_and_said_where_it_is_there(tmp_path, opaque):
     alpha = np.full_like(BYTES, 255) if opaque else BYTES
