@@ -27,6 +27,8 @@ BRIGHT = 0.7
 _SAMPLE_PER_AXIS = 64
 # Where less of an image than this is in the upper half of the range of grey values, spots set that.
 FEW_BRIGHT = 0.005
+# Cells so many times as bright as the rest and at most so many times as wide may be dirt.
+SPOT_BRIGHT, SPOT_WIDE, FEWEST_SPOTS = 5.0, 0.65, 3
 # Of stacks as thin as that, the networks see cells that are cut above and below.
 FEW_SLICES = 5
 # Correlation at an eighth of a cell's diameter above which edges are lost. Of a sharp ball it is
@@ -51,7 +53,7 @@ def doubts(quality: Quality, table: CellTable, job: Job) -> list[str]:
     """
     expected = quality.expected_ap50
     if expected is None or expected >= DOUBTFUL:
-        return []
+        return _spots(table, job)
     return [
         f"few of these cells may be right (expected average precision {expected:.2f} at an IoU of "
         f"0.5): {reason(table, job)}"
@@ -158,6 +160,26 @@ def _in_the_image(job: Job, part: NDArray[np.float64]) -> str:
     if card.target == "nuclei" and card.decoder != "embedding" and _is_dark_on_bright(job):
         return "most of the image is bright, and dark what is not; if cells are dark, invert it"
     return _set_by_spots(job)
+
+
+def _spots(table: CellTable, job: Job) -> list[str]:
+    """Warn of some cells that are far brighter and smaller than the others."""
+    low = job.findings.low
+    height = table[f"mean_channel_{job.volume.segmented_channel + 1}"] - low
+    width = table[f"equivalent_diameter_{table.unit}"]
+    if job.options.intensity is not None or len(height) < 2 * FEWEST_SPOTS:
+        return []
+    bright = height > SPOT_BRIGHT * max(float(np.median(height)), 0.0)
+    share = float(np.median(width[bright]) / np.median(width[~bright])) if bright.any() else 1.0
+    if np.count_nonzero(bright) < FEWEST_SPOTS or share > SPOT_WIDE:
+        return []
+    times = float(np.median(height[bright]) / np.median(height[~bright]))
+    high = low + float(np.median(height[~bright]))
+    return [
+        f"{np.count_nonzero(bright)} of {len(height)} cells are {times:.2g} times as bright as the "
+        f"others and {share:.2g} times as wide; if they are dirt, choose a range of grey values "
+        f"without them, as --intensity {low:.4g} {high:.4g}"
+    ]
 
 
 def _set_by_spots(job: Job) -> str:

@@ -34,7 +34,7 @@ def job(image, *, saturated=0.0, diameter=DIAMETER, intensity=None, certain=True
     low, high = np.percentile(image, [10, 99])
     return SimpleNamespace(
         image=as_it_is(image),
-        volume=SimpleNamespace(full_voxel_size_um=None, shape=image.shape),
+        volume=SimpleNamespace(full_voxel_size_um=None, shape=image.shape, segmented_channel=0),
         findings=SimpleNamespace(saturated=saturated, low=low, high=bright or high),
         options=SimpleNamespace(intensity=intensity),
         scale=SimpleNamespace(
@@ -64,7 +64,28 @@ def test_a_range_is_proposed_that_leaves_spots_out(stack):
 
 
 def verdict(stack, image, expected=0.1, **known):
-    return doubts(Quality({}, expected), measure(stack.labels), job(image, **known))
+    grey = image if image.shape == stack.labels.shape else np.zeros_like(stack.labels)
+    table = measure(stack.labels, intensity=[grey])
+    return doubts(Quality({}, expected), table, job(image, **known))
+
+
+@pytest.mark.parametrize(("spots", "times", "told"), [(8, 12, True), (8, 3, False), (2, 12, False)])
+@pytest.mark.parametrize("expected", [0.8, None])
+def test_bright_specks_among_cells_are_said_whatever_is_expected(spots, times, told, expected):
+    labels, image = np.zeros((16, 64, 90), np.int32), np.full((16, 64, 90), 100, np.float32)
+    for cell in range(10):
+        y, x = 3 + 30 * (cell // 5), 2 + 17 * (cell % 5)
+        labels[2:14, y : y + 14, x : x + 14] = cell + 1
+    for speck in range(spots):
+        labels[4:7, 26:31, 2 + 10 * speck : 7 + 10 * speck] = 11 + speck
+    image[labels > 0], image[labels > 10] = 300, 100 + times * 200
+    stack = SimpleNamespace(labels=labels)
+    texts = verdict(stack, image, expected=expected)
+    assert len(texts) == told
+    if told:
+        assert texts[0].startswith("8 of 18 cells are 12 times as bright as the others")
+        assert texts[0].endswith("--intensity 100 300")
+        assert verdict(stack, image, expected=expected, intensity=(100, 300)) == []
 
 
 def test_good_stacks_and_models_that_do_not_say_get_no_warning(stack):
