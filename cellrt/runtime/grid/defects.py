@@ -38,10 +38,12 @@ WORK_PER_PIXEL = 16
 BASE_PLANES = 8
 # Fill makes up at least this share of the sample. Between it and the darkest tenth of the image lie
 # at least so many steps of grey, and in the darker half of that gap no more than this share of the
-# image: interpolation at the border of the fill leaves some.
+# image: interpolation at the border of the fill leaves some. The gap is wider than the contrast, or
+# so many times the way from the darkest tenth to the median, fewer where it is all but empty.
 LEAST_FILL = 2e-3
 GAP_STEPS = 4
 GAP_SHARE = 0.05
+GAP_FACTOR, EMPTY_GAP_FACTOR, EMPTY_GAP_SHARE = 3, 2, 1e-3
 # Pieces of image in it, along a line, are longer than this many pixels or this share of the width.
 # Shorter ones are cells whose background somebody set to one value.
 SHORT_PIECE, SHORT_SHARE = 24, 0.3
@@ -209,9 +211,8 @@ def _share_of_fill(sample: NDArray[Any]) -> float:
     # Where all that is left has one value there is no image without the rest.
     if gap < GAP_STEPS * step or inside > GAP_SHARE or contrast <= 0:
         return 0.0
-    if gap > contrast:
-        return share
-    return share if gap > 3 * (middle - low) else 0.0
+    factor = EMPTY_GAP_FACTOR if inside < EMPTY_GAP_SHARE else GAP_FACTOR
+    return share if gap > contrast or gap > factor * (middle - low) else 0.0
 
 
 def _find_slices(

@@ -55,6 +55,20 @@ def test_fill_is_found(make: str) -> None:
     assert (fill == expected).mean() > 0.98
 
 
+@pytest.mark.parametrize("depth", [1, 24])
+def test_fill_is_found_beside_an_image_that_is_nearly_as_dark(depth: int) -> None:
+    # 8 bits without an offset: from 4 on, a tenth below 11, a half below 16.
+    rng = np.random.default_rng(0)
+    image = (4 + rng.gamma(10, 1.25, (depth, 120, 110))).clip(4, 255).astype(np.uint8)
+    expected = np.zeros(image.shape, bool)
+    expected[:, :40, :30] = True
+    found = find_defects(np.where(expected, 0, image))
+    assert found.fill == 0
+    assert found.fill_share == pytest.approx(expected.mean(), abs=0.02)
+    for darker in (2, 4, 8):  # what a clipped background has of zeros has neighbours in grey
+        assert find_defects(np.maximum(image.astype(int) - 4 - darker, 0)).fill is None
+
+
 def test_a_background_that_reaches_zero_is_no_fill() -> None:
     image = stack(0)
     dark = np.where(image < 22, 0, image - 22)
