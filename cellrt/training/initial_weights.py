@@ -137,8 +137,9 @@ def _widened(weight: Array, bias: Array, layer: nn.Module, joined: int) -> tuple
     assert isinstance(layer.weight, Tensor)
     axes = (1, 0) if isinstance(layer, nn.ConvTranspose3d) else (0, 1)
     narrow, shape = np.moveaxis(weight, axes, (0, 1)), layer.weight.movedim(axes, (0, 1)).shape
-    narrower = all(a <= b for a, b in zip(narrow.shape[:2], shape[:2], strict=True))
-    if not narrower or narrow.shape[2:] != tuple(shape[2:]) or shape[1] % joined:
+    fits = all(a <= b for a, b in zip(narrow.shape[:2], shape[:2], strict=True))
+    fits = fits and narrow.shape[2:] == tuple(shape[2:]) and shape[1] % joined == 0
+    if not fits or narrow.shape == tuple(shape):  # another network, or one that is as wide
         return weight, bias
     wide = nn.init.kaiming_normal_(torch.empty(shape), nonlinearity="relu").numpy()
     outputs, inputs = narrow.shape[:2]

@@ -55,8 +55,8 @@ class Findings:
         return {
             "line": self.line(),
             "rule": self.rule,
-            "low": _short(self.low, self._shared_digits),
-            "high": _short(self.high, self._shared_digits),
+            "low": _short(self.low, _shared_digits(self.low, self.high)),
+            "high": _short(self.high, _shared_digits(self.low, self.high)),
             "contrast_range": [_short(value) for value in self.contrast_range],
             "fill": self.fill,
             "fill_share": round(self.fill_share, 4),
@@ -68,16 +68,9 @@ class Findings:
             "lost_slices": list(self.lost),
         }
 
-    @property
-    def _shared_digits(self) -> int:
-        """Leading digits that say nothing, as both grey values have them: those of an offset."""
-        span = self.high - self.low
-        largest = max(abs(self.low), abs(self.high))
-        return max(0, math.floor(math.log10(largest / span))) if largest > span > 0 else 0
-
     def line(self) -> str:
         """One line for the plan and the preview."""
-        low, high = (f"{value:.{4 + self._shared_digits}g}" for value in (self.low, self.high))
+        low, high = grey_range(self.low, self.high)
         parts = [f"{low} to {high} ({self.rule})"]
         if self.fill is not None:
             parts.append(f"{self.fill_share:.1%} is no image (value {self.fill:g})")
@@ -131,6 +124,18 @@ def findings(image: MendedImage, shape: Shape, scale: Scale, rule: str) -> Findi
         mended=tuple((z + 1, float(defects.gains[z])) for z in defects.mended),
         lost=tuple(z + 1 for z in defects.lost),
     )
+
+
+def grey_range(low: float, high: float) -> tuple[str, str]:
+    """Two grey values with as many digits as tell them apart, as `--intensity` takes them."""
+    digits = 4 + _shared_digits(low, high)
+    return f"{low:.{digits}g}", f"{high:.{digits}g}"
+
+
+def _shared_digits(low: float, high: float) -> int:
+    """Leading digits that say nothing, as both grey values have them: those of an offset."""
+    span, largest = high - low, max(abs(low), abs(high))
+    return max(0, math.floor(math.log10(largest / span))) if largest > span > 0 else 0
 
 
 def _slices(numbers: tuple[int, ...] | list[int]) -> str:

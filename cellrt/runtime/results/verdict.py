@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from cellrt.geometry import Shape
 from cellrt.runtime.cell_size.places import PLANAR_PROBE, PROBE
-from cellrt.runtime.grid.findings import SATURATED_WARNING
+from cellrt.runtime.grid.findings import SATURATED_WARNING, grey_range
 from cellrt.runtime.grid.texture import busiest_part, correlation
 from cellrt.runtime.job import Job
 from cellrt.runtime.results.confidence import Quality
@@ -164,21 +164,24 @@ def _in_the_image(job: Job, part: NDArray[np.float64]) -> str:
 
 def _spots(table: CellTable, job: Job) -> list[str]:
     """Warn of some cells that are far brighter and smaller than the others."""
-    low = job.findings.low
-    height = table[f"mean_channel_{job.volume.segmented_channel + 1}"] - low
+    if job.options.intensity is not None or len(table) < 2 * FEWEST_SPOTS:
+        return []
+    background = job.findings.low
+    height = table[f"mean_channel_{job.volume.segmented_channel + 1}"] - background
     width = table[f"equivalent_diameter_{table.unit}"]
-    if job.options.intensity is not None or len(height) < 2 * FEWEST_SPOTS:
+    bright = height > SPOT_BRIGHT * float(np.median(height))
+    if np.median(height) <= 0 or np.count_nonzero(bright) < FEWEST_SPOTS:
         return []
-    bright = height > SPOT_BRIGHT * max(float(np.median(height)), 0.0)
-    share = float(np.median(width[bright]) / np.median(width[~bright])) if bright.any() else 1.0
-    if np.count_nonzero(bright) < FEWEST_SPOTS or share > SPOT_WIDE:
+    typical = float(np.median(height[~bright]))
+    share = float(np.median(width[bright]) / np.median(width[~bright]))
+    if typical <= 0 or share > SPOT_WIDE:
         return []
-    times = float(np.median(height[bright]) / np.median(height[~bright]))
-    high = low + float(np.median(height[~bright]))
+    low, high = grey_range(background, background + typical)
     return [
-        f"{np.count_nonzero(bright)} of {len(height)} cells are {times:.2g} times as bright as the "
-        f"others and {share:.2g} times as wide; if they are dirt, choose a range of grey values "
-        f"without them, as --intensity {low:.4g} {high:.4g}"
+        f"{np.count_nonzero(bright)} of {len(table)} cells are "
+        f"{np.median(height[bright]) / typical:.2g} times as bright as the others and {share:.2g} "
+        "times as wide; if they are dirt, choose a range of grey values without them, as "
+        f"--intensity {low} {high}"
     ]
 
 
@@ -192,9 +195,9 @@ def _set_by_spots(job: Job) -> str:
     if not 0 < share < FEW_BRIGHT or bright <= low:
         return ""
     return (
-        f"only {share:.2%} of the image is near the brightest grey values ({low:.4g} to "
-        f"{high:.4g}); if those are spots of dirt and not cells, choose a range, as --intensity "
-        f"{low:.4g} {bright:.4g}"
+        f"only {share:.2%} of the image is near the brightest grey values "
+        f"({' to '.join(grey_range(low, high))}); if those are spots of dirt and not cells, choose "
+        f"a range, as --intensity {' '.join(grey_range(low, bright))}"
     )
 
 

@@ -63,6 +63,14 @@ def test_a_range_is_proposed_that_leaves_spots_out(stack):
     assert high == pytest.approx(np.percentile(stack.image, 99), rel=0.2)
 
 
+def test_a_proposed_range_has_the_digits_of_a_large_offset(stack):
+    image = with_spots(stack.image.astype(np.float64), 30_000) + 1e6
+    (text,) = verdict(stack, image, bright=1e6 + 30_000)
+    low, high = map(float, re.search(r"--intensity (\S+) (\S+)$", text).groups())
+    assert low == pytest.approx(1e6 + np.percentile(stack.image, 10), abs=2)
+    assert high == pytest.approx(1e6 + np.percentile(stack.image, 99), abs=60)
+
+
 def verdict(stack, image, expected=0.1, **known):
     grey = image if image.shape == stack.labels.shape else np.zeros_like(stack.labels)
     table = measure(stack.labels, intensity=[grey])
